@@ -1,0 +1,90 @@
+"""A bounded, ordered map over worker processes."""
+
+from __future__ import annotations
+
+import collections
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import BaseContext
+from typing import Callable, TypeVar
+
+from kdsr.errors import UserError
+
+Item = TypeVar('Item')
+Result = TypeVar('Result')
+
+
+def default_workers() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
+def ordered_map(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Generator[Result, None, None]:
+    """Yield `function(item)` in the order of `items`; at most two results per worker are held at a time.
+
+    Close the iterator (`contextlib.closing`) if you may leave it early: that stops the processes.
+
+    Args:
+        function: Picklable, as are the items and results, unless `workers` is 1.
+        items: What to work on.
+        workers: Number of processes; 1 works in this one.
+
+    Raises:
+        UserError: a worker process was killed from outside.
+        Exception: whatever `function` raised, at its item's turn.
+    """
+    if workers == 1:
+        yield from map(function, items)
+        return
+    executor = ProcessPoolExecutor(workers, mp_context=_context(), initializer=_start_worker)
+    try:
+        window: collections.deque[Future[Result]] = collections.deque()
+        for item in items:
+            window.append(executor.submit(function, item))
+            if len(window) == 2 * workers:
+                yield window.popleft().result()
+        while window:
+            yield window.popleft().result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            'A worker process was killed, most likely because the memory ran out. Use fewer workers and run the same '
+            'command again; what is finished is kept.'
+        ) from error
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _context() -> BaseContext:
+    """Choose a start method that does not make every worker import torch again.
+
+    Forking a process with threads (BLAS, OpenMP) is harmless here, as the workers call neither, but Python 3.12 warns
+    of it, and on macOS it crashes system libraries. There a server process imports everything once, and is forked.
+    """
+    if sys.platform.startswith('linux') and sys.version_info < (3, 12):
+        return multiprocessing.get_context('fork')
+    if 'forkserver' not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context('spawn')
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(['kdsr.data.sub_images'])
+    return context
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    """Leave no process behind when the parent is killed: a worker would wait for its next item forever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,214 @@
+"""Making BasicSR's training and test sets out of a folder of HR images."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Callable, TypeVar
+
+from tqdm import tqdm
+
+from kdsr.data.lmdb_writer import Entry, LmdbWriter
+from kdsr.data.parallel import default_workers, ordered_map
+from kdsr.data.source_images import Source, header_size, list_sources
+from kdsr.data.sub_images import Cutting, cut_image, degrade_image
+from kdsr.errors import UserError
+
+Result = TypeVar('Result')
+
+
+def prepare_training_set(
+    hr_folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    scales: Sequence[int] = (2, 3, 4),
+    crop_size: int = 480,
+    step: int = 240,
+    workers: int | None = None,
+    progress: bool = True,
+) -> list[Path]:
+    """Cut HR images and their bicubic LR images into aligned sub-images, in LMDBs as BasicSR reads them.
+
+    Every image is cropped to a multiple of all scales and downscaled as a whole (MATLAB's bicubic); then HR and LR are
+    cut at the same places: every `step` HR pixels, and flush with the far border. A side shorter than `crop_size`
+    gives one sub-image of its full length. `<folder>_HR` gives `<folder>_HR_sub.lmdb` and
+    `<folder>_LR_bicubic_X<scale>_sub.lmdb`; the keys are `<stem>_s001`, `<stem>_s002`, ...
+
+    A killed run is continued by the same call. Until then the LMDBs are named `*.lmdb.partial`. An image that stopped
+    the run (truncated, transparent) may be removed, or replaced under its stem, before continuing; images already
+    finished must stay as they were, and new ones may not be added. Finished LMDBs are left alone if they were made
+    from the same images with the same settings.
+
+    Args:
+        hr_folder: PNG, JPEG, BMP, TIFF or WebP images of 8 bits; grey ones, palettes and opaque alpha become RGB.
+        out: Folder for the LMDBs, created if missing.
+        scales: Downscaling factors >= 2.
+        crop_size: Side of the HR sub-images in pixels, a multiple of every scale.
+        step: Distance between HR sub-images in pixels, a multiple of every scale.
+        workers: Number of processes; all processors when left out. 1 works in this process.
+        progress: Say what is done and show a bar.
+
+    Returns:
+        The finished LMDBs: HR, then one per scale.
+
+    Raises:
+        UserError: a setting is impossible, images cannot be used, or the output was made or begun with other settings
+            or images. The message names them and the cure.
+    """
+    mod, workers = _check_arguments(scales, workers)
+    cutting = _check_cutting(crop_size, step, tuple(scales))
+    sources = list_sources(Path(hr_folder), smallest=mod, lmdb_names=True)
+    writers = _training_writers(Path(hr_folder), Path(out), cutting, sources)
+    outputs = [writer.final for writer in writers.values()]
+    growing = {scale: writer for scale, writer in writers.items() if not writer.complete}
+    pending = [s for s in sources if any(s.path.name not in w.finished for w in growing.values())]
+    made = f'sub-images of {crop_size}x{crop_size} every {step} pixels'
+    _announce(progress, hr_folder, len(sources), len(pending), bool(growing), made, outputs)
+    with contextlib.ExitStack() as stack:
+        for writer in growing.values():
+            writer.open()
+            stack.callback(writer.close)
+
+        def keep(source: Source, result: tuple[int, dict[int, list[Entry]]]) -> None:
+            file_bytes, entries = result
+            for scale, writer in growing.items():
+                if source.path.name not in writer.finished:
+                    writer.add(source.path.name, file_bytes, entries[scale])
+
+        work = functools.partial(cut_image, cutting=cutting)
+        _process(work, pending, keep, len(sources), workers, progress and bool(growing))
+        for writer in growing.values():
+            writer.finish()
+    return outputs
+
+
+def prepare_benchmark_set(
+    hr_folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    scales: Sequence[int] = (2, 3, 4),
+    workers: int | None = None,
+    progress: bool = True,
+) -> list[Path]:
+    """Make a test set as BasicSR names it: `<out>/GTmod12` and `<out>/LRbicx<scale>`, PNG files of the same names.
+
+    HR images are cropped to a multiple of 12, and LR images are MATLAB's bicubic of that. Scales that do not divide 12
+    crop to a multiple of their least common multiple instead, and the folder is named after that (`GTmod40`).
+
+    Every file is complete or absent, and existing ones are kept, so a killed run is continued by the same call.
+
+    Args:
+        hr_folder: PNG, JPEG, BMP, TIFF or WebP images of 8 bits; grey ones, palettes and opaque alpha become RGB.
+        out: Folder for the folders, created if missing.
+        scales: Downscaling factors >= 2.
+        workers: Number of processes; all processors when left out. 1 works in this process.
+        progress: Say what is done and show a bar.
+
+    Returns:
+        The folders: HR, then one per scale.
+
+    Raises:
+        UserError: a setting is impossible, images cannot be used, or the folders hold files of another size or name
+            than these images give. The message names them and the cure.
+    """
+    mod, workers = _check_arguments(scales, workers)
+    mod = 12 if 12 % mod == 0 else mod
+    sources = list_sources(Path(hr_folder), smallest=mod, lmdb_names=False)
+    folders = {scale: Path(out) / (f'GTmod{mod}' if scale == 1 else f'LRbicx{scale}') for scale in (1, *scales)}
+    _check_benchmark_folders(folders, sources, mod)
+    pending = [s for s in sources if not all((f / f'{s.name}.png').exists() for f in folders.values())]
+    made = f'whole images, cropped to a multiple of {mod}'
+    _announce(progress, hr_folder, len(sources), len(pending), bool(pending), made, list(folders.values()))
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    work = functools.partial(degrade_image, folders=folders, mod=mod)
+    _process(work, pending, None, len(sources), workers, progress and bool(pending))
+    return list(folders.values())
+
+
+def _check_arguments(scales: Sequence[int], workers: int | None) -> tuple[int, int]:
+    """Return the least common multiple of the scales and the number of workers."""
+    if not scales or len(set(scales)) < len(scales) or not all(isinstance(s, int) and s >= 2 for s in scales):
+        raise UserError(f'The scales must be different integers of at least 2; got {list(scales)}.')
+    if workers is not None and workers < 1:
+        raise UserError(f'At least 1 worker is needed; got {workers}.')
+    return math.lcm(*scales), workers or default_workers()
+
+
+def _check_cutting(crop_size: int, step: int, scales: tuple[int, ...]) -> Cutting:
+    for name, value in (('crop_size', crop_size), ('step', step)):
+        if value < 1 or any(value % s for s in scales):
+            raise UserError(f'{name} must be a multiple of every scale in {list(scales)}; got {value}.')
+    return Cutting(crop_size, step, scales)
+
+
+def _training_writers(hr_folder: Path, out: Path, cutting: Cutting, sources: list[Source]) -> dict[int, LmdbWriter]:
+    name = Path(os.path.abspath(hr_folder)).name  # not resolve(): a link's own name counts
+    name = name[: -len('_HR')] if name.endswith('_HR') else name
+    settings = dataclasses.asdict(cutting)
+    files = {s.path.name: s.file_bytes for s in sources}
+    return {
+        scale: LmdbWriter(out / f'{name}_{"HR" if scale == 1 else f"LR_bicubic_X{scale}"}_sub.lmdb', settings, files)
+        for scale in (1, *cutting.scales)
+    }
+
+
+def _check_benchmark_folders(folders: dict[int, Path], sources: list[Source], mod: int) -> None:
+    """Refuse to complete folders whose files were made from other images or otherwise."""
+    sizes = {f'{s.name}.png': s.size for s in sources}
+    problems = []
+    for scale, folder in folders.items():
+        for path in sorted(folder.glob('[!.]*')):
+            if path.name not in sizes:
+                problems.append(f'{path}: there is no such HR image.')
+                continue
+            expected = sorted((n - n % mod) // scale for n in sizes[path.name])  # sorted: EXIF may turn the image
+            try:
+                found = sorted(header_size(path))
+            except OSError:
+                problems.append(f'{path}: it cannot be read.')
+                continue
+            if found != expected:
+                problems.append(f'{path}: {found[0]}x{found[1]} pixels instead of {expected[0]}x{expected[1]}.')
+    if problems:
+        listed = '\n  '.join(problems)
+        raise UserError(f'Files that these images do not give; delete them or choose another output:\n  {listed}')
+
+
+def _announce(
+    progress: bool, folder: object, total: int, pending: int, unfinished: bool, made: str, outputs: list[Path]
+) -> None:
+    if not progress:
+        return
+    if not unfinished:
+        tqdm.write(f'Nothing to do: {total} images of {folder} are in {_listed(outputs)}.')
+        return
+    done = f' ({total - pending} done before)' if pending < total else ''
+    tqdm.write(f'{total} images of {folder}{done} -> {_listed(outputs)}: {made}.')
+
+
+def _listed(paths: list[Path]) -> str:
+    return ', '.join(str(p) for p in paths)
+
+
+def _process(
+    work: Callable[[Source], Result],
+    pending: list[Source],
+    keep: Callable[[Source, Result], None] | None,
+    total: int,
+    workers: int,
+    progress: bool,
+) -> None:
+    """Do the work on the pending images in several processes, and hand the results to `keep` in this one, in order."""
+    workers = min(workers, max(1, len(pending)))
+    done = total - len(pending)
+    results = ordered_map(work, pending, workers)
+    bar = tqdm(total=total, initial=done, unit='image', disable=not progress)
+    with contextlib.closing(results), bar:
+        for source, result in zip(pending, results):
+            if keep:
+                keep(source, result)
+            bar.update()

@@ -1,0 +1,89 @@
+"""What is done to one HR image: bicubic degradation, and cutting into aligned sub-images."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from kdsr.data.durable import write_durably
+from kdsr.data.lmdb_writer import PNG_LEVEL, Entry
+from kdsr.data.matlab_bicubic import imresize_bicubic
+from kdsr.data.source_images import Source, read_rgb
+
+
+@dataclasses.dataclass(frozen=True)
+class Cutting:
+    """How sub-images are made.
+
+    Attributes:
+        crop_size: Side of the HR sub-images, a multiple of every scale.
+        step: Distance between them, a multiple of every scale.
+        scales: Downscaling factors; the HR images themselves count as scale 1 and are not among them.
+    """
+
+    crop_size: int
+    step: int
+    scales: tuple[int, ...]
+
+
+def cut_image(source: Source, cutting: Cutting) -> tuple[int, dict[int, list[Entry]]]:
+    """Degrade the whole image, cropped to a multiple of all scales, and cut it.
+
+    Returns:
+        The size of the source file in bytes and, per scale, the sub-images row by row (scale 1: HR).
+
+    Raises:
+        UserError: the image cannot be used.
+    """
+    image, file_bytes = read_rgb(source.path)
+    hr = _mod_crop(image[..., ::-1], math.lcm(*cutting.scales))
+    tops = sub_image_starts(hr.shape[0], cutting.crop_size, cutting.step)
+    lefts = sub_image_starts(hr.shape[1], cutting.crop_size, cutting.step)
+    corners = [(top, left) for top in tops for left in lefts]
+    entries = {}
+    for scale in (1, *cutting.scales):
+        whole, size = _shrink(hr, scale), cutting.crop_size // scale
+        parts = [whole[y // scale :, x // scale :][:size, :size] for y, x in corners]
+        names = [f'{source.name}_s{number:03d}' for number in range(1, len(parts) + 1)]
+        entries[scale] = [(n, p.shape[:2], _png(p, PNG_LEVEL)) for n, p in zip(names, parts)]
+    return file_bytes, entries
+
+
+def degrade_image(source: Source, folders: dict[int, Path], mod: int) -> None:
+    """Write the image, cropped to a multiple of `mod` and degraded, into the folder of every scale that lacks it.
+
+    Raises:
+        UserError: the image cannot be used.
+    """
+    image, _ = read_rgb(source.path)
+    hr = _mod_crop(image[..., ::-1], mod)
+    for scale, folder in folders.items():
+        path = folder / f'{source.name}.png'
+        if not path.exists():
+            write_durably(path, _png(_shrink(hr, scale), level=6))
+
+
+def sub_image_starts(size: int, crop_size: int, step: int) -> list[int]:
+    """Return where sub-images start along a side of `size` pixels; the last one ends at the border."""
+    last = max(0, size - crop_size)
+    starts = list(range(0, last + 1, step))
+    return starts if starts[-1] == last else [*starts, last]
+
+
+def _mod_crop(image: np.ndarray, mod: int) -> np.ndarray:
+    height, width = image.shape[:2]
+    return image[: height - height % mod, : width - width % mod]
+
+
+def _shrink(hr: np.ndarray, scale: int) -> np.ndarray:
+    return hr if scale == 1 else imresize_bicubic(hr, scale)
+
+
+def _png(image: np.ndarray, level: int) -> bytes:
+    """Encode (H, W, 3) uint8 BGR."""
+    _, encoded = cv2.imencode('.png', np.ascontiguousarray(image), [cv2.IMWRITE_PNG_COMPRESSION, level])
+    return encoded.tobytes()

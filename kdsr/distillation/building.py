@@ -1,0 +1,47 @@
+"""Build registered networks and losses from their options, naming the key when the options do not fit."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from basicsr.archs import build_network
+from basicsr.losses import build_loss
+from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, Registry
+from torch import nn
+
+from kdsr.errors import UserError, did_you_mean
+
+
+def build_network_at(where: str, opt: Mapping[str, Any]) -> nn.Module:
+    """Build the network that `opt` describes; `where` is its key in the YAML, for messages."""
+    _check_arguments(ARCH_REGISTRY, where, opt)
+    return build_network(opt)
+
+
+def build_loss_at(where: str, opt: Mapping[str, Any]) -> nn.Module:
+    """Build the loss that `opt` describes; `where` is its key in the YAML, for messages."""
+    _check_arguments(LOSS_REGISTRY, where, opt)
+    try:
+        return build_loss(opt)
+    except ValueError as error:
+        raise UserError(f'{where}: {error}') from None
+
+
+def _check_arguments(registry: Registry, where: str, opt: Mapping[str, Any]) -> None:
+    if 'type' not in opt:
+        raise UserError(f'{where}: needs a `type:`.')
+    try:
+        parameters = inspect.signature(registry.get(opt['type'])).parameters
+    except UserError as error:
+        raise UserError(f'{where}.type: {error}') from None
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key in opt:
+        if key != 'type' and key not in parameters and not takes_any:
+            hint = did_you_mean(key, parameters) or f' It has: {", ".join(parameters)}.'
+            raise UserError(f'{where}: {opt["type"]} has no option {key!r}.{hint}')
+    for name, parameter in parameters.items():
+        required = parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        if required and name not in opt:
+            raise UserError(f'{where}: {opt["type"]} needs `{name}:`.')

@@ -1,0 +1,125 @@
+"""Checkpoint files: reading anyone's safely, writing ours without ever leaving half a file."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from basicsr.utils import get_root_logger
+from torch import Tensor, nn
+
+from kdsr.errors import UserError
+
+WEIGHT_KEYS = ('params_ema', 'params', 'state_dict', 'model')
+
+
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """Read a checkpoint file on the CPU, tensors and plain values only.
+
+    Raises:
+        UserError: the file is missing, is no checkpoint, or holds code (pickled objects), which is never run.
+    """
+    path = os.path.expanduser(path)
+    if not os.path.isfile(path):
+        raise UserError(f'checkpoint {path!r} does not exist (looked in {os.getcwd()!r}).')
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).strip().split('\n')[0]
+        raise UserError(
+            f'checkpoint {path!r} holds more than tensors and plain values, or is damaged: not loaded ({reason}). '
+            'If you trust its source, load it yourself and save its state_dict with torch.save.'
+        ) from None
+    except (RuntimeError, EOFError, OSError) as error:
+        raise UserError(f'checkpoint {path!r} cannot be read ({error}): is it truncated?') from None
+    if not isinstance(content, dict):
+        raise UserError(f'checkpoint {path!r} holds a {type(content).__name__}, not a dictionary of weights.')
+    return content
+
+
+def pick_weights(content: Mapping[str, Any], path: str, param_key: str | None = None) -> dict[str, Tensor]:
+    """Return the weights inside a checkpoint, without DistributedDataParallel's `module.` prefix.
+
+    Args:
+        content: What :func:`read_checkpoint` returned.
+        path: For messages.
+        param_key: Key of the weights; when None the first of `WEIGHT_KEYS` that is there, or the whole file.
+
+    Raises:
+        UserError: the key is not in the file, or what it names are not weights.
+    """
+    if param_key is None:
+        param_key = next((k for k in WEIGHT_KEYS if isinstance(content.get(k), Mapping)), None)
+    elif param_key not in content:
+        raise UserError(f'checkpoint {path!r} has no {param_key!r}; it has {_keys(content)}.')
+    weights = content if param_key is None else content[param_key]
+    if not weights or not all(isinstance(v, Tensor) for v in weights.values()):
+        raise UserError(f'checkpoint {path!r} holds no weights; it has {_keys(content)}.')
+    return {k[len('module.') :] if k.startswith('module.') else k: v for k, v in weights.items()}
+
+
+def _keys(content: Mapping[str, Any]) -> str:
+    return ', '.join(map(str, list(content)[:5])) + (', ...' if len(content) > 5 else '')
+
+
+def load_weights(network: nn.Module, path: str, param_key: str | None = None, name: str = 'network') -> dict[str, Any]:
+    """Load weights into `network`; anything but a complete match is refused.
+
+    Args:
+        network: Any module.
+        path: Checkpoint file.
+        param_key: As for :func:`pick_weights`.
+        name: What to call the network in messages.
+
+    Returns:
+        The whole content of the file, for what it holds beside the weights.
+
+    Raises:
+        UserError: names, shapes or the file do not fit.
+    """
+    content = read_checkpoint(path)
+    weights = pick_weights(content, path, param_key)
+    own = network.state_dict()
+    fitting = [k for k in own if k in weights and weights[k].shape == own[k].shape]
+    if len(fitting) < len(own) or len(weights) > len(own):
+        raise UserError(
+            f'{name} ({type(network).__name__}): only {len(fitting)} of its {len(own)} tensors match {path!r} '
+            f'({_mismatch(own, weights, fitting)}). '
+            'Is it the checkpoint of this architecture, with these settings and this scale?'
+        )
+    network.load_state_dict(weights)
+    get_root_logger().info(f'{name}: all {len(own)} tensors loaded from {path}.')
+    return content
+
+
+def _mismatch(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], fitting: list[str]) -> str:
+    lacking = [k for k in own if k not in weights]
+    foreign = [k for k in weights if k not in own]
+    resized = [
+        f'{k}: file {tuple(weights[k].shape)}, network {tuple(own[k].shape)}'
+        for k in own
+        if k in weights and k not in fitting
+    ]
+    parts = [
+        f'{len(names)} {what}, for example {names[0]}'
+        for names, what in (
+            (lacking, 'missing in the file'),
+            (foreign, 'only in the file'),
+            (resized, 'of another size'),
+        )
+        if names
+    ]
+    return '; '.join(parts)
+
+
+def save_checkpoint(content: Mapping[str, Any], path: str) -> None:
+    """Write a checkpoint so that `path` is at every moment either the old file or the whole new one."""
+    temporary = f'{path}.partial'
+    with open(temporary, 'wb') as file:
+        torch.save(dict(content), file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,53 @@
+"""The signature that every distillation loss shares."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from kdsr.distillation.outputs import Batch, NetworkOutput
+
+
+class DistillationLoss(nn.Module):
+    """Base of all distillation losses: ``loss_weight * distance(student, teacher, batch)``.
+
+    A method is a subclass that overrides :meth:`distance`, and :meth:`build_helpers` when it trains regressors or
+    estimators of its own. Register it in BasicSR's ``LOSS_REGISTRY``; its constructor arguments are its options.
+
+    Args:
+        loss_weight: Factor on the result.
+        features: Names from `distillation.features` that the loss compares; all of them, in order, when left out.
+            A loss on images ignores it.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, features: list[str] | None = None) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+        self.features = features
+
+    def forward(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> Tensor:
+        """Return the weighted loss, a 0-dim tensor."""
+        return self.loss_weight * self.distance(student, teacher, batch)
+
+    def distance(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> Tensor:
+        """Return the method's loss before `loss_weight`, a 0-dim tensor."""
+        raise NotImplementedError
+
+    def build_helpers(self, student: NetworkOutput, teacher: NetworkOutput) -> None:
+        """Create trainable helpers from the shapes of a dry run (called once, before the optimiser is built)."""
+
+    def pairs(self, student: NetworkOutput, teacher: NetworkOutput) -> list[tuple[str, Tensor, Tensor]]:
+        """Return (name, student feature, teacher feature) for every feature that the loss compares.
+
+        Raises:
+            ValueError: a named feature is not tapped, or no feature is.
+        """
+        tapped = list(student.features)
+        names = tapped if self.features is None else self.features
+        missing = [n for n in names if n not in student.features or n not in teacher.features]
+        if missing or not names:
+            wanted = f'the features {missing}' if missing else 'features'
+            raise ValueError(
+                f'{type(self).__name__} compares {wanted}, but `distillation.features` taps {tapped or "none"}. '
+                f"Add them there, or name tapped ones in the loss's `features`."
+            )
+        return [(n, student.features[n], teacher.features[n]) for n in names]

@@ -1,0 +1,42 @@
+"""Run networks that accept only some image sizes on images of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """Pad right and bottom so that both sides become multiples of `multiple`.
+
+    The border is reflected, as SwinIR's authors do; where the image is too small for that, its last row or column is
+    repeated.
+
+    Args:
+        image: (N, C, h, w).
+        multiple: 1 leaves the image as it is.
+    """
+    h, w = image.shape[-2:]
+    down, right = -h % multiple, -w % multiple
+    if not down and not right:
+        return image
+    mode = 'reflect' if down < h and right < w else 'replicate'
+    return F.pad(image, (0, right, 0, down), mode)
+
+
+def run_padded(network: Callable[[Tensor], Tensor], image: Tensor, multiple: int) -> Tensor:
+    """Run `network` on the padded image and crop its output to what belongs to the image.
+
+    Args:
+        network: Maps (N, C, h, w) to (N, C', S*h, S*w).
+        image: (N, C, h, w), any size.
+        multiple: The network's window size; 1 for none.
+    """
+    padded = pad_to_multiple(image, multiple)
+    output = network(padded)
+    if padded is image:
+        return output
+    scale = output.shape[-1] // padded.shape[-1]
+    return output[..., : image.shape[-2] * scale, : image.shape[-1] * scale]

@@ -1,0 +1,148 @@
+"""Teachers: frozen networks that answer ``teacher(batch) -> NetworkOutput``, one or many, fused or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from basicsr.utils import get_root_logger
+from torch import Tensor, nn
+
+from kdsr.distillation.building import build_network_at
+from kdsr.distillation.checkpoint import load_weights
+from kdsr.distillation.feature_tap import FeatureTap
+from kdsr.distillation.outputs import Batch, NetworkOutput
+from kdsr.distillation.padding import run_padded
+from kdsr.errors import UserError
+
+
+class FrozenNetwork(nn.Module):
+    """A network that stays in eval mode, has no gradients, and takes images of any size.
+
+    Args:
+        network: Maps (N, C, h, w) to (N, 3, S*h, S*w), [0, 1].
+        multiple: Window size that its input must be a multiple of; 1 for none.
+        points: Feature name to tapped module, see :class:`FeatureTap`.
+    """
+
+    def __init__(self, network: nn.Module, multiple: int = 1, points: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self.network = network.requires_grad_(False)
+        self.multiple = multiple
+        self.tap = FeatureTap(network, points or {})
+        self.eval()
+
+    def train(self, mode: bool = True) -> FrozenNetwork:
+        """Stay in eval mode: stochastic depth in a teacher would make its answers random."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> NetworkOutput:
+        """Run the network; the outputs have no graph."""
+        with self.tap as features:
+            sr = run_padded(self.network, image, self.multiple)
+        return NetworkOutput(sr, features)
+
+    def calibrate(self, image: Tensor) -> None:
+        """Learn from one run which features have to be copied when they are captured."""
+        self.tap.calibrate(lambda: run_padded(self.network, image, self.multiple))
+
+
+class TeacherEnsemble(nn.Module):
+    """One or many frozen teachers that answer as one.
+
+    The image of a single teacher is its own; of several, what the aggregator makes of them (MTKD, Sec. 3.2), or their
+    mean without one. The features of all teachers stand side by side.
+
+    Args:
+        members: Teacher name to network, in the order in which the aggregator takes their images.
+        inputs: Teacher name to what it is shown, `lq` (the default) or `gt` (privileged information).
+        aggregator: Maps (N, 3*T, S*h, S*w), teacher by teacher, to (N, 3, S*h, S*w).
+    """
+
+    def __init__(
+        self,
+        members: Mapping[str, FrozenNetwork],
+        inputs: Mapping[str, str] | None = None,
+        aggregator: FrozenNetwork | None = None,
+    ) -> None:
+        super().__init__()
+        self.names = list(members)
+        self.members = nn.ModuleList(members.values())
+        self.inputs = dict(inputs or {})
+        self.aggregator = aggregator
+        self.eval()
+
+    def train(self, mode: bool = True) -> TeacherEnsemble:
+        """Stay in eval mode."""
+        return super().train(False)
+
+    def forward(self, batch: Batch) -> NetworkOutput:
+        """Answer for one batch, without a graph."""
+        outputs = self._outputs(batch)
+        features = {name: feature for output in outputs for name, feature in output.features.items()}
+        images = [output.sr for output in outputs]
+        if self.aggregator is not None:
+            return NetworkOutput(self.aggregator(torch.cat(images, dim=1)).sr, features)
+        return NetworkOutput(images[0] if len(images) == 1 else torch.stack(images).mean(dim=0), features)
+
+    def images(self, batch: Batch) -> Tensor:
+        """Return the teachers' own images, concatenated over channels: (N, 3*T, S*h, S*w), teacher by teacher."""
+        return torch.cat([output.sr for output in self._outputs(batch)], dim=1)
+
+    def _outputs(self, batch: Batch) -> list[NetworkOutput]:
+        outputs = []
+        for name, member in zip(self.names, self.members):
+            image = getattr(batch, self.inputs.get(name, 'lq'))
+            if image is None:
+                raise UserError(f'teacher {name!r} is shown the ground truth (`input: gt`), but this batch has none.')
+            outputs.append(member(image))
+        return outputs
+
+
+def window_of(network_opt: Mapping[str, Any]) -> int:
+    """Return the multiple that a network's input sides must have: its `window_size` in the YAML, else 1."""
+    return int(network_opt.get('window_size', 1))
+
+
+def build_teachers(opt: Mapping[str, Any]) -> TeacherEnsemble:
+    """Build the teachers (and aggregator) of a checked `distillation:` block, with their weights, on the CPU.
+
+    Args:
+        opt: All options of the experiment.
+
+    Raises:
+        UserError: weights do not fit, or the aggregator was trained for other teachers or another order.
+    """
+    block = opt['distillation']
+    members, inputs = {}, {}
+    for i, teacher in enumerate(block['teachers']):
+        name = teacher['name']
+        network = build_network_at(f'distillation.teachers[{i}].network', teacher['network'])
+        load_weights(network, teacher['path'], teacher.get('param_key'), f'teacher {name}')
+        members[name] = FrozenNetwork(network, window_of(teacher['network']), _points(block, name))
+        inputs[name] = teacher.get('input', 'lq')
+    return TeacherEnsemble(members, inputs, _aggregator(block.get('aggregator'), list(members)))
+
+
+def _points(block: Mapping[str, Any], teacher: str) -> dict[str, str]:
+    features = block.get('features') or {}
+    only = len(block['teachers']) == 1
+    return {name: pair['teacher'] for name, pair in features.items() if only or pair['from'] == teacher}
+
+
+def _aggregator(opt: Mapping[str, Any] | None, teachers: list[str]) -> FrozenNetwork | None:
+    if opt is None:
+        return None
+    network = build_network_at('distillation.aggregator.network', opt['network'])
+    content = load_weights(network, opt['path'], opt.get('param_key'), 'aggregator')
+    trained_for = content.get('teachers')
+    if trained_for is None:
+        get_root_logger().warning(f'{opt["path"]} does not say for which teachers it was trained; taken as {teachers}.')
+    elif list(trained_for) != teachers:
+        raise UserError(
+            f'the aggregator {opt["path"]!r} was trained for the teachers {list(trained_for)}, in this order; '
+            f'`distillation.teachers` names {teachers}. Use the same teachers, names and order as in stage 1.'
+        )
+    return FrozenNetwork(network)

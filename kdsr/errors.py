@@ -1,0 +1,27 @@
+"""Mistakes that their author can mend are told in one message, without a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import sys
+from collections.abc import Iterable, Iterator
+
+
+class UserError(ValueError):
+    """A wrong option, file or checkpoint. The message names the thing and the cure."""
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the closest of `known`, or an empty string."""
+    close = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.6)
+    return f' Did you mean {" or ".join(repr(c) for c in close)}?' if close else ''
+
+
+@contextlib.contextmanager
+def told_plainly() -> Iterator[None]:
+    """Turn a :class:`UserError` into one message on stderr and exit status 1."""
+    try:
+        yield
+    except UserError as error:
+        sys.exit(f'\nkdsr: {error}')

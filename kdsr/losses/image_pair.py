@@ -1,0 +1,45 @@
+"""The two images that an image-level loss compares."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kdsr.distillation.outputs import NetworkOutput
+from kdsr.errors import UserError, did_you_mean
+
+
+def image_pair(student: NetworkOutput, teacher: NetworkOutput) -> tuple[Tensor, Tensor]:
+    """Return the student's and the teacher's image, ready to be compared.
+
+    Args:
+        student: Its `sr` keeps its gradient.
+        teacher: Its `sr` is detached: no loss trains a teacher.
+
+    Returns:
+        Two tensors (N, C, H, W) of at least single precision, whatever autocast gave.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if student.sr.shape != teacher.sr.shape:
+        raise ValueError(
+            f'The student gives images of shape {tuple(student.sr.shape)} and the teacher of shape '
+            f'{tuple(teacher.sr.shape)}; a loss on images needs equal ones. Do both have the same scale?'
+        )
+    return at_least_float32(student.sr), at_least_float32(teacher.sr.detach())
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Return `tensor` in single precision, or in double precision where it has it."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def check_choice(option: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse a `value` that is not one of `choices`.
+
+    Raises:
+        ValueError: names the option, the choices and the closest of them.
+    """
+    if value not in choices:
+        raise UserError(f'`{option}` must be one of {", ".join(choices)}, not {value!r}.{did_you_mean(value, choices)}')

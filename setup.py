@@ -1,0 +1,39 @@
+"""Package metadata. `requirements.txt` pins the tested set; the ranges here are what the code is written for."""
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+setup(
+    name='kdsr',
+    version='0.1.0',
+    description='Knowledge distillation for image super-resolution, as a plugin for BasicSR',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    packages=find_packages(include=['kdsr', 'kdsr.*']),
+    python_requires='>=3.9',
+    install_requires=[
+        'basicsr>=1.4.2,<2',
+        'torch>=2.1',
+        'torchvision>=0.16',
+        'numpy>=1.22',
+        'opencv-python>=4.5',
+        'pyyaml>=5.4',
+        'lmdb>=1.2',
+        'pillow>=9.0',
+        'PyWavelets>=1.3',
+        'tqdm>=4.60',
+    ],
+    extras_require={
+        'plots': ['matplotlib>=3.6'],
+        'dev': ['pytest', 'pytest-xdist', 'pytest-timeout', 'ruff', 'mypy', 'scipy', 'matplotlib>=3.6'],
+    },
+    entry_points={'console_scripts': ['kdsr=kdsr.cli:main']},
+    classifiers=[
+        'License :: OSI Approved :: Apache Software License',
+        'Programming Language :: Python :: 3',
+        'Topic :: Scientific/Engineering :: Image Processing',
+    ],
+)

@@ -1,0 +1,55 @@
+"""Imports run one way; files stay small enough to be read in one sitting."""
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / 'kdsr'
+ORDER = [
+    {'errors', 'plugins'},
+    {'options'},
+    {'compat'},
+    {'distillation'},
+    {'archs', 'losses', 'data', 'metrics'},
+    {'models'},
+    {'analysis'},
+    {'quickstart'},
+    {'train', 'test', 'cli', '__main__', '__init__'},
+]
+LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
+FILES = sorted(p for p in PACKAGE.rglob('*.py'))
+
+
+def room_of(path):
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else path.stem
+
+
+def imported_rooms(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split('.')[0] == 'kdsr':
+            parts = node.module.split('.')
+            yield from [parts[1]] if len(parts) > 1 else [a.name for a in node.names if a.name in LEVEL]
+        elif isinstance(node, ast.Import):
+            yield from (a.name.split('.')[1] for a in node.names if a.name.startswith('kdsr.'))
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_room_imports_only_from_the_rooms_below_it(path):
+    room = room_of(path)
+    assert room in LEVEL, f'{room} has no place in the order of rooms'
+    for other in imported_rooms(path):
+        same_room = other == room and path.parent != PACKAGE
+        assert same_room or LEVEL[other] < LEVEL[room], f'{path.name} ({room}) imports {other}'
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_stay_readable(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def test_options_stay_free_of_torch_and_basicsr():
+    source = (PACKAGE / 'options.py').read_text()
+    assert 'torch' not in source
+    assert 'import basicsr' not in source
+    assert 'from basicsr' not in source

@@ -1,0 +1,218 @@
+import copy
+
+import pytest
+import torch
+from basicsr.models import build_model
+from basicsr.utils.registry import LOSS_REGISTRY
+
+from kdsr.distillation.distillation_loss import DistillationLoss
+from kdsr.errors import UserError
+from tests.conftest import network_opt
+
+TAPS = {'early': {'student': 'body.0', 'teacher': 'body.1'}, 'trunk': {'student': 'conv_after_body', 'teacher': 'conv_after_body'}}
+FITNET = {'l_fit': {'type': 'FitNetLoss', 'loss_weight': 0.1}}
+RESPONSE = {'l_kd': {'type': 'ResponseLoss', 'loss_weight': 1.0}}
+
+
+def parsed(workspace, **changes):
+    """Options as BasicSR's parse_options leaves them."""
+    opt = workspace.options(model_type='DistillationModel')
+    opt['distillation'] = {'teachers': [workspace.teacher('EDSR')], 'losses': RESPONSE}
+    for key, value in changes.items():
+        if key in opt['distillation'] or key in ('features', 'aggregator'):
+            opt['distillation'][key] = value
+        else:
+            opt[key] = value
+    models = workspace.root / 'models'
+    models.mkdir(exist_ok=True)
+    opt['path'].update(models=str(models), training_states=str(models))
+    opt.update(dist=False, rank=0, world_size=1, is_train=True)
+    return opt
+
+
+def built(opt):
+    torch.manual_seed(0)
+    return build_model(copy.deepcopy(opt))
+
+
+def batch(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {'lq': torch.rand(2, 3, 16, 16, generator=generator), 'gt': torch.rand(2, 3, 32, 32, generator=generator)}
+
+
+def step(model, data=None, iteration=1):
+    model.feed_data(data or batch())
+    model.optimize_parameters(iteration)
+
+
+def weights(module):
+    return {k: v.clone() for k, v in module.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_teachers_are_bit_identical_after_training_and_hold_no_gradient(workspace):
+    model = built(parsed(workspace, losses={**RESPONSE, **FITNET}, features=TAPS))
+    before = weights(model.teacher)
+    for i in range(3):
+        step(model, iteration=i + 1)
+    assert same(before, weights(model.teacher))
+    assert all(p.grad is None for p in model.teacher.parameters())
+    assert not any(m.training for m in model.teacher.modules())
+    optimised = {id(p) for group in model.optimizer_g.param_groups for p in group['params']}
+    assert not optimised & {id(p) for p in model.teacher.parameters()}
+
+
+@pytest.mark.parametrize('losses', [RESPONSE, FITNET], ids=['image', 'feature'])
+def test_each_term_alone_moves_the_student_and_its_helpers(workspace, losses):
+    opt = parsed(workspace, losses=losses, features=TAPS)
+    del opt['train']['pixel_opt']
+    model = built(opt)
+    student, helpers = weights(model.net_g), weights(model.losses)
+    step(model)
+    assert model.cri_pix is None
+    assert set(model.get_current_log()) == set(losses)
+    assert not same(student, weights(model.net_g))
+    assert (not helpers) or all(not torch.equal(v, helpers[k]) for k, v in model.losses.state_dict().items())
+
+
+def test_the_total_is_the_sum_of_the_logged_terms(workspace):
+    model = built(parsed(workspace, losses={**RESPONSE, **FITNET}, features=TAPS))
+    model.feed_data(batch())
+    start = weights(model.net_g)
+    model.optimize_parameters(1)
+    log = model.get_current_log()
+    assert set(log) == {'l_pix', 'l_kd', 'l_fit'}
+    model.net_g.load_state_dict(start)
+    output, target = model.net_g(model.lq), model.teacher.images(model_batch(model))
+    assert log['l_pix'] == pytest.approx((output - model.gt).abs().mean().item(), rel=1e-5)
+    assert log['l_kd'] == pytest.approx((output - target).abs().mean().item(), rel=1e-5)
+
+
+def model_batch(model):
+    from kdsr.distillation.outputs import Batch
+
+    return Batch(model.lq, model.gt)
+
+
+def test_with_weight_zero_the_student_is_bit_identical_to_its_baseline(workspace):
+    """Building teachers and helpers must not move the student's random stream (initialisation, stochastic depth)."""
+    zero = {'l_kd': {'type': 'ResponseLoss', 'loss_weight': 0.0}, 'l_fit': {'type': 'FitNetLoss', 'loss_weight': 0.0}}
+    taps = {'f': {'student': 'layers.0', 'teacher': 'body.0'}}
+    opt = parsed(workspace, network_g=network_opt('SwinIR'), losses=zero, features=taps)
+    distilled = built(opt)
+    plain = built({**opt, 'model_type': 'SRModel'})
+    assert same(weights(distilled.net_g), weights(plain.net_g))
+    for model in (distilled, plain):
+        torch.manual_seed(3)
+        for i in range(2):
+            step(model, batch(i), i + 1)
+    assert same(weights(distilled.net_g), weights(plain.net_g))
+    assert same(weights(distilled.net_g_ema), weights(plain.net_g_ema))
+
+
+def test_checkpoints_hold_the_bare_student_and_helpers_stand_apart(workspace):
+    opt = parsed(workspace, losses=FITNET, features=TAPS)
+    model = built(opt)
+    step(model)
+    model.save(0, 1)
+    saved = torch.load(workspace.root / 'models' / 'net_g_1.pth', weights_only=True)
+    assert set(saved) == {'params', 'params_ema'}
+    assert same(saved['params'], weights(model.net_g))
+    plain = built({**opt, 'model_type': 'SRModel'})
+    plain.load_network(plain.net_g, str(workspace.root / 'models' / 'net_g_1.pth'))  # BasicSR's own loader, strict
+    helpers = torch.load(workspace.root / 'models' / 'net_distill_1.pth', weights_only=True)['params']
+    assert same(helpers, weights(model.losses))
+    assert helpers
+
+
+def test_without_helpers_there_is_no_helper_file(workspace):
+    model = built(parsed(workspace))
+    model.save(0, 1)
+    assert not (workspace.root / 'models' / 'net_distill_1.pth').exists()
+
+
+def test_resume_continues_student_ema_helpers_and_optimiser_bit_for_bit(workspace):
+    opt = parsed(workspace, losses={**RESPONSE, **FITNET}, features=TAPS)
+    model = built(opt)
+    for i in range(2):
+        step(model, batch(i), i + 1)
+    model.save(0, 2)
+    step(model, batch(2), 3)
+
+    opt['path'].update(pretrain_network_g=str(workspace.root / 'models' / 'net_g_2.pth'), param_key_g='params')
+    resumed = built(opt)
+    resumed.resume_training(torch.load(workspace.root / 'models' / '2.state', weights_only=True))
+    step(resumed, batch(2), 3)
+    for part in ('net_g', 'net_g_ema', 'losses'):
+        assert same(weights(getattr(model, part)), weights(getattr(resumed, part))), part
+
+
+def test_ema_starts_from_the_students_weights(workspace):
+    model = built(parsed(workspace))
+    assert same(weights(model.net_g), weights(model.net_g_ema))
+    path = workspace.weights(network_opt('EDSR'), 'pretrained', seed=7)
+    opt = parsed(workspace)
+    opt['path']['pretrain_network_g'] = path
+    model = built(opt)
+    stored = torch.load(path, weights_only=True)['params']
+    assert same(weights(model.net_g), stored)
+    assert same(weights(model.net_g_ema), stored)
+
+
+def test_validation_takes_images_of_any_size_with_a_window_student(workspace):
+    model = built(parsed(workspace, network_g=network_opt('SwinIRLight')))
+    model.lq = torch.rand(1, 3, 9, 14)
+    model.test()
+    assert model.output.shape == (1, 3, 18, 28)
+    assert model.net_g.training
+
+
+def test_the_log_waits_for_the_device_only_when_it_is_asked_for(workspace, monkeypatch):
+    model = built(parsed(workspace))
+    calls = []
+    monkeypatch.setattr(model, 'reduce_loss_dict', lambda terms: calls.append(terms) or {})
+    step(model)
+    assert not calls
+    model.get_current_log()
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(('student', 'teacher', 'taps'), [
+    ('EDSR', 'SwinIR', {'student': 'upsample:input', 'teacher': 'conv_before_upsample:input'}),
+    ('SwinIRLight', 'RCAN', {'student': 'layers.1', 'teacher': 'body.2'}),
+    ('RCAN', 'EDSR', {'student': 'conv_after_body', 'teacher': 'upsample:input'}),
+])  # fmt: skip
+def test_features_of_different_architectures_are_compared(workspace, student, teacher, taps):
+    wide = {**network_opt(teacher), **({'num_feat': 12} if teacher != 'SwinIR' else {'embed_dim': 12})}
+    member = {'name': 't', 'network': wide, 'path': workspace.weights(wide, 'wide')}
+    opt = parsed(workspace, network_g=network_opt(student), teachers=[member], losses=FITNET, features={'f': taps})
+    model = built(opt)
+    step(model)
+    assert next(iter(model.losses['l_fit'].parameters())).shape[:2] == (12, 8)
+
+
+@pytest.mark.parametrize(('change', 'words'), [
+    (lambda w: {'losses': {}}, 'nothing is distilled'),
+    (lambda w: {'losses': {'l_x': {'type': 'WaveletLos'}}}, "no loss is called 'WaveletLos'.*'WaveletLoss'"),
+    (lambda w: {'losses': {'l_x': {'type': 'WaveletLoss', 'wavee': 1}}}, r"l_x: WaveletLoss has no option 'wavee'.*'wave'"),
+    (lambda w: {'losses': {'l_x': {'type': 'WaveletLoss', 'wave': 'har'}}}, r'losses\.l_x: .*haar'),
+    (lambda w: {'losses': {'l_x': {'type': 'L1Loss'}}}, r'l_x: L1Loss is no distillation loss.*pixel_opt'),
+    (lambda w: {'losses': FITNET}, r'l_fit: FitNetLoss compares features'),
+    (lambda w: {'losses': FITNET, 'features': {'f': {'student': 'body.9', 'teacher': 'body.0'}}}, "no module 'body.9'"),
+    (lambda w: {'teachers': [w.teacher('EDSR', 4)]}, r'`scale: 2`.*teacher \(64, 64\)'),
+    (lambda w: {'network_g': network_opt('EDSR', 4)}, r'`scale: 2`.*student gives \(64, 64\)'),
+    (lambda w: {'teachers': [{**w.teacher('EDSR'), 'network': {**network_opt('EDSR'), 'num_feet': 8}}]}, r"teachers\[0\]\.network: EDSR has no option 'num_feet'.*'num_feat'"),
+    (lambda w: {'num_gpu': 2}, 'torchrun --nproc_per_node=2'),
+])  # fmt: skip
+def test_mistakes_are_told_before_the_first_iteration(workspace, change, words):
+    with pytest.raises(UserError, match=words):
+        built(parsed(workspace, **change(workspace)))
+
+
+def test_every_kdsr_loss_is_a_distillation_loss():
+    ours = [cls for _, cls in LOSS_REGISTRY if cls.__module__.startswith('kdsr.')]
+    assert ours
+    assert all(issubclass(cls, DistillationLoss) for cls in ours)

@@ -1,0 +1,137 @@
+import pytest
+import yaml
+
+from kdsr import options
+from kdsr.errors import UserError
+
+
+def write(path, text):
+    path.write_text(text)
+    return str(path)
+
+
+def test_numbers_in_scientific_notation_are_numbers(tmp_path):
+    opt = options.load(write(tmp_path / 'a.yml', 'lr: 1e-4\nb: [1E-3, 2.5e+2, -3e5]\nc: e5\nd: "1e-4"\n'))
+    assert opt['lr'] == 1e-4
+    assert opt['b'] == [1e-3, 250.0, -3e5]
+    assert opt['c'] == 'e5'
+    assert opt['d'] == '1e-4'
+
+
+def test_explicit_floats_of_basicsr_files_are_read(tmp_path):
+    assert options.load(write(tmp_path / 'a.yml', 'lr: !!float 2e-4\n'))['lr'] == 2e-4
+
+
+def test_python_tags_are_refused_and_not_run(tmp_path):
+    text = f'a: !!python/object/apply:os.system ["touch {tmp_path}/pwned"]\n'
+    with pytest.raises(UserError, match='python/object'):
+        options.load(write(tmp_path / 'a.yml', text))
+    assert not (tmp_path / 'pwned').exists()
+
+
+def test_a_file_says_only_what_differs_from_its_base(tmp_path):
+    (tmp_path / 'ablations').mkdir()
+    write(tmp_path / 'a.yml', 'name: a\ntrain: {lr: 1, total_iter: 5}\nnet: {type: A, width: 3}\nlist: [1, 2]\n')
+    write(tmp_path / 'ablations' / 'b.yml', 'base: ../a.yml\nname: b\ntrain: {lr: 2}\nlist: [3]\n')
+    third = write(tmp_path / 'c.yml', 'base: ablations/b.yml\nnet: {type: B}\ntrain: {lr: ~}\n')
+    opt = options.load(third)
+    assert opt['name'] == 'b'
+    assert opt['train'] == {'lr': None, 'total_iter': 5}
+    assert opt['list'] == [3]
+    assert opt['net'] == {'type': 'B'}  # another type: the old one's arguments are gone
+    assert 'base' not in opt
+
+
+def test_a_missing_or_circular_base_is_named(tmp_path):
+    with pytest.raises(UserError, match=r'base: nowhere\.yml'):
+        options.load(write(tmp_path / 'a.yml', 'base: nowhere.yml\n'))
+    write(tmp_path / 'b.yml', 'base: c.yml\n')
+    with pytest.raises(UserError, match='circle'):
+        options.load(write(tmp_path / 'c.yml', 'base: b.yml\n'))
+
+
+@pytest.mark.parametrize(('text', 'words'), [('a: [1', 'a.yml'), ('- 1\n', 'mapping'), ('', 'mapping')])
+def test_what_is_no_option_file_is_named(tmp_path, text, words):
+    with pytest.raises(UserError, match=words):
+        options.load(write(tmp_path / 'a.yml', text))
+    with pytest.raises(UserError, match='does not exist'):
+        options.load(str(tmp_path / 'none.yml'))
+
+
+def test_overrides_set_typed_values_also_in_lists_and_with_equals_signs(tmp_path):
+    path = write(tmp_path / 'a.yml', 'train: {lr: 1, name: x}\nteachers: [{path: a}, {path: b}]\n')
+    overrides = ['train:lr=5e-4', 'train:name=a=b', 'teachers:1:path=~', 'train:new=[1, 2]']
+    opt = options.load(path, overrides)
+    assert opt['train'] == {'lr': 5e-4, 'name': 'a=b', 'new': [1, 2]}
+    assert opt['teachers'][1]['path'] is None
+
+
+@pytest.mark.parametrize(('override', 'words'), [
+    ('train:lr', 'key:key=value'),
+    ('trian:lr=1', "no 'trian'.*'train'"),
+    ('train:lr:deep=1', 'holds no keys'),
+    ('__import__("os").system("x")=1', None),
+])  # fmt: skip
+def test_wrong_overrides_are_told_and_nothing_is_executed(tmp_path, override, words):
+    path = write(tmp_path / 'a.yml', 'train: {lr: 1}\n')
+    if words is None:
+        assert '__import__("os").system("x")' in options.load(path, [override])
+        return
+    with pytest.raises(UserError, match=words):
+        options.load(path, [override])
+
+
+def test_dump_reads_back_the_same(tmp_path):
+    opt = options.load(write(tmp_path / 'a.yml', 'lr: 1e-4\nb: [1e-8, 1.0]\nc: {d: ~, e: "1e-4"}\nf: yes it is\n'))
+    again = yaml.load(options.dump(opt), Loader=options.SafeLoader)
+    assert again == opt
+
+
+def good_block():
+    teacher = {'name': 'edsr', 'network': {'type': 'EDSR'}, 'path': 'x.pth'}
+    return {
+        'teachers': [teacher, {**teacher, 'name': 'rcan'}],
+        'aggregator': {'network': {'type': 'DCTSwin'}, 'path': 'y.pth'},
+        'features': {'f': {'student': 'body.0', 'teacher': 'body.1', 'from': 'rcan'}},
+        'losses': {'l_dwt': {'type': 'WaveletLoss'}},
+    }
+
+
+def test_a_correct_block_passes():
+    options.check({'distillation': good_block()})
+
+
+@pytest.mark.parametrize(('change', 'words'), [
+    (lambda b: b.update(teacher=b.pop('teachers')), r"unknown key 'teacher'.*'teachers'"),
+    (lambda b: b.update(teachers=[]), 'the list is empty'),
+    (lambda b: b['teachers'][0].pop('path'), r'teachers\[0\]\.path: missing'),
+    (lambda b: b['teachers'][1].update(name='edsr'), "'edsr' is used twice"),
+    (lambda b: b['teachers'][0].update(input='hr'), r'teachers\[0\]\.input: must be one of lq, gt'),
+    (lambda b: b['teachers'][0].update(network='EDSR'), r'network: must be dict'),
+    (lambda b: b['features']['f'].pop('from'), 'several teachers.*from: edsr'),
+    (lambda b: b['features']['f'].update({'from': 'rcam'}), r"no teacher 'rcam'.*'rcan'"),
+    (lambda b: b['features']['f'].pop('student'), r'features\.f\.student: missing'),
+    (lambda b: b['losses'].update(dwt={'type': 'WaveletLoss'}), r"losses\.dwt: .*start it with 'l_'"),
+    (lambda b: b['losses'].update(l_x={'wave': 'haar'}), r'l_x: needs a `type'),
+    (lambda b: b['losses'].update(l_pix={'type': 'WaveletLoss'}), 'l_pix'),
+    (lambda b: b.update(aggregator={'network': {}}), r'aggregator\.path: missing'),
+])  # fmt: skip
+def test_every_mistake_names_its_key_and_cure(change, words):
+    block = good_block()
+    change(block)
+    with pytest.raises(UserError, match=words):
+        options.check({'distillation': block})
+
+
+def test_all_mistakes_are_told_at_once():
+    block = good_block()
+    block['teachers'][0].pop('path')
+    block['losses']['x'] = {}
+    with pytest.raises(UserError) as error:
+        options.check({'distillation': block})
+    assert str(error.value).count('\n  - ') == 3
+
+
+def test_a_missing_block_is_told():
+    with pytest.raises(UserError, match='DistillationModel needs at least'):
+        options.check({'model_type': 'DistillationModel'})

@@ -1,0 +1,133 @@
+"""Whole runs of BasicSR's pipelines, in this process, on tiny images and networks."""
+import re
+
+import cv2
+import pytest
+import torch
+import yaml
+
+from kdsr.errors import UserError
+from tests.conftest import network_opt
+
+
+def params(folder, name='net_g_latest'):
+    return torch.load(folder / 'models' / f'{name}.pth', weights_only=True)['params']
+
+
+def log_of(folder):
+    return next(folder.glob('train_*.log')).read_text()
+
+
+def test_a_plain_basicsr_file_trains_validates_and_tests(workspace):
+    opt = workspace.options()
+    opt['val']['save_img'] = True
+    folder = workspace.train(opt)
+    assert 'l_pix: ' in log_of(folder)
+    assert re.search(r'Validation photos\n\t # psnr: [\d.]+\tBest: [\d.]+ @ 2 iter', log_of(folder))
+    assert (folder / 'visualization' / '000' / '000_2.png').exists()
+
+    test = {
+        'name': 'tested', 'model_type': 'SRModel', 'scale': 2, 'num_gpu': 0, 'manual_seed': 0,
+        'datasets': {'test_1': opt['datasets']['val']}, 'network_g': opt['network_g'],
+        'path': {'pretrain_network_g': str(folder / 'models' / 'net_g_latest.pth'), 'param_key_g': 'params_ema'},
+        'val': {'save_img': True, 'metrics': opt['val']['metrics']},
+    }  # fmt: skip
+    results = workspace.test(test)
+    assert cv2.imread(str(results / 'visualization' / 'photos' / '000_tested.png')).shape == (48, 48, 3)
+
+
+def mtkd(workspace, names=('EDSR', 'RCAN', 'SwinIR')):
+    """Both stages of MTKD; returns the options of stage 2 (stage 1 has run)."""
+    teachers = [workspace.teacher(n) for n in names]
+    aggregator = {**network_opt('DCTSwin'), 'num_teachers': len(names)}
+    stage1 = workspace.options(
+        name='aggregator', model_type='AggregationModel', network_g=aggregator, distillation={'teachers': teachers}
+    )
+    folder = workspace.train(stage1)
+    return workspace.options(
+        name='mtkd',
+        model_type='DistillationModel',
+        distillation={
+            'teachers': teachers,
+            'aggregator': {'network': aggregator, 'path': str(folder / 'models' / 'net_g_latest.pth')},
+            'losses': {'l_dwt': {'type': 'WaveletLoss'}},
+        },
+    )
+
+
+@pytest.mark.parametrize('student', ['EDSR', 'RCAN', 'SwinIRLight'])
+def test_both_stages_of_mtkd_run_with_three_teachers(workspace, student):
+    opt = mtkd(workspace)
+    opt['network_g'] = network_opt(student)
+    folder = workspace.train(opt)
+    assert 'l_dwt: ' in log_of(folder)
+    assert set(torch.load(folder / 'models' / 'net_g_latest.pth', weights_only=True)) == {'params', 'params_ema'}
+
+
+def test_without_its_block_a_distillation_file_is_the_students_baseline(workspace):
+    opt = mtkd(workspace, ['EDSR', 'RCAN'])
+    opt['distillation']['losses']['l_dwt']['loss_weight'] = 0.0
+    distilled = params(workspace.train(opt))
+    del opt['distillation']
+    plain = params(workspace.train({**opt, 'name': 'plain', 'model_type': 'SRModel'}))
+    assert all(torch.equal(v, plain[k]) for k, v in distilled.items())
+
+
+@pytest.mark.parametrize('how', ['auto', 'path'])
+def test_a_run_resumes_with_teachers_and_helpers(workspace, how, capsys):
+    opt = workspace.options(model_type='DistillationModel', iterations=4)
+    opt['distillation'] = {
+        'teachers': [workspace.teacher('RCAN')],
+        'features': {'f': {'student': 'body.0', 'teacher': 'body.0'}},
+        'losses': {'l_fit': {'type': 'FitNetLoss'}},
+    }
+    workspace.train(workspace.write({**opt, 'train': {**opt['train'], 'total_iter': 2}}))
+    if how == 'auto':
+        folder = workspace.train(opt, '--auto_resume')
+    else:
+        opt['path']['resume_state'] = str(workspace.root / 'experiments/run/training_states/2.state')
+        folder = workspace.train(opt)
+    log = sorted(folder.glob('train_*.log'))[-1].read_text()
+    assert 'Resuming training from epoch: 0, iter: 2.' in log
+    assert 'iter:       3' in log
+    assert (folder / 'models' / 'net_distill_4.pth').exists()
+    assert not list(workspace.root.glob('experiments/*_archived_*'))
+
+
+def test_auto_resume_with_nothing_to_resume_says_so(workspace, capsys):
+    workspace.train(workspace.options(), '--auto_resume')
+    assert 'starts at 0' in capsys.readouterr().out
+
+
+def test_a_missing_resume_state_is_told(workspace):
+    opt = workspace.options()
+    opt['path']['resume_state'] = 'experiments/run/training_states/99.state'
+    with pytest.raises(UserError, match=r'99\.state` does not exist'):
+        workspace.train(opt)
+
+
+def test_the_experiment_keeps_the_resolved_file(workspace):
+    base = workspace.write(workspace.options(), 'base_run.yml')
+    (workspace.root / 'variant.yml').write_text('base: base_run.yml\nname: variant\ntrain: {optim_g: {lr: 5e-4}}\n')
+    assert base
+    folder = workspace.train(str(workspace.root / 'variant.yml'), '--force_yml', 'train:ema_decay=0', 'val:val_freq=1e3')
+    kept = yaml.safe_load((folder / 'variant.yml').read_text())
+    assert kept['train']['optim_g'] == {'type': 'Adam', 'lr': 0.0005, 'betas': [0.9, 0.99]}
+    assert kept['train']['ema_decay'] == 0
+    assert 'lr:(5.000e-04,)' in log_of(folder)
+    assert set(torch.load(folder / 'models' / 'net_g_latest.pth', weights_only=True)) == {'params'}
+
+
+def test_a_file_without_base_is_kept_as_it_was_written(workspace):
+    opt = workspace.options()
+    opt['val']['suffix'] = None
+    path = workspace.write(opt)
+    with open(path, 'a') as file:
+        file.write('# a remark\n')
+    assert '# a remark' in (workspace.train(path) / 'run.yml').read_text()
+
+
+def test_a_gpu_that_is_not_there_is_told(workspace, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(UserError, match='num_gpu: auto'):
+        workspace.train(workspace.options(num_gpu=1))
