@@ -39,7 +39,7 @@ TABLE: dict[str, dict[str, Option]] = {
         'teachers': Option((list,), 'The frozen teachers. Their order is part of the experiment.', required=True),
         'aggregator': Option((dict,), "A frozen network that fuses the teachers' images into one (MTKD, stage 2)."),
         'features': Option((dict,), 'Feature name to the module paths tapped in student and teacher, early to late.'),
-        'losses': Option((dict,), 'Name in the log (`l_*`) to a loss of the registry and its arguments.'),
+        'losses': Option((dict,), 'Name in the log (`l_*`) to a loss of the registry and its arguments; `~` for none.'),
     },
     'distillation.teachers[]': {
         'name': Option((str,), 'Short name; unique, stored in the checkpoints of stage 1.', required=True),
@@ -213,6 +213,8 @@ def _check_features(features: Any, teachers: list[Any]) -> Iterable[str]:
 def _check_losses(losses: Any) -> Iterable[str]:
     for name, loss in (losses or {}).items() if isinstance(losses, dict) else ():
         where = f'distillation.losses.{name}'
+        if loss is None:  # a variant switches off a loss of its base
+            continue
         if not str(name).startswith('l_') or name in ('l_pix', 'l_percep', 'l_style'):
             yield f"{where}: the name is the log's; start it with 'l_' and leave BasicSR's l_pix, l_percep, l_style."
         if not isinstance(loss, dict) or 'type' not in loss:

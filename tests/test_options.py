@@ -123,6 +123,12 @@ def test_every_mistake_names_its_key_and_cure(change, words):
         options.check({'distillation': block})
 
 
+def test_a_loss_of_the_base_can_be_switched_off():
+    block = good_block()
+    block['losses']['l_dwt'] = None
+    options.check({'distillation': block})
+
+
 def test_all_mistakes_are_told_at_once():
     block = good_block()
     block['teachers'][0].pop('path')

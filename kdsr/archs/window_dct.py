@@ -78,14 +78,13 @@ def attention_mask(
     """
     if kind == 'none' or (kind == 'spatial' and shift_size == 0):
         return None
-    with torch.inference_mode(False), torch.autocast('cpu', enabled=False):
-        rows, columns = _origin(height, window_size, shift_size), _origin(width, window_size, shift_size)
-        labels = window_partition((3 * rows[:, None] + columns)[None, :, :, None], window_size)[..., 0]
-        if kind == 'official':
-            labels = _fft_dct(_fft_dct(labels).transpose(-1, -2)).transpose(-1, -2)
-        labels = labels.flatten(1)
-        closed = labels[:, None, :] != labels[:, :, None]
-        return torch.zeros(closed.shape).masked_fill_(closed, -100.0).to(device)
+    rows, columns = _origin(height, window_size, shift_size), _origin(width, window_size, shift_size)
+    labels = window_partition((3 * rows[:, None] + columns)[None, :, :, None], window_size)[..., 0]
+    if kind == 'official':
+        labels = _fft_dct(_fft_dct(labels).transpose(-1, -2)).transpose(-1, -2)
+    labels = labels.flatten(1)
+    closed = labels[:, None, :] != labels[:, :, None]
+    return torch.zeros(closed.shape).masked_fill_(closed, -100.0).to(device)
 
 
 def _origin(size: int, window_size: int, shift_size: int) -> Tensor:

@@ -26,18 +26,17 @@ def dct_matrix(size: int, norm: str = 'ortho') -> Tensor:
         ValueError: unknown `norm`.
     """
     check_choice('norm', norm, DCT_NORMS)
-    with torch.inference_mode(False):  # a matrix first used in a validation must still serve the training
-        position = torch.arange(size, dtype=torch.float64)
-        matrix = 2 * torch.cos(math.pi / (2 * size) * position[:, None] * (2 * position + 1))
-        if norm == 'ortho':
-            matrix *= 1 / math.sqrt(2 * size)
-            matrix[0] *= math.sqrt(0.5)
+    position = torch.arange(size, dtype=torch.float64)
+    matrix = 2 * torch.cos(math.pi / (2 * size) * position[:, None] * (2 * position + 1))
+    if norm == 'ortho':
+        matrix *= 1 / math.sqrt(2 * size)
+        matrix[0] *= math.sqrt(0.5)
     return matrix
 
 
 @functools.lru_cache(maxsize=16)
 def _cached_matrix(size: int, norm: str, dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):
+    with torch.inference_mode(False):  # a matrix first used in a validation must still serve the training
         return dct_matrix(size, norm).to(device, dtype)
 
 
@@ -53,7 +52,7 @@ def dct2(images: Tensor, norm: str = 'ortho') -> Tensor:
     """
     rows = _cached_matrix(images.shape[-2], norm, images.dtype, images.device)
     columns = _cached_matrix(images.shape[-1], norm, images.dtype, images.device)
-    if True:
+    with torch.autocast(images.device.type, enabled=False):
         return rows @ (images @ columns.T)
 
 

@@ -17,6 +17,7 @@ from kdsr.distillation.outputs import Batch, NetworkOutput
 from kdsr.errors import UserError, did_you_mean
 from kdsr.losses.image_pair import at_least_float32, check_choice, image_pair
 
+CACHED_PIXELS = 2**19
 MODES = ('symmetric', 'reflect', 'periodization', 'zero')
 
 
@@ -49,11 +50,10 @@ def wavelet_distance(
         raise ValueError(f'Two images of one shape are needed, not {tuple(image.shape)} and {tuple(target.shape)}.')
     _check_depth(image, wave, level)
     with torch.autocast(image.device.type, enabled=False):
-        difference = at_least_float32(image) - at_least_float32(target)
-        is_haar = pywt.Wavelet(wave).name in ('haar', 'db1')
-        if is_haar and all(size % 2**level == 0 for size in difference.shape[-2:]):
-            return _HaarDistance.apply(difference, level, high_frequency_only)
-        return _filtered_distance(difference, wave, level, high_frequency_only, mode)
+        image, target = at_least_float32(image), at_least_float32(target)
+        if wave in ('haar', 'db1') and all(size % 2**level == 0 for size in image.shape[-2:]):
+            return _HaarDistance.apply(image, target, level, high_frequency_only)
+        return _filtered_distance(image - target, wave, level, high_frequency_only, mode)
 
 
 def _check_options(wave: str, level: int, mode: str) -> None:
@@ -77,35 +77,49 @@ def _number_of_bands(level: int, high_frequency_only: bool) -> int:
 
 
 class _HaarDistance(torch.autograd.Function):
-    """The Haar distance of a difference image by additions alone.
+    """The Haar distance of two images by additions alone.
 
     With unnormalised butterflies a band of level k is 2^k times the orthonormal one and has 4^k times fewer elements
     than the image, so that both its mean and its gradient carry the whole number 2^k. The gradient image therefore
     consists of small whole numbers, which are all that the backward pass needs: a quarter of the memory of the image.
+    On a CPU a few channels at a time keep the intermediate images in the cache.
     """
 
     @staticmethod
-    def forward(ctx: Any, difference: Tensor, level: int, high_frequency_only: bool) -> Tensor:
+    def forward(ctx: Any, image: Tensor, target: Tensor, level: int, high_frequency_only: bool) -> Tensor:
         counter = torch.int8 if 3 * (2 ** (level + 1) - 2) + 2**level <= 127 else torch.int32
-        low, total, signs = difference, difference.new_zeros(()), []
-        for k in range(1, level + 1):
-            low, *high = _split(low)
-            signs.append([band.sign().to(counter) for band in high])
-            total += sum(band.abs_().sum() for band in high) * 2**k
-        steps = low.sign().to(counter) * (0 if high_frequency_only else 2**level)
-        if not high_frequency_only:
-            total += low.abs_().sum() * 2**level
-        for k in range(level, 0, -1):
-            steps = _merge(steps, *[sign * 2**k for sign in signs[k - 1]])
+        steps = torch.empty(image.shape, dtype=counter, device=image.device)
+        planes = [x.flatten(0, 1) for x in (image, target, steps)]
+        group = max(1, CACHED_PIXELS // planes[0][0].numel()) if image.device.type == 'cpu' else len(planes[0])
+        total = image.new_zeros(())
+        for ours, theirs, out in zip(*(x.split(group) for x in planes)):
+            total += _haar_sum(ours - theirs, level, high_frequency_only, out)
         ctx.save_for_backward(steps)
-        ctx.scale = 1 / (_number_of_bands(level, high_frequency_only) * difference.numel())
+        ctx.scale = 1 / (_number_of_bands(level, high_frequency_only) * image.numel())
         return total * ctx.scale
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (steps,) = ctx.saved_tensors
-        return steps.to(gradients[0].dtype).mul_(gradients[0] * ctx.scale), None, None
+        gradient = steps.to(gradients[0].dtype).mul_(gradients[0] * ctx.scale)
+        return gradient, -gradient if ctx.needs_input_grad[1] else None, None, None
+
+
+def _haar_sum(difference: Tensor, level: int, high_frequency_only: bool, steps: Tensor) -> Tensor:
+    """Return the sum over the bands of 2^k * sum |band k|, and write its gradient, whole numbers, to `steps`."""
+    low, total, signs = difference, difference.new_zeros(()), []
+    for k in range(1, level + 1):
+        low, *high = _split(low)
+        signs.append([band.sign().to(steps.dtype) for band in high])
+        total += sum(band.abs_().sum() for band in high) * 2**k
+    gradient = low.sign().to(steps.dtype) * (0 if high_frequency_only else 2**level)
+    if not high_frequency_only:
+        total += low.abs_().sum() * 2**level
+    for k in range(level, 0, -1):
+        gradient = _merge(gradient, *[sign * 2**k for sign in signs[k - 1]])
+    steps.copy_(gradient)
+    return total
 
 
 def _split(image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -54,7 +54,7 @@ class DistillationModel(CheckpointedSRModel):
             self.cri_pix = None
 
     def _build_losses(self) -> nn.ModuleDict:
-        loss_opts = self.opt['distillation'].get('losses')
+        loss_opts = {n: o for n, o in (self.opt['distillation'].get('losses') or {}).items() if o is not None}
         if not loss_opts:
             raise UserError('`distillation.losses` is empty, so nothing is distilled. For the baseline: SRModel.')
         student, teacher, batch = self._dry_run()

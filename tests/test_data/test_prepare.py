@@ -470,10 +470,19 @@ def test_settings_name_what_the_lmdb_was_made_from(folder, tmp_path):
 def test_half_a_journal_line_is_forgotten(folder, tmp_path):
     stop_after_first(folder, tmp_path / 'out')
     (folder / 'im1.png').unlink()
-    for journal in (tmp_path / 'out').glob('*/finished.jsonl'):
+    journals = list((tmp_path / 'out').glob('*/finished.jsonl'))
+    for journal in journals:
         line = journal.read_bytes()
         assert line.count(b'\n') == 1
         journal.write_bytes(line + line.replace(b'im0', b'im2')[: len(line) // 2])
+    whole = (folder / 'im2.png').read_bytes()
+    save(folder / 'im1.png', noise(70, 70))
+    (folder / 'im2.png').write_bytes(whole[:-2000])
+    with pytest.raises(UserError, match=r'im2\.png: it is damaged'):
+        prepare(folder, tmp_path / 'out')
+    for journal in journals:
+        assert [json.loads(line)['file'] for line in journal.read_bytes().splitlines()] == ['im0.png', 'im1.png']
+    (folder / 'im2.png').write_bytes(whole)
     prepare(folder, tmp_path / 'out')
     prepare(folder, tmp_path / 'whole')
     assert contents(tmp_path / 'out') == contents(tmp_path / 'whole')

@@ -56,5 +56,5 @@ def test_first_use_in_validation_does_not_break_training():
 
 
 def test_unknown_norm_names_the_choices():
-    with pytest.raises(ValueError, match="`norm` must be one of ortho, none, not 'orto'. Did you mean 'ortho'"):
+    with pytest.raises(ValueError, match=r"`norm` must be one of ortho, none, not 'orto'\. Did you mean 'ortho'"):
         DCTLoss(norm='orto')

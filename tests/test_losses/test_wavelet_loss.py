@@ -76,6 +76,19 @@ def test_deep_haar_gradient_with_all_signs_alike_does_not_overflow():
         assert image.grad[0, 0, 0, 0].item() == pytest.approx(steps / (3 * level + 1) / 64**2)
 
 
+def test_large_batch_equals_its_samples():
+    """Large batches are worked through in groups of channels on a CPU."""
+    image, target = random_images((3, 3, 384, 384))
+    image.requires_grad_()
+    value = wavelet_distance(image, target)
+    value.backward()
+    s, t = image.detach().double().numpy(), target.double().numpy()
+    assert value.item() == pytest.approx(frequency.wavelet_loss(s, t, 'haar', 1, False, 'symmetric'), rel=1e-5)
+    last = image.detach()[2:].requires_grad_()
+    wavelet_distance(last, target[2:]).backward()
+    torch.testing.assert_close(image.grad[2:], last.grad / 3)
+
+
 def test_by_hand():
     """One 2x2 block (a b; c d) = (4 2; 1 1) over zero: LL 8/2, columns 2/2, rows 4/2, diagonal 2/2."""
     image, zero = torch.tensor([[[[4.0, 2.0], [1.0, 1.0]]]]), torch.zeros(1, 1, 2, 2)

@@ -1,0 +1,71 @@
+"""Two real processes (gloo, CPU) through `kdsr/train.py`."""
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+TRAIN = Path(__file__).parents[1] / 'kdsr' / 'train.py'
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+def launch(workspace, path, processes):
+    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore', 'CUDA_VISIBLE_DEVICES': ''}
+    command = [sys.executable]
+    if processes > 1:
+        command += ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}', f'--master_port={free_port()}']
+    command += [str(TRAIN), '-opt', path, '--launcher', 'pytorch' if processes > 1 else 'none']
+    done = subprocess.run(command, cwd=workspace.root, env=env, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def options(workspace, name, per_process, workers=0):
+    """No random crop or flip: the batches of two processes and of one are the same images."""
+    opt = workspace.options(name=name, model_type='DistillationModel', iterations=3)
+    opt['datasets']['train'].update(
+        gt_size=48, use_hflip=False, use_rot=False, batch_size_per_gpu=per_process, num_worker_per_gpu=workers
+    )
+    opt['distillation'] = {
+        'teachers': [workspace.teacher('RCAN'), workspace.teacher('SwinIR')],
+        'features': {
+            'a': {'student': 'body.0', 'teacher': 'body.1', 'from': 'rcan'},
+            'b': {'student': 'conv_after_body', 'teacher': 'layers.1', 'from': 'swinir'},
+        },
+        'losses': {'l_dwt': {'type': 'WaveletLoss'}, 'l_fit': {'type': 'FitNetLoss', 'loss_weight': 0.01}},
+    }
+    return opt
+
+
+def weights(workspace, name, file, key='params'):
+    return torch.load(workspace.root / 'experiments' / name / 'models' / f'{file}_3.pth', weights_only=True)[key]
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns_from_the_same_global_batch(workspace):
+    for name, processes, per_process in (('one', 1, 4), ('two', 2, 2)):
+        opt = options(workspace, name, per_process)
+        opt['logger']['save_checkpoint_freq'] = 3
+        launch(workspace, workspace.write(opt, f'{name}.yml'), processes)
+    for file, key in (('net_g', 'params'), ('net_g', 'params_ema'), ('net_distill', 'params')):
+        one, two = weights(workspace, 'one', file, key), weights(workspace, 'two', file, key)
+        for k in one:
+            torch.testing.assert_close(one[k], two[k], rtol=2e-4, atol=2e-5, msg=lambda m, k=k: f'{file} {k}: {m}')
+    log = next((workspace.root / 'experiments' / 'two').glob('train_*.log')).read_text()
+    assert log.count('iter:       3') == 1
+    assert 'l_fit: ' in log
+
+
+@pytest.mark.slow
+def test_loader_processes_of_a_distributed_run_find_kdsr(workspace):
+    opt = options(workspace, 'workers', 1, workers=1)
+    opt['logger']['save_checkpoint_freq'] = 3
+    launch(workspace, workspace.write(opt), 2)
+    assert (workspace.root / 'experiments' / 'workers' / 'models' / 'net_g_3.pth').exists()

@@ -1,0 +1,147 @@
+"""Every option file that is shipped is read, built at full size, and stepped once, shrunk."""
+import functools
+import json
+from pathlib import Path
+
+import pytest
+from basicsr.archs import build_network
+
+from kdsr import options
+
+FOLDER = Path(__file__).parents[1] / 'options'
+FILES = sorted(p for p in FOLDER.rglob('*.yml'))
+TRAINED = [p for p in FILES if 'test' not in p.relative_to(FOLDER).parts and 'quickstart' not in p.parts]
+STUDENTS = {
+    ('EDSR', 2): 1_369_859, ('EDSR', 3): 1_554_499, ('EDSR', 4): 1_517_571,
+    ('RCAN', 2): 5_023_603, ('RCAN', 3): 5_208_243, ('RCAN', 4): 5_171_315,
+    ('SwinIR', 2): 910_152, ('SwinIR', 3): 918_267, ('SwinIR', 4): 929_628,
+}  # fmt: skip
+TEACHERS = {
+    ('EDSR', 2): 40_729_603, ('EDSR', 3): 43_680_003, ('EDSR', 4): 43_089_923,
+    ('RCAN', 2): 15_444_643, ('RCAN', 3): 15_629_283, ('RCAN', 4): 15_592_355,
+    ('SwinIR', 2): 11_752_487, ('SwinIR', 3): 11_937_127, ('SwinIR', 4): 11_900_199,
+}  # fmt: skip
+AGGREGATORS = {(3, 2): 247_043, (3, 3): 441_403, (3, 4): 418_083, (2, 4): 407_715, (1, 4): 397_347}
+
+
+def ids(path):
+    return str(path.relative_to(FOLDER))
+
+
+def parameters(network):
+    return _parameters(json.dumps(network))
+
+
+@functools.cache
+def _parameters(network):
+    return sum(p.numel() for p in build_network(json.loads(network)).parameters())
+
+
+def shrink(network):
+    """The same architecture, tiny."""
+    small = dict(network)
+    if small['type'] == 'SwinIR':
+        small.update(img_size=16, depths=[2, 2], num_heads=[2, 2], embed_dim=8)
+    elif small['type'] == 'DCTSwin':
+        small.update(depths=[2] * len(small['depths']), num_heads=2, embed_dim=8, num_feat=8)
+    elif small['type'] in ('EDSR', 'RCAN'):
+        small.update({'num_feat': 8, 'num_block': 1}, **({'num_group': 2, 'squeeze_factor': 4} if 'num_group' in small else {}))
+    return small
+
+
+def shrunk(opt, workspace):
+    """The file's experiment on tiny images, with tiny networks that have random weights on disk."""
+    scale = opt['scale']
+    dataset = workspace.images(count=2, size=16 * scale, scale=scale)
+    opt['datasets']['train'].update(**dataset, gt_size=8 * scale, batch_size_per_gpu=2, num_worker_per_gpu=0)
+    opt['datasets'] = {'train': opt['datasets']['train'], 'val': dataset}
+    opt['network_g'] = shrink(opt['network_g'])
+    opt['train']['total_iter'] = 1
+    opt['logger'].update(print_freq=1, save_checkpoint_freq=1, use_tb_logger=False)
+    opt['num_gpu'] = 0
+    block = opt.get('distillation', {})
+    names = [t['name'] for t in block.get('teachers', [])]
+    for teacher in block.get('teachers', []):
+        teacher['network'] = shrink(teacher['network'])
+        teacher['path'] = workspace.weights(teacher['network'], teacher['name'])
+    if 'aggregator' in block:
+        network = shrink(block['aggregator']['network'])
+        block['aggregator'] = {'network': network, 'path': workspace.weights(network, 'agg', teachers=names)}
+    return opt
+
+
+def test_the_papers_runs_and_their_ablations_are_all_there():
+    names = {ids(p) for p in FILES}
+    for scale in (2, 3, 4):
+        assert f'mtkd_aggregator_x{scale}.yml' in names
+        for student in ('swinir', 'rcan', 'edsr'):
+            assert {f'mtkd_{student}_x{scale}.yml', f'baseline_{student}_x{scale}.yml', f'test/{student}_x{scale}.yml'} <= names
+    for version in range(1, 8):
+        assert any(n.startswith(f'ablations/mtkd/v{version}_') for n in names)
+    assert {'ablations/mtkd/released_aggregator.yml', 'ablations/mtkd/released_edsr.yml'} <= names
+
+
+@pytest.mark.parametrize('path', TRAINED, ids=ids)
+def test_networks_have_the_published_sizes(path):
+    opt = options.load(str(path))
+    scale, block = opt['scale'], opt.get('distillation', {})
+    aggregators = [block['aggregator']['network']] if 'aggregator' in block else []
+    if opt['network_g']['type'] == 'DCTSwin':
+        aggregators.append(opt['network_g'])
+    else:
+        assert parameters(opt['network_g']) == STUDENTS[opt['network_g']['type'], scale]
+    for teacher in block.get('teachers', []):
+        assert teacher['network']['upscale'] == scale
+        assert parameters(teacher['network']) == TEACHERS[teacher['network']['type'], scale]
+    for network in aggregators:
+        assert network['num_teachers'] == len(block['teachers'])
+        if network['embed_dim'] == 96:
+            assert parameters(network) == 1_335_603
+        elif network.get('block', 'dctswin') == 'mixer':
+            assert parameters(network) == pytest.approx(AGGREGATORS[3, scale], rel=0.01)
+        else:
+            assert parameters(network) == AGGREGATORS[network['num_teachers'], scale]
+
+
+@pytest.mark.parametrize('path', TRAINED, ids=ids)
+def test_the_settings_are_the_papers(path):
+    opt = options.load(str(path))
+    train, data, released = opt['train'], opt['datasets']['train'], 'released' in path.name
+    assert train['optim_g']['betas'] == [0.9, 0.999]
+    assert data['batch_size_per_gpu'] == 16
+    assert data['use_hflip']
+    assert data['use_rot']
+    if not released:
+        assert data['gt_size'] == 64 * opt['scale']
+        assert (train['optim_g']['lr'], train['total_iter']) == (1e-4, 250_000)
+        assert train['scheduler'] == {'type': 'MultiStepLR', 'milestones': [100_000, 200_000], 'gamma': 0.1}
+        assert all(m['crop_border'] == opt['scale'] and m['test_y_channel'] for m in opt['val']['metrics'].values())
+    expected = 0.1 if opt['model_type'] == 'DistillationModel' else 1.0
+    assert train['pixel_opt']['loss_weight'] == expected
+
+
+@pytest.mark.parametrize('path', TRAINED, ids=ids)
+def test_each_file_trains_validates_and_saves(path, workspace):
+    opt = shrunk(options.load(str(path)), workspace)
+    folder = workspace.train(opt)
+    assert (folder / 'models' / 'net_g_latest.pth').exists()
+
+
+@pytest.mark.parametrize('path', [p for p in FILES if p.parent.name == 'test'], ids=ids)
+def test_test_files_match_what_the_training_files_write(path):
+    opt = options.load(str(path))
+    trained = options.load(str(FOLDER / f'{opt["name"]}.yml'))
+    assert opt['network_g'] == trained['network_g']
+    assert opt['path']['pretrain_network_g'] == f'experiments/{trained["name"]}/models/net_g_latest.pth'
+
+
+@pytest.mark.parametrize('path', TRAINED, ids=ids)
+def test_stage_two_reads_what_stage_one_writes(path):
+    block = options.load(str(path)).get('distillation', {})
+    if 'aggregator' not in block:
+        return
+    stage1 = [options.load(str(p)) for p in TRAINED if 'aggregator' in p.name]
+    mine = [o for o in stage1 if f'experiments/{o["name"]}/models/net_g_latest.pth' == block['aggregator']['path']]
+    assert len(mine) == 1
+    assert mine[0]['network_g'] == block['aggregator']['network']
+    assert mine[0]['distillation']['teachers'] == block['teachers']
