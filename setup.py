@@ -1,4 +1,5 @@
 """Package metadata. `requirements.txt` pins the tested set; the ranges here are what the code is written for."""
+
 from pathlib import Path
 
 from setuptools import find_packages, setup

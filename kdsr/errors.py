@@ -18,6 +18,16 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     return f' Did you mean {" or ".join(repr(c) for c in close)}?' if close else ''
 
 
+def check_choice(option: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse a `value` that is not one of `choices`.
+
+    Raises:
+        UserError: names the option, the choices and the closest of them.
+    """
+    if value not in choices:
+        raise UserError(f'`{option}` must be one of {", ".join(choices)}, not {value!r}.{did_you_mean(value, choices)}')
+
+
 @contextlib.contextmanager
 def told_plainly() -> Iterator[None]:
     """Turn a :class:`UserError` into one message on stderr and exit status 1."""

@@ -1,4 +1,5 @@
 """Fixtures shared by all tests: tiny images, tiny networks, and a run of BasicSR's pipeline inside the test process."""
+
 from __future__ import annotations
 
 import logging
@@ -86,7 +87,12 @@ class Workspace:
     def teacher(self, name: str, upscale: int = 2, **settings: object) -> dict:
         """Options of a tiny teacher with weights on disk."""
         network = network_opt(name, upscale)
-        return {'name': name.lower(), 'network': network, 'path': self.weights(network, f'{name}_x{upscale}'), **settings}
+        return {
+            'name': name.lower(),
+            'network': network,
+            'path': self.weights(network, f'{name}_x{upscale}'),
+            **settings,
+        }
 
     def options(self, student: str = 'EDSR', scale: int = 2, iterations: int = 2, **changes: object) -> dict:
         """Options of a tiny plain run; `changes` replace top-level keys."""

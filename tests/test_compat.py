@@ -1,4 +1,5 @@
 """Each repair has a test that fails without it. `original_*` are BasicSR's own functions, found behind the repairs."""
+
 import importlib.util
 import subprocess
 import sys
@@ -161,7 +162,7 @@ def test_a_hostile_training_state_is_not_run(workspace):
     state = workspace.root / '1.state'
     torch.save({'iter': 1, 'x': Hostile()}, state)
     opt = {'auto_resume': False, 'path': {'resume_state': str(state)}}
-    with pytest.raises(Exception, match='(?i)weights.only'):
+    with pytest.raises(Exception, match=r'(?i)weights.only'):
         basicsr.train.load_resume_state(opt)
 
 

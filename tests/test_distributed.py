@@ -1,4 +1,5 @@
 """Two real processes (gloo, CPU) through `kdsr/train.py`."""
+
 import os
 import socket
 import subprocess
@@ -57,7 +58,9 @@ def test_two_processes_learn_what_one_learns_from_the_same_global_batch(workspac
     for file, key in (('net_g', 'params'), ('net_g', 'params_ema'), ('net_distill', 'params')):
         one, two = weights(workspace, 'one', file, key), weights(workspace, 'two', file, key)
         for k in one:
-            torch.testing.assert_close(one[k], two[k], rtol=2e-4, atol=2e-5, msg=lambda m, k=k: f'{file} {k}: {m}')
+            torch.testing.assert_close(
+                one[k], two[k], rtol=2e-4, atol=2e-5, msg=lambda m, k=k, file=file: f'{file} {k}: {m}'
+            )
     log = next((workspace.root / 'experiments' / 'two').glob('train_*.log')).read_text()
     assert log.count('iter:       3') == 1
     assert 'l_fit: ' in log

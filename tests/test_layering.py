@@ -1,4 +1,5 @@
 """Imports run one way; files stay small enough to be read in one sitting."""
+
 import ast
 from pathlib import Path
 
@@ -10,11 +11,12 @@ ORDER = [
     {'options'},
     {'compat'},
     {'distillation'},
-    {'archs', 'losses', 'data', 'metrics'},
+    {'archs', 'losses', 'data'},
     {'models'},
     {'analysis'},
     {'quickstart'},
-    {'train', 'test', 'cli', '__main__', '__init__'},
+    {'train', 'test', 'cli', '__init__'},
+    {'__main__'},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 FILES = sorted(p for p in PACKAGE.rglob('*.py'))

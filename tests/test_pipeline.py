@@ -1,4 +1,5 @@
 """Whole runs of BasicSR's pipelines, in this process, on tiny images and networks."""
+
 import re
 
 import cv2
@@ -110,7 +111,9 @@ def test_the_experiment_keeps_the_resolved_file(workspace):
     base = workspace.write(workspace.options(), 'base_run.yml')
     (workspace.root / 'variant.yml').write_text('base: base_run.yml\nname: variant\ntrain: {optim_g: {lr: 5e-4}}\n')
     assert base
-    folder = workspace.train(str(workspace.root / 'variant.yml'), '--force_yml', 'train:ema_decay=0', 'val:val_freq=1e3')
+    folder = workspace.train(
+        str(workspace.root / 'variant.yml'), '--force_yml', 'train:ema_decay=0', 'val:val_freq=1e3'
+    )
     kept = yaml.safe_load((folder / 'variant.yml').read_text())
     assert kept['train']['optim_g'] == {'type': 'Adam', 'lr': 0.0005, 'betas': [0.9, 0.99]}
     assert kept['train']['ema_decay'] == 0

@@ -1,4 +1,5 @@
 """Every option file that is shipped is read, built at full size, and stepped once, shrunk."""
+
 import functools
 import json
 from pathlib import Path
@@ -45,7 +46,9 @@ def shrink(network):
     elif small['type'] == 'DCTSwin':
         small.update(depths=[2] * len(small['depths']), num_heads=2, embed_dim=8, num_feat=8)
     elif small['type'] in ('EDSR', 'RCAN'):
-        small.update({'num_feat': 8, 'num_block': 1}, **({'num_group': 2, 'squeeze_factor': 4} if 'num_group' in small else {}))
+        small.update(
+            {'num_feat': 8, 'num_block': 1}, **({'num_group': 2, 'squeeze_factor': 4} if 'num_group' in small else {})
+        )
     return small
 
 
@@ -75,7 +78,11 @@ def test_the_papers_runs_and_their_ablations_are_all_there():
     for scale in (2, 3, 4):
         assert f'mtkd_aggregator_x{scale}.yml' in names
         for student in ('swinir', 'rcan', 'edsr'):
-            assert {f'mtkd_{student}_x{scale}.yml', f'baseline_{student}_x{scale}.yml', f'test/{student}_x{scale}.yml'} <= names
+            assert {
+                f'mtkd_{student}_x{scale}.yml',
+                f'baseline_{student}_x{scale}.yml',
+                f'test/{student}_x{scale}.yml',
+            } <= names
     for version in range(1, 8):
         assert any(n.startswith(f'ablations/mtkd/v{version}_') for n in names)
     assert {'ablations/mtkd/released_aggregator.yml', 'ablations/mtkd/released_edsr.yml'} <= names

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdsr.archs.window_dct import MASKS, WindowDCT, attention_mask
-from kdsr.errors import UserError
-from kdsr.losses.dct_loss import DCT_NORMS
-from kdsr.losses.image_pair import check_choice
+from kdsr.distillation.dct import DCT_NORMS
+from kdsr.distillation.padding import pad_to_multiple
+from kdsr.errors import UserError, check_choice
 
 BLOCKS = ('dctswin', 'swin', 'mixer')
 AFFINES = ('mean_shift', 'official', 'none')
+RESIDUALS = ('none', 'teacher_mean')
 
 
 class TokenMixer(nn.Module):
@@ -229,6 +230,8 @@ class DCTSwin(nn.Module):
         affine: 'mean_shift' subtracts `rgb_mean` from every teacher's image and adds it to the result; 'official' gives
             z / 255 + rgb_mean for untouched images; 'none' gives z.
         rgb_mean: Mean colour, of DIV2K by default.
+        residual: 'none', or 'teacher_mean', which is not in the paper: the network corrects the mean of the teachers'
+            images and starts at it, so that a short training does not fall behind its teachers.
         num_feat: Channels of the upsampler.
         token_mlp_ratio: Hidden width of the mixer's MLP over the positions, per position; chosen to match the
             attention's parameters when left out.
@@ -263,17 +266,19 @@ class DCTSwin(nn.Module):
         affine: str = 'mean_shift',
         rgb_mean: Sequence[float] = (0.4488, 0.4371, 0.4040),
         num_feat: int = 64,
+        residual: str = 'none',
         token_mlp_ratio: float | None = None,
     ) -> None:
         super().__init__()
         check_choice('affine', affine, AFFINES)
+        check_choice('residual', residual, RESIDUALS)
         attn_mask = attn_mask or ('spatial' if block == 'swin' else 'none')
         options = LayerOptions(block, dct_norm, attn_mask, window_size, mlp_ratio, token_mlp_ratio)
         heads = [num_heads] * len(depths) if isinstance(num_heads, int) else list(num_heads)
         _check_sizes(embed_dim, depths, heads, num_teachers)
         self.upscale, self.window_size = upscale, window_size
         self.num_teachers = num_teachers
-        self.affine = affine
+        self.affine, self.residual = affine, residual
         self.register_buffer('mean', torch.tensor(rgb_mean).view(1, 3, 1, 1), persistent=False)
         self.conv_first = nn.Conv2d(3 * num_teachers * upscale**2, embed_dim, 3, 1, 1)
         self.patch_embed = PatchEmbed(embed_dim)
@@ -284,6 +289,9 @@ class DCTSwin(nn.Module):
         self.upsample = Upsample(upscale, num_feat)
         self.conv_last = nn.Conv2d(num_feat, 3, 3, 1, 1)
         self.apply(_init_linear)
+        if residual == 'teacher_mean':
+            for parameter in self.conv_last.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the fused image (N, 3, S*h, S*w) of teacher images (N, 3*T, S*h, S*w)."""
@@ -293,15 +301,18 @@ class DCTSwin(nn.Module):
                 f'(N, {3 * self.num_teachers}, H, W), and got {tuple(x.shape)}.'
             )
         height, width = x.shape[-2:]
-        mean = self.mean.to(x.dtype)
-        if self.affine == 'mean_shift':
-            x = x - mean.repeat(1, self.num_teachers, 1, 1)
-        x = self.conv_first(F.pixel_unshuffle(self._pad(x), self.upscale))
-        x = self.conv_after_body(self._forward_features(x)) + x
-        x = self.conv_last(self.upsample(self.conv_before_upsample(x)))[..., :height, :width]
-        if self.affine == 'official':
-            return x / 255 + mean
-        return x + mean if self.affine == 'mean_shift' else x
+        y = x - self.mean.to(x.dtype).repeat(1, self.num_teachers, 1, 1) if self.affine == 'mean_shift' else x
+        y = self.conv_first(F.pixel_unshuffle(pad_to_multiple(y, self.window_size * self.upscale), self.upscale))
+        y = self.conv_after_body(self._forward_features(y)) + y
+        y = self.conv_last(self.upsample(self.conv_before_upsample(y)))[..., :height, :width]
+        return self._to_image(y, x)
+
+    def _to_image(self, y: Tensor, teachers: Tensor) -> Tensor:
+        if self.residual == 'teacher_mean':
+            return y + teachers.unflatten(1, (self.num_teachers, 3)).mean(1)
+        if self.affine == 'none':
+            return y
+        return (y / 255 if self.affine == 'official' else y) + self.mean.to(y.dtype)
 
     def _forward_features(self, x: Tensor) -> Tensor:
         x_size = (x.shape[2], x.shape[3])
@@ -309,13 +320,6 @@ class DCTSwin(nn.Module):
         for layer in self.layers:
             x = layer(x, x_size)
         return _to_map(self.norm(x), x_size)
-
-    def _pad(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        unit = self.window_size * self.upscale
-        bottom, right = -height % unit, -width % unit
-        mode = 'reflect' if bottom < height and right < width else 'replicate'
-        return F.pad(x, (0, right, 0, bottom), mode) if bottom or right else x
 
 
 def _build_blocks(

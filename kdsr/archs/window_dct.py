@@ -9,8 +9,8 @@ import torch
 from basicsr.archs.swinir_arch import window_partition
 from torch import Tensor, nn
 
-from kdsr.losses.dct_loss import dct_matrix
-from kdsr.losses.image_pair import at_least_float32
+from kdsr.distillation.dct import dct_matrix
+from kdsr.distillation.precision import at_least_float32
 
 MASKS = ('none', 'spatial', 'official')
 

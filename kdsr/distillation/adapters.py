@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from kdsr.errors import UserError, did_you_mean
+from kdsr.errors import UserError, check_choice
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     'relu': nn.ReLU,
@@ -30,8 +30,7 @@ def activation(act: str) -> nn.Module:
     Raises:
         ValueError: unknown `act`.
     """
-    if act not in ACTIVATIONS:
-        raise UserError(f'`act` must be one of {", ".join(ACTIVATIONS)}, not {act!r}.{did_you_mean(act, ACTIVATIONS)}')
+    check_choice('act', act, tuple(ACTIVATIONS))
     return ACTIVATIONS[act]()
 
 

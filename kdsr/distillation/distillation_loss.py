@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from kdsr.distillation.outputs import Batch, NetworkOutput
+from kdsr.errors import UserError
 
 
 class DistillationLoss(nn.Module):
@@ -39,14 +40,14 @@ class DistillationLoss(nn.Module):
         """Return (name, student feature, teacher feature) for every feature that the loss compares.
 
         Raises:
-            ValueError: a named feature is not tapped, or no feature is.
+            UserError: a named feature is not tapped, or no feature is.
         """
         tapped = list(student.features)
         names = tapped if self.features is None else self.features
         missing = [n for n in names if n not in student.features or n not in teacher.features]
         if missing or not names:
             wanted = f'the features {missing}' if missing else 'features'
-            raise ValueError(
+            raise UserError(
                 f'{type(self).__name__} compares {wanted}, but `distillation.features` taps {tapped or "none"}. '
                 f"Add them there, or name tapped ones in the loss's `features`."
             )

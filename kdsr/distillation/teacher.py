@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -69,7 +69,7 @@ class TeacherEnsemble(nn.Module):
     ) -> None:
         super().__init__()
         self.names = list(members)
-        self.members = nn.ModuleList(members.values())
+        self.members: Iterable[FrozenNetwork] = nn.ModuleList(members.values())  # type: ignore[assignment]
         self.inputs = dict(inputs or {})
         self.aggregator = aggregator
         self.eval()
@@ -91,14 +91,19 @@ class TeacherEnsemble(nn.Module):
         """Return the teachers' own images, concatenated over channels: (N, 3*T, S*h, S*w), teacher by teacher."""
         return torch.cat([output.sr for output in self._outputs(batch)], dim=1)
 
-    def _outputs(self, batch: Batch) -> list[NetworkOutput]:
-        outputs = []
+    def calibrate(self, batch: Batch) -> None:
+        """Learn from one run which features have to be copied when they are captured."""
         for name, member in zip(self.names, self.members):
-            image = getattr(batch, self.inputs.get(name, 'lq'))
-            if image is None:
-                raise UserError(f'teacher {name!r} is shown the ground truth (`input: gt`), but this batch has none.')
-            outputs.append(member(image))
-        return outputs
+            member.calibrate(self._shown(name, batch))
+
+    def _outputs(self, batch: Batch) -> list[NetworkOutput]:
+        return [member(self._shown(name, batch)) for name, member in zip(self.names, self.members)]
+
+    def _shown(self, name: str, batch: Batch) -> Tensor:
+        image = getattr(batch, self.inputs.get(name, 'lq'))
+        if image is None:
+            raise UserError(f'teacher {name!r} is shown the ground truth (`input: gt`), but this batch has none.')
+        return image
 
 
 def window_of(network_opt: Mapping[str, Any]) -> int:

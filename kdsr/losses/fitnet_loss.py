@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from kdsr.distillation.adapters import ConvRegressor, helper_key
 from kdsr.distillation.distillation_loss import DistillationLoss
 from kdsr.distillation.outputs import Batch, NetworkOutput
-from kdsr.losses.image_pair import at_least_float32, check_choice
+from kdsr.distillation.precision import at_least_float32
+from kdsr.errors import check_choice
 
 
 @LOSS_REGISTRY.register()

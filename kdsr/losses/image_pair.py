@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from kdsr.distillation.outputs import NetworkOutput
-from kdsr.errors import UserError, did_you_mean
+from kdsr.distillation.precision import at_least_float32
 
 
 def image_pair(student: NetworkOutput, teacher: NetworkOutput) -> tuple[Tensor, Tensor]:
@@ -28,18 +27,3 @@ def image_pair(student: NetworkOutput, teacher: NetworkOutput) -> tuple[Tensor, 
             f'{tuple(teacher.sr.shape)}; a loss on images needs equal ones. Do both have the same scale?'
         )
     return at_least_float32(student.sr), at_least_float32(teacher.sr.detach())
-
-
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """Return `tensor` in single precision, or in double precision where it has it."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
-def check_choice(option: str, value: object, choices: tuple[str, ...]) -> None:
-    """Refuse a `value` that is not one of `choices`.
-
-    Raises:
-        ValueError: names the option, the choices and the closest of them.
-    """
-    if value not in choices:
-        raise UserError(f'`{option}` must be one of {", ".join(choices)}, not {value!r}.{did_you_mean(value, choices)}')

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from kdsr.distillation.distillation_loss import DistillationLoss
 from kdsr.distillation.outputs import Batch, NetworkOutput
-from kdsr.losses.image_pair import check_choice, image_pair
+from kdsr.errors import check_choice
+from kdsr.losses.image_pair import image_pair
 
 
 @LOSS_REGISTRY.register()

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from kdsr.distillation.distillation_loss import DistillationLoss
 from kdsr.distillation.outputs import Batch, NetworkOutput
-from kdsr.errors import UserError, did_you_mean
-from kdsr.losses.image_pair import at_least_float32, check_choice, image_pair
+from kdsr.distillation.precision import at_least_float32
+from kdsr.errors import UserError, check_choice, did_you_mean
+from kdsr.losses.image_pair import image_pair
 
 CACHED_PIXELS = 2**19
 MODES = ('symmetric', 'reflect', 'periodization', 'zero')

@@ -93,8 +93,7 @@ class DistillationModel(CheckpointedSRModel):
         with self.tap as features:
             student = NetworkOutput(network(batch.lq), features)
         network.train()
-        for member, image in zip(self.teacher.members, self.teacher.inputs.values()):
-            member.calibrate(getattr(batch, image))
+        self.teacher.calibrate(batch)
         teacher = self.teacher(batch)
         if student.sr.shape != gt.shape or teacher.sr.shape != gt.shape:
             raise UserError(

@@ -330,3 +330,13 @@ def test_wrong_options(options, message):
 def test_wrong_number_of_channels():
     with pytest.raises(ValueError, match=r'3 teachers needs .*\(N, 9, H, W\), and got \(1, 6, 32, 32\)'):
         DCTSwin(**TINY)(images(1, 6, 32, 32))
+
+
+@pytest.mark.parametrize('affine', ['mean_shift', 'official', 'none'])
+def test_a_residual_network_starts_at_the_mean_of_its_teachers_and_learns_from_there(affine):
+    network = DCTSwin(upscale=2, num_teachers=2, embed_dim=12, depths=[1], residual='teacher_mean', affine=affine)
+    first, second = torch.rand(1, 3, 18, 22), torch.rand(1, 3, 18, 22)
+    output = network(torch.cat([first, second], 1))
+    torch.testing.assert_close(output, (first + second) / 2)
+    output.square().mean().backward()
+    assert network.conv_last.weight.grad.abs().sum() > 0

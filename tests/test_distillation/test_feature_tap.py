@@ -32,7 +32,9 @@ def test_before_and_after_the_in_place_long_skip_are_two_predictable_tensors(nam
     assert tap.copied == {'before'}
 
 
-@pytest.mark.parametrize(('name', 'after'), [('SwinIR', 'conv_before_upsample:input'), ('SwinIRLight', 'upsample:input')])
+@pytest.mark.parametrize(
+    ('name', 'after'), [('SwinIR', 'conv_before_upsample:input'), ('SwinIRLight', 'upsample:input')]
+)
 def test_swinir_before_and_after_the_long_skip(name, after):
     lq = torch.rand(1, 3, 8, 12)
     points = {'before': 'conv_after_body', 'after': after, 'head': 'conv_first'}

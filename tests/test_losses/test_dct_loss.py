@@ -3,7 +3,8 @@ import pytest
 import scipy.fft
 import torch
 
-from kdsr.losses.dct_loss import DCTLoss, dct2, dct_matrix
+from kdsr.distillation.dct import dct2, dct_matrix
+from kdsr.losses.dct_loss import DCTLoss
 from tests.references import frequency
 from tests.references.loss_checks import NO_BATCH, check_image_loss, image_output, random_images
 

@@ -48,7 +48,7 @@ def test_the_loss_is_the_l1_distance_to_the_ground_truth(workspace):
 
 @pytest.mark.parametrize('affine', ['mean_shift', 'official'])
 def test_stage_two_gets_exactly_what_stage_one_gives(workspace, affine):
-    """From the checkpoint file of stage 1, in stage 2: the same target, bit for bit (also through its affine wrapper)."""
+    """From the checkpoint file of stage 1, in stage 2: the same target, bit for bit."""
     opt = parsed(workspace, affine=affine)
     opt['train']['ema_decay'] = 0
     model = built(opt)

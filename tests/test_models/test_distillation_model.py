@@ -9,7 +9,10 @@ from kdsr.distillation.distillation_loss import DistillationLoss
 from kdsr.errors import UserError
 from tests.conftest import network_opt
 
-TAPS = {'early': {'student': 'body.0', 'teacher': 'body.1'}, 'trunk': {'student': 'conv_after_body', 'teacher': 'conv_after_body'}}
+TAPS = {
+    'early': {'student': 'body.0', 'teacher': 'body.1'},
+    'trunk': {'student': 'conv_after_body', 'teacher': 'conv_after_body'},
+}
 FITNET = {'l_fit': {'type': 'FitNetLoss', 'loss_weight': 0.1}}
 RESPONSE = {'l_kd': {'type': 'ResponseLoss', 'loss_weight': 1.0}}
 
@@ -194,17 +197,21 @@ def test_features_of_different_architectures_are_compared(workspace, student, te
     assert next(iter(model.losses['l_fit'].parameters())).shape[:2] == (12, 8)
 
 
+def misspelt_teacher(workspace):
+    return {'teachers': [{**workspace.teacher('EDSR'), 'network': {**network_opt('EDSR'), 'num_feet': 8}}]}
+
+
 @pytest.mark.parametrize(('change', 'words'), [
     (lambda w: {'losses': {}}, 'nothing is distilled'),
     (lambda w: {'losses': {'l_x': {'type': 'WaveletLos'}}}, "no loss is called 'WaveletLos'.*'WaveletLoss'"),
-    (lambda w: {'losses': {'l_x': {'type': 'WaveletLoss', 'wavee': 1}}}, r"l_x: WaveletLoss has no option 'wavee'.*'wave'"),
+    (lambda w: {'losses': {'l_x': {'type': 'WaveletLoss', 'wavee': 1}}}, r"WaveletLoss has no option 'wavee'.*'wave'"),
     (lambda w: {'losses': {'l_x': {'type': 'WaveletLoss', 'wave': 'har'}}}, r'losses\.l_x: .*haar'),
     (lambda w: {'losses': {'l_x': {'type': 'L1Loss'}}}, r'l_x: L1Loss is no distillation loss.*pixel_opt'),
     (lambda w: {'losses': FITNET}, r'l_fit: FitNetLoss compares features'),
     (lambda w: {'losses': FITNET, 'features': {'f': {'student': 'body.9', 'teacher': 'body.0'}}}, "no module 'body.9'"),
     (lambda w: {'teachers': [w.teacher('EDSR', 4)]}, r'`scale: 2`.*teacher \(64, 64\)'),
     (lambda w: {'network_g': network_opt('EDSR', 4)}, r'`scale: 2`.*student gives \(64, 64\)'),
-    (lambda w: {'teachers': [{**w.teacher('EDSR'), 'network': {**network_opt('EDSR'), 'num_feet': 8}}]}, r"teachers\[0\]\.network: EDSR has no option 'num_feet'.*'num_feat'"),
+    (misspelt_teacher, r"teachers\[0\]\.network: EDSR has no option 'num_feet'.*'num_feat'"),
     (lambda w: {'num_gpu': 2}, 'torchrun --nproc_per_node=2'),
 ])  # fmt: skip
 def test_mistakes_are_told_before_the_first_iteration(workspace, change, words):

@@ -1,0 +1,58 @@
+"""The `kdsr` command. Each command's work lives in the room it belongs to."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import kdsr
+from kdsr.errors import told_plainly
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    from kdsr.data import prepare
+
+    if args.benchmark:
+        prepare.prepare_benchmark_set(args.hr_folder, args.out, args.scale, workers=args.workers)
+    else:
+        prepare.prepare_training_set(args.hr_folder, args.out, args.scale, args.crop_size, args.step, args.workers)
+
+
+def _quickstart(args: argparse.Namespace) -> None:
+    from kdsr.quickstart import quickstart
+
+    quickstart()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog='kdsr', description=kdsr.__doc__.split('\n')[0])
+    parser.add_argument('--version', action='version', version=f'kdsr {kdsr.__version__}')
+    commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
+
+    prepare = commands.add_parser(
+        'prepare',
+        help='make training LMDBs or a test set out of a folder of HR images',
+        description='HR sub-images and their bicubic LR (bit-exact MATLAB imresize) as LMDBs that BasicSR reads; '
+        'with --benchmark whole images in GTmod12/ and LRbicx<scale>/. A killed run is continued by the same command.',
+    )
+    prepare.add_argument('hr_folder', help='folder of HR images, for example datasets/DIV2K/DIV2K_train_HR')
+    prepare.add_argument('--out', required=True, help='folder for the result, for example datasets/DIV2K')
+    prepare.add_argument('--scale', type=int, nargs='+', default=[2, 3, 4], help='default: 2 3 4')
+    prepare.add_argument('--benchmark', action='store_true', help='a test set: whole images, PNG')
+    prepare.add_argument('--crop-size', type=int, default=480, help='side of an HR sub-image (default: 480)')
+    prepare.add_argument('--step', type=int, default=240, help='distance between HR sub-images (default: 240)')
+    prepare.add_argument('--workers', type=int, help='processes (default: all processors)')
+    prepare.set_defaults(run=_prepare)
+
+    quickstart = commands.add_parser(
+        'quickstart', help='distil a small network from three teachers on sample photos, in minutes'
+    )
+    quickstart.set_defaults(run=_quickstart)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command."""
+    args = _parser().parse_args(argv)
+    with told_plainly():
+        args.run(args)

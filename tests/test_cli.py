@@ -1,0 +1,97 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import kdsr
+from kdsr import quickstart
+from kdsr.cli import main
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def photos(workspace):
+    folder = workspace.root / 'holiday_HR'
+    folder.mkdir()
+    for i in range(2):
+        image = np.random.default_rng(i).integers(0, 256, (50, 62, 3), np.uint8)
+        cv2.imwrite(str(folder / f'{i}.png'), image)
+    return folder
+
+
+def test_prepare_makes_a_training_set(photos, workspace):
+    main(
+        ['prepare', str(photos), '--out', 'data', '--scale', '2', '--crop-size', '24', '--step', '12', '--workers', '1']
+    )
+    assert {p.name for p in (workspace.root / 'data').iterdir()} == {
+        'holiday_HR_sub.lmdb',
+        'holiday_LR_bicubic_X2_sub.lmdb',
+    }
+
+
+def test_prepare_makes_a_test_set(photos, workspace):
+    main(['prepare', str(photos), '--out', 'data', '--scale', '2', '4', '--benchmark', '--workers', '1'])
+    assert {p.name for p in (workspace.root / 'data').iterdir()} == {'GTmod12', 'LRbicx2', 'LRbicx4'}
+    assert cv2.imread('data/LRbicx4/0.png').shape == (12, 15, 3)
+
+
+def test_a_mistake_is_one_message(workspace):
+    with pytest.raises(SystemExit, match=r'kdsr: .*nowhere'):
+        main(['prepare', 'nowhere', '--out', 'data'])
+
+
+def test_version_and_help(capsys):
+    for arguments, words in (
+        (['--version'], kdsr.__version__),
+        (['--help'], 'quickstart'),
+        (['prepare', '-h'], '--step'),
+    ):
+        with pytest.raises(SystemExit) as done:
+            main(arguments.split())
+        assert done.value.code == 0
+        assert words in capsys.readouterr().out
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, '-m', 'kdsr', '--version'], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == f'kdsr {kdsr.__version__}'
+
+
+def test_quickstart_outside_a_checkout_says_where_it_belongs(workspace):
+    with pytest.raises(SystemExit, match='folder of the checkout'):
+        main(['quickstart'])
+
+
+def test_the_sample_photos_come_with_the_installed_packages(monkeypatch):
+    import socket
+
+    monkeypatch.setattr(socket, 'socket', lambda *a, **k: pytest.fail('the network is not needed'))
+    sizes = [quickstart._photo(name).shape for name in (*quickstart.TRAIN_PHOTOS, *quickstart.UNSEEN_PHOTOS)]
+    assert len(sizes) >= 8
+    assert min(min(s[:2]) for s in sizes) >= 300
+    assert not set(quickstart.TRAIN_PHOTOS) & set(quickstart.UNSEEN_PHOTOS)
+
+
+def test_the_table_reports_the_difference_as_it_came_out():
+    scores = {
+        'bicubic': [(30.0, 0.9), (31.0, 0.9)],
+        'student alone': [(31.0, 0.91), (32.0, 0.91)],
+        'student distilled': [(30.9, 0.91), (31.9, 0.91)],
+    }
+    table = quickstart._table(scores)
+    assert '| student distilled | 30.90 / 0.9100 | 31.90 / 0.9100 | 31.40 |' in table
+    assert 'Distilled minus alone: -0.10 dB' in table
+    assert '+0.90 dB over bicubic' in table
+
+
+def test_a_training_that_stops_is_told_with_its_last_lines(workspace, monkeypatch):
+    (workspace.root / 'options/quickstart').mkdir(parents=True)
+    (workspace.root / 'options/quickstart/broken.yml').write_text('name: broken\ntrain: {total_iter: 1}\n')
+    (workspace.root / 'kdsr').mkdir()
+    (workspace.root / 'kdsr/train.py').write_text('import sys\nsys.exit("the reason")\n')
+    with pytest.raises(ValueError, match=r'(?s)broken\.yml stopped:.*the reason'):
+        quickstart._train('broken', again=False)
