@@ -9,12 +9,13 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help install quickstart test lint clean
+.PHONY: help install quickstart test lint docs clean
 
 help:
 	@echo 'make quickstart   install, then distil a small network from three teachers on sample photos (minutes)'
 	@echo 'make test         install, then run the tests'
 	@echo 'make lint         check style and types'
+	@echo 'make docs         write docs/options.md'
 	@echo 'make clean        remove the environment and everything that quickstart made'
 
 install: $(INSTALLED)
@@ -36,6 +37,9 @@ lint: install
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+docs: install
+	$(PY) -c 'from kdsr import options; print(options.document(), end="")' > docs/options.md
 
 clean:
 	rm -rf $(VENV) datasets/quickstart experiments/quickstart_* results/quickstart

@@ -251,3 +251,25 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def document() -> str:
+    """Return the option table as Markdown; `make docs` writes it to docs/options.md."""
+    lines = [
+        '# Options',
+        '',
+        'Every key that kdsr adds to a BasicSR option file. Made by `make docs` from `kdsr/options.py`.',
+        '',
+        '`base: FILE` at the top names the option file that this one varies, relative to it. Mappings are merged key by',
+        'key; lists and plain values are replaced; a mapping with another `type:` is replaced whole.',
+    ]
+    for block, rows in TABLE.items():
+        lines += ['', f'## `{block}`', '', '| key | value | |', '|---|---|---|']
+        for key, option in rows.items():
+            kind = ' or '.join(option.choices) or ' or '.join(_KINDS[t] for t in option.types)
+            required = ', required' if option.required else ''
+            lines.append(f'| `{key}` | {kind}{required} | {option.doc} |')
+    return '\n'.join(lines) + '\n'
+
+
+_KINDS = {dict: 'mapping', list: 'list', str: 'text', bool: 'true or false', int: 'number', float: 'number'}

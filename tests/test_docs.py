@@ -1,0 +1,62 @@
+"""What the documents say is true: code in them runs, links lead somewhere, generated pages are current."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from basicsr.utils.registry import LOSS_REGISTRY
+
+from kdsr import options
+from kdsr.options import merge
+from tests.conftest import network_opt
+
+ROOT = Path(__file__).parents[1]
+PAGES = [p for p in ROOT.rglob('*.md') if not {'.venv', 'experiments', 'results'} & set(p.relative_to(ROOT).parts)]
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target in re.findall(r'\]\(([^)#\s]+)', page.read_text()):
+        if not target.startswith('http'):
+            assert (page.parent / target).exists(), f'{page.name} links to {target}'
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_option_files_that_are_named_exist(page):
+    for name in re.findall(r'\boptions/[\w/{},*.]+\.yml', page.read_text()):
+        pattern = re.sub(r'\{[^}]*\}', '*', name)
+        assert list(ROOT.glob(pattern)), f'{page.name} names {name}'
+
+
+def test_the_option_table_is_current():
+    assert (ROOT / 'docs/options.md').read_text() == options.document(), 'run `make docs`'
+
+
+def blocks(page, language):
+    return re.findall(rf'```{language}\n(.*?)```', (ROOT / page).read_text(), flags=re.DOTALL)
+
+
+def test_the_example_of_a_new_method_trains(workspace):
+    exec(blocks('docs/add_a_method.md', 'python')[0], {})
+    try:
+        example = yaml.load(blocks('docs/add_a_method.md', 'yaml')[0], Loader=options.SafeLoader)
+        example['distillation']['teachers'] = [workspace.teacher('EDSR')]
+        example['distillation']['features'] = {'early': {'student': 'body.0', 'teacher': 'body.1'}}
+        assert (ROOT / 'options/ablations' / example.pop('base')).exists()
+        folder = workspace.train(merge(workspace.options(network_g=network_opt('EDSR')), example))
+        assert 'l_at: ' in next(folder.glob('train_*.log')).read_text()
+    finally:
+        del LOSS_REGISTRY._obj_map['AttentionExampleLoss']
+
+
+def test_the_readmes_block_is_a_correct_one():
+    block = yaml.safe_load(re.sub(r', \.\.\.', '', blocks('README.md', 'yaml')[0]))
+    options.check(block)
+
+
+def test_the_readme_shows_a_real_quickstart():
+    text = (ROOT / 'README.md').read_text()
+    shown = re.search(r'<!-- quickstart -->(.*?)<!-- /quickstart -->', text, flags=re.DOTALL)[1]
+    assert 'student distilled' in shown
+    assert 'Distilled minus alone' in shown
