@@ -11,6 +11,7 @@ import functools
 import importlib
 import importlib.util
 import os
+import pickle
 import re
 import sys
 import tempfile
@@ -175,30 +176,42 @@ def repair_load_resume_state() -> None:
     from basicsr.utils import check_resume
 
     def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
-        path = opt['path'].get('resume_state')
+        folder, path = opt['path']['training_states'], opt['path'].get('resume_state')
         if opt['auto_resume']:
-            path = _newest_state(opt['path']['training_states'])
-            told = f'resumes from {path}' if path else f'no state in {opt["path"]["training_states"]}: starts at 0'
+            path = next(filter(_is_whole, _states(folder)), None)
+            told = f'resumes from {path}' if path else f'no state in {folder}: starts at 0'
             print(f'--auto_resume: {told}.', flush=True)  # noqa: T201 - the logger does not exist yet
         if path is None:
             return None
         if not os.path.isfile(path):
             raise UserError(f'`path.resume_state: {path}` does not exist.')
         opt['path']['resume_state'] = path
-        state = torch.load(path, map_location='cpu', weights_only=True)
+        try:
+            state = torch.load(path, map_location='cpu', weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise UserError(f'{path!r} is damaged, or no training state; nothing in it was run ({error}).') from None
         check_resume(opt, state['iter'])
         return state
 
     basicsr.train.load_resume_state = load_resume_state
 
 
-def _newest_state(folder: str) -> str | None:
-    iterations = [int(n[: -len('.state')]) for n in _listdir(folder) if re.fullmatch(r'\d+\.state', n)]
-    return os.path.join(folder, f'{max(iterations)}.state') if iterations else None
+def _states(folder: str) -> list[str]:
+    """Return the training states in `folder`, the newest first."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    iterations = sorted((int(n[: -len('.state')]) for n in names if re.fullmatch(r'\d+\.state', n)), reverse=True)
+    return [os.path.join(folder, f'{i}.state') for i in iterations]
 
 
-def _listdir(folder: str) -> list[str]:
-    return os.listdir(folder) if os.path.isdir(folder) else []
+def _is_whole(path: str) -> bool:
+    import torch
+
+    try:
+        torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # a truncated file ends in one of many errors
+        print(f'--auto_resume: skips {path}, which cannot be read ({type(error).__name__}).', flush=True)  # noqa: T201
+        return False
+    return True
 
 
 def repair_init_dist() -> None:

@@ -111,7 +111,11 @@ def _train(run: str, again: bool) -> bool:
     command = [sys.executable, 'kdsr/train.py', '-opt', str(file)]
     total, lines = int(opt['train']['total_iter']), []
     bar = tqdm(total=total, desc=f'  {run:18}', unit='it', mininterval=1, dynamic_ncols=True)
-    with bar, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    env = {**os.environ, 'CUDA_VISIBLE_DEVICES': os.environ.get('CUDA_VISIBLE_DEVICES', '0').split(',')[0]}  # one GPU
+    with (
+        bar,
+        subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+    ):
         for line in process.stdout or ():
             lines.append(line)
             iteration = re.search(r', iter: *([\d,]+)', line)

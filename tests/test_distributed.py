@@ -67,8 +67,10 @@ def test_two_processes_learn_what_one_learns_from_the_same_global_batch(workspac
 
 
 @pytest.mark.slow
-def test_loader_processes_of_a_distributed_run_find_kdsr(workspace):
+def test_loader_processes_find_kdsr_and_a_feature_loss_alone_trains(workspace):
     opt = options(workspace, 'workers', 1, workers=1)
+    del opt['train']['pixel_opt'], opt['distillation']['losses']['l_dwt']
+    opt['distillation']['features'] = {'a': {'student': 'body.0', 'teacher': 'body.1', 'from': 'rcan'}}
     opt['logger']['save_checkpoint_freq'] = 3
     launch(workspace, workspace.write(opt), 2)
     assert (workspace.root / 'experiments' / 'workers' / 'models' / 'net_g_3.pth').exists()

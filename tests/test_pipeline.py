@@ -100,6 +100,18 @@ def test_auto_resume_with_nothing_to_resume_says_so(workspace, capsys):
     assert 'starts at 0' in capsys.readouterr().out
 
 
+def test_auto_resume_skips_a_truncated_state_and_says_so(workspace, capsys):
+    opt = workspace.options(iterations=4)
+    folder = workspace.train(opt)
+    newest = folder / 'training_states' / '4.state'
+    newest.write_bytes(newest.read_bytes()[:100])
+    workspace.train(opt, '--auto_resume')
+    said = capsys.readouterr().out
+    assert '4.state, which cannot be read' in said
+    assert '2.state.' in said
+    assert (folder / 'training_states' / '4.state').stat().st_size > 100  # trained again, from 2
+
+
 def test_a_missing_resume_state_is_told(workspace):
     opt = workspace.options()
     opt['path']['resume_state'] = 'experiments/run/training_states/99.state'

@@ -47,6 +47,8 @@ class FeatureTap:
     @torch.no_grad()
     def calibrate(self, run: Callable[[], Any]) -> None:
         """Let `run` call the network once, on any input, to learn which points it changes in place later."""
+        if not self.points:
+            return
         self._open()
         try:
             run()

@@ -28,7 +28,7 @@ class CheckpointedSRModel(SRModel):
             raise UserError(
                 f'`num_gpu: {opt["num_gpu"]}` without a launcher would use DataParallel, whose copies of a network '
                 "overwrite each other's features. Start one process a GPU: torchrun --nproc_per_node="
-                f'{opt["num_gpu"]} kdsr/train.py -opt FILE --launcher pytorch'
+                f'{opt["num_gpu"]} kdsr/train.py -opt FILE --launcher pytorch; or use one GPU: --force_yml num_gpu=1'
             )
         super().__init__(opt)
 

@@ -84,6 +84,8 @@ class DistillationModel(CheckpointedSRModel):
         scale = self.opt['scale']
         network: nn.Module = self.get_bare_model(self.net_g)
         gt_size = int(self.opt['datasets']['train']['gt_size'])
+        if gt_size % scale:
+            raise UserError(f'`datasets.train.gt_size: {gt_size}` must be a multiple of `scale: {scale}`.')
         channels = next(p.shape[1] for p in network.parameters() if p.ndim == 4)
         ramp = torch.linspace(0, 1, gt_size * gt_size, device=self.device).view(1, 1, gt_size, gt_size)
         gt = ramp.expand(2, channels, -1, -1).contiguous()
@@ -130,7 +132,10 @@ class DistillationModel(CheckpointedSRModel):
 
         terms = self._image_terms()
         terms.update({name: loss(student, teacher, batch) for name, loss in self.losses.items()})
-        torch.stack(list(terms.values())).sum().backward()
+        total = torch.stack(list(terms.values())).sum()
+        if self.opt['dist']:  # DDP waits for every parameter, also for those behind the last tap of a feature loss
+            total = total + 0 * self.output.mean()
+        total.backward()
         self._average_helper_gradients()
         self.optimizer_g.step()
         self._terms = {name: term.detach() for name, term in terms.items()}

@@ -211,6 +211,7 @@ def misspelt_teacher(workspace):
     (lambda w: {'losses': FITNET, 'features': {'f': {'student': 'body.9', 'teacher': 'body.0'}}}, "no module 'body.9'"),
     (lambda w: {'teachers': [w.teacher('EDSR', 4)]}, r'`scale: 2`.*teacher \(64, 64\)'),
     (lambda w: {'network_g': network_opt('EDSR', 4)}, r'`scale: 2`.*student gives \(64, 64\)'),
+    (lambda w: {'scale': 3}, r'gt_size: 32` must be a multiple of `scale: 3`'),
     (misspelt_teacher, r"teachers\[0\]\.network: EDSR has no option 'num_feet'.*'num_feat'"),
     (lambda w: {'num_gpu': 2}, 'torchrun --nproc_per_node=2'),
 ])  # fmt: skip
