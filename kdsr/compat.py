@@ -110,7 +110,7 @@ def repair_yaml() -> None:
 
 
 def repair_parse_options() -> None:
-    """Resolve `base:`, defaults and `--force_yml` before BasicSR reads the file; accept `--local-rank`.
+    """Resolve `base:`, defaults and `--force_yml` before BasicSR reads the file; check it; accept `--local-rank`.
 
     BasicSR hands `--force_yml` to `exec` and `eval` and keeps `5e-4` a string; PyTorch 2 launchers say `--local-rank`;
     keys without a default end in a bare `KeyError`.
@@ -130,6 +130,9 @@ def repair_parse_options() -> None:
         finally:
             sys.argv = argv
         _refuse_missing_device(opt)
+        if 'distillation' in opt:
+            options.check(opt)
+        options.check_files(opt)
         return opt, args
 
     for module in (basicsr_options, basicsr.train, basicsr.test):

@@ -176,7 +176,8 @@ def check(opt: Mapping[str, Any]) -> None:
     """
     problems = list(_problems(opt))
     if problems:
-        raise UserError('the `distillation:` block has mistakes:\n' + '\n'.join(f'  - {p}' for p in problems))
+        listed = '\n'.join(f'  - {p}' for p in problems)
+        raise UserError(f'the `distillation:` block has mistakes:\n{listed}')
 
 
 def _problems(opt: Mapping[str, Any]) -> Iterable[str]:
@@ -238,6 +239,52 @@ def _check_keys(where: str, table: str, block: Any) -> Iterable[str]:
             yield f'{where}.{key}: must be {" or ".join(t.__name__ for t in option.types)}, is {value!r}.'
         elif option.choices and value not in option.choices:
             yield f'{where}.{key}: must be one of {", ".join(option.choices)}, is {value!r}.'
+
+
+def check_files(opt: Mapping[str, Any]) -> None:
+    """Check that the data and weights that an experiment names are there, before anything is made.
+
+    Raises:
+        UserError: it lists everything that is missing.
+    """
+    problems = [*_missing_data(opt.get('datasets') or {}), *_missing_weights(opt)]
+    if problems:
+        listed = '\n'.join(f'  - {p}' for p in problems)
+        raise UserError(
+            f'files are missing (looked from {os.getcwd()!r}):\n{listed}\nHow to get them: datasets/README.md'
+        )
+
+
+def _missing_data(datasets: Mapping[str, Any]) -> Iterable[str]:
+    for phase, dataset in datasets.items():
+        backend = (dataset.get('io_backend') or {}).get('type')
+        for key, path in dataset.items():
+            if not key.startswith('dataroot') or not isinstance(path, str) or backend not in ('disk', 'lmdb'):
+                continue
+            path = os.path.expanduser(path)
+            if not os.path.exists(path):
+                begun = os.path.exists(f'{path}.partial')
+                cure = ' `kdsr prepare` has begun it: run the same command again to finish it.' if begun else ''
+                yield f'datasets.{phase}.{key}: {path}{cure}'
+            elif backend == 'lmdb' and not os.path.isfile(os.path.join(path, 'meta_info.txt')):
+                yield f'datasets.{phase}.{key}: {path}/meta_info.txt (the LMDB is not finished; make it again)'
+
+
+def _missing_weights(opt: Mapping[str, Any]) -> Iterable[str]:
+    resumes = opt.get('auto_resume') or (opt.get('path') or {}).get('resume_state')
+    for key, path in (opt.get('path') or {}).items():
+        if key.startswith('pretrain_network') and isinstance(path, str) and not resumes and not os.path.isfile(path):
+            yield f'path.{key}: {path}'
+    block = opt.get('distillation')
+    if not isinstance(block, dict):
+        return
+    named = {f'distillation.teachers[{i}]': t for i, t in enumerate(block.get('teachers') or [])}
+    named['distillation.aggregator'] = block.get('aggregator')
+    for where, network in named.items():
+        path = network.get('path') if isinstance(network, dict) else None
+        if isinstance(path, str) and not os.path.isfile(os.path.expanduser(path)):
+            own = path.startswith('experiments/') and '/models/net_g_' in path
+            yield f'{where}.path: {path}{" (first train the run that writes it)" if own else ""}'
 
 
 def dump(opt: Mapping[str, Any]) -> str:

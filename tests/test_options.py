@@ -81,6 +81,36 @@ def test_wrong_overrides_are_told_and_nothing_is_executed(tmp_path, override, wo
         options.load(path, [override])
 
 
+def test_all_missing_files_are_told_at_once(tmp_path):
+    (tmp_path / 'begun.lmdb.partial').mkdir()
+    (tmp_path / 'empty.lmdb').mkdir()
+    (tmp_path / 'there').mkdir()
+    opt = {
+        'datasets': {
+            'train': {
+                'dataroot_gt': f'{tmp_path}/begun.lmdb', 'dataroot_lq': f'{tmp_path}/empty.lmdb',
+                'io_backend': {'type': 'lmdb'},
+            },
+            'val': {
+                'dataroot_gt': f'{tmp_path}/there', 'dataroot_lq': f'{tmp_path}/gone', 'io_backend': {'type': 'disk'},
+            },
+            'val_2': {'dataroot_gt': 'elsewhere', 'io_backend': {'type': 'memcached'}},
+        },
+        'path': {'pretrain_network_g': 'student.pth'},
+        'distillation': {'teachers': [{'path': 'teacher.pth'}], 'aggregator': {'path': 'aggregator.pth'}},
+    }  # fmt: skip
+    with pytest.raises(UserError) as error:
+        options.check_files(opt)
+    told = str(error.value)
+    assert told.count('\n  - ') == 6
+    for words in (
+        'begun.lmdb `kdsr prepare` has begun it', 'empty.lmdb/meta_info.txt', 'val.dataroot_lq', 'student.pth',
+        'teachers[0].path: teacher.pth', 'aggregator.path: aggregator.pth', 'datasets/README.md',
+    ):  # fmt: skip
+        assert words in told
+    options.check_files({**opt, 'datasets': {}, 'distillation': {}, 'auto_resume': True})
+
+
 def test_dump_reads_back_the_same(tmp_path):
     opt = options.load(write(tmp_path / 'a.yml', 'lr: 1e-4\nb: [1e-8, 1.0]\nc: {d: ~, e: "1e-4"}\nf: yes it is\n'))
     again = yaml.load(options.dump(opt), Loader=options.SafeLoader)

@@ -142,6 +142,14 @@ def test_a_file_without_base_is_kept_as_it_was_written(workspace):
     assert '# a remark' in (workspace.train(path) / 'run.yml').read_text()
 
 
+def test_missing_data_is_told_before_an_experiment_folder_is_made(workspace):
+    opt = workspace.options()
+    opt['datasets']['train']['dataroot_lq'] = 'datasets/nowhere'
+    with pytest.raises(UserError, match=r'datasets\.train\.dataroot_lq: datasets/nowhere'):
+        workspace.train(opt)
+    assert not (workspace.root / 'experiments').exists()
+
+
 def test_a_gpu_that_is_not_there_is_told(workspace, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     with pytest.raises(UserError, match='num_gpu: auto'):
