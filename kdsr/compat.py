@@ -16,6 +16,7 @@ import re
 import sys
 import tempfile
 import types
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -81,6 +82,11 @@ def repair_ndimage_filters() -> bool:
         return False
     sys.modules[name] = importlib.import_module('scipy.ndimage')
     return True
+
+
+def repair_meshgrid_warning() -> None:
+    """Silence the warning that every BasicSR SwinIR gives when it is built; its `indexing` is the one it means."""
+    warnings.filterwarnings('ignore', message='torch.meshgrid', category=UserWarning)
 
 
 def repair_registry() -> None:
@@ -314,6 +320,7 @@ def apply() -> None:
         repair_torchvision_operators,
         repair_functional_tensor,
         repair_ndimage_filters,
+        repair_meshgrid_warning,
         repair_registry,
         repair_yaml,
         repair_parse_options,

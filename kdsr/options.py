@@ -251,7 +251,7 @@ def check_files(opt: Mapping[str, Any]) -> None:
     if problems:
         listed = '\n'.join(f'  - {p}' for p in problems)
         raise UserError(
-            f'files are missing (looked from {os.getcwd()!r}):\n{listed}\nHow to get them: datasets/README.md'
+            f'files are missing (seen from {os.getcwd()!r}):\n{listed}\nHow to get them: datasets/README.md'
         )
 
 

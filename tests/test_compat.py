@@ -16,6 +16,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 
 from kdsr import compat
 from kdsr.errors import UserError
+from tests.conftest import network_opt
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,6 +94,14 @@ def test_a_scipy_without_its_filters_module_gets_it_back(monkeypatch):
 
     assert callable(convolve)
     monkeypatch.delitem(sys.modules, 'scipy.ndimage.filters')
+
+
+def test_a_swinir_is_built_without_a_warning():
+    build = f'from basicsr.archs import build_network; build_network({network_opt("SwinIR")!r})'
+    for between, warned in (('', False), ('warnings.resetwarnings(); ', True)):
+        code = f'import warnings, kdsr; {between}{build}'
+        done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+        assert ('meshgrid' in done.stderr) is warned
 
 
 def test_a_second_import_changes_nothing():
