@@ -307,8 +307,8 @@ def document() -> str:
         '',
         'Every key that kdsr adds to a BasicSR option file. Made by `make docs` from `kdsr/options.py`.',
         '',
-        '`base: FILE` at the top names the option file that this one varies, relative to it. Mappings are merged key by',
-        'key; lists and plain values are replaced; a mapping with another `type:` is replaced whole.',
+        '`base: FILE` at the top names the option file that this one varies, relative to it. Mappings are merged key',
+        'by key; lists and plain values are replaced; a mapping with another `type:` is replaced whole.',
     ]
     for block, rows in TABLE.items():
         lines += ['', f'## `{block}`', '', '| key | value | |', '|---|---|---|']
