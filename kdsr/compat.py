@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from kdsr import options
+from kdsr import options, plugins
 from kdsr.errors import UserError, did_you_mean
 
 _kept_alive: list[object] = []  # torch.library registrations vanish with their Library object
@@ -136,6 +136,7 @@ def repair_parse_options() -> None:
         finally:
             sys.argv = argv
         _refuse_missing_device(opt)
+        plugins.import_named(opt.get('import_modules') or ())
         if 'distillation' in opt:
             options.check(opt)
         options.check_files(opt)

@@ -309,6 +309,8 @@ def document() -> str:
         '',
         '`base: FILE` at the top names the option file that this one varies, relative to it. Mappings are merged key',
         'by key; lists and plain values are replaced; a mapping with another `type:` is replaced whole.',
+        '',
+        '`import_modules: [hat.archs]` imports other BasicSR-based packages, whose networks can then be named.',
     ]
     for block, rows in TABLE.items():
         lines += ['', f'## `{block}`', '', '| key | value | |', '|---|---|---|']

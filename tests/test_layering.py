@@ -7,8 +7,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / 'kdsr'
 ORDER = [
-    {'errors', 'plugins'},
-    {'options'},
+    {'errors'},
+    {'plugins', 'options'},
     {'compat'},
     {'distillation'},
     {'archs', 'losses', 'data'},

@@ -150,6 +150,19 @@ def test_missing_data_is_told_before_an_experiment_folder_is_made(workspace):
     assert not (workspace.root / 'experiments').exists()
 
 
+def test_networks_of_other_packages_are_imported_by_name(workspace, monkeypatch):
+    (workspace.root / 'other_archs.py').write_text(
+        'from basicsr.archs.edsr_arch import EDSR\nfrom basicsr.utils.registry import ARCH_REGISTRY\n\n\n'
+        '@ARCH_REGISTRY.register()\nclass OtherEDSR(EDSR):\n    pass\n'
+    )
+    monkeypatch.syspath_prepend(str(workspace.root))
+    opt = workspace.options(import_modules=['other_archs'])
+    opt['network_g']['type'] = 'OtherEDSR'
+    assert 'Network [OtherEDSR] is created.' in log_of(workspace.train(opt))
+    with pytest.raises(UserError, match=r"'nowhere\.archs' cannot be imported"):
+        workspace.train({**opt, 'import_modules': ['nowhere.archs']})
+
+
 def test_a_gpu_that_is_not_there_is_told(workspace, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     with pytest.raises(UserError, match='num_gpu: auto'):
