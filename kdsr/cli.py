@@ -18,6 +18,12 @@ def _prepare(args: argparse.Namespace) -> None:
         prepare.prepare_training_set(args.hr_folder, args.out, args.scale, args.crop_size, args.step, args.workers)
 
 
+def _convert(args: argparse.Namespace) -> None:
+    from kdsr.archs.convert import convert_checkpoint
+
+    print(convert_checkpoint(args.source, args.out))
+
+
 def _quickstart(args: argparse.Namespace) -> None:
     from kdsr.quickstart import quickstart
 
@@ -43,6 +49,16 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument('--step', type=int, default=240, help='distance between HR sub-images (default: 240)')
     prepare.add_argument('--workers', type=int, help='processes (default: all processors)')
     prepare.set_defaults(run=_prepare)
+
+    convert = commands.add_parser(
+        'convert',
+        help="bring an official checkpoint to kdsr's and BasicSR's names",
+        description='Recognises official checkpoints (IMDN, E-RFDN, CARN, CARN-M, VDSR, FSRCNN of PISR, EDSR, RCAN, '
+        'SwinIR) by their weights, and prints the `network:` block for a YAML. Nothing in the file is executed.',
+    )
+    convert.add_argument('source', help='the official file')
+    convert.add_argument('out', help='the file to write, for example experiments/pretrained_models/RCAN/RCAN_x4.pth')
+    convert.set_defaults(run=_convert)
 
     quickstart = commands.add_parser(
         'quickstart', help='distil a small network from three teachers on sample photos, in minutes'

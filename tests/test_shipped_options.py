@@ -1,4 +1,4 @@
-"""Every option file that is shipped is read, built at full size, and stepped once, shrunk."""
+"""Every option file of MTKD and its baselines is read, built at full size, and stepped once, shrunk."""
 
 import functools
 import json
@@ -11,7 +11,7 @@ from kdsr import options
 
 FOLDER = Path(__file__).parents[1] / 'options'
 FILES = sorted(p for p in FOLDER.rglob('*.yml'))
-TRAINED = [p for p in FILES if 'test' not in p.relative_to(FOLDER).parts and 'quickstart' not in p.parts]
+TRAINED = [p for p in FILES if p.name.startswith(('mtkd_', 'baseline_')) or p.parent.name == 'mtkd']
 STUDENTS = {
     ('EDSR', 2): 1_369_859, ('EDSR', 3): 1_554_499, ('EDSR', 4): 1_517_571,
     ('RCAN', 2): 5_023_603, ('RCAN', 3): 5_208_243, ('RCAN', 4): 5_171_315,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,10 +29,11 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).strip().split('\n')[0]
+        wanted = re.search(r'GLOBAL ([\w.]+)', str(error))
+        asks = f' (it asks for {wanted[1]})' if wanted else ''
         raise UserError(
-            f'checkpoint {path!r} holds more than tensors and plain values, or is damaged: not loaded ({reason}). '
-            'If you trust its source, load it yourself and save its state_dict with torch.save.'
+            f'checkpoint {path!r} is no checkpoint, is damaged, or holds more than tensors and plain values{asks}; '
+            'nothing in it was run. If you trust its source, load it yourself and save its state_dict with torch.save.'
         ) from None
     except (RuntimeError, EOFError, OSError) as error:
         raise UserError(f'checkpoint {path!r} cannot be read ({error}): is it truncated?') from None
@@ -58,7 +60,7 @@ def pick_weights(content: Mapping[str, Any], path: str, param_key: str | None = 
     weights = content if param_key is None else content[param_key]
     if not weights or not all(isinstance(v, Tensor) for v in weights.values()):
         raise UserError(f'checkpoint {path!r} holds no weights; it has {_keys(content)}.')
-    return {k[len('module.') :] if k.startswith('module.') else k: v for k, v in weights.items()}
+    return {str(k)[len('module.') :] if str(k).startswith('module.') else str(k): v for k, v in weights.items()}
 
 
 def _keys(content: Mapping[str, Any]) -> str:

@@ -74,6 +74,9 @@ def test_missing_truncated_and_foreign_files(tmp_path):
     torch.save([1, 2], path)
     with pytest.raises(UserError, match='holds a list'):
         read_checkpoint(str(path))
+    torch.save({1: torch.zeros(1)}, path)
+    with pytest.raises(UserError, match='0 of its 4 tensors'):
+        load_weights(small(), str(path))
     torch.save({'params': {'a': 3}}, path)
     with pytest.raises(UserError, match='no weights'):
         load_weights(small(), str(path))

@@ -1,0 +1,74 @@
+"""`kdsr convert`: other projects' checkpoints in kdsr's and BasicSR's names, checked against their network."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from typing import Any
+
+from kdsr.archs.official_checkpoints import FAMILIES, Family
+from kdsr.archs.official_names import Weights, rename
+from kdsr.distillation.building import build_network_at
+from kdsr.distillation.checkpoint import load_weights, pick_weights, read_checkpoint, save_checkpoint
+from kdsr.errors import UserError
+
+
+def convert_checkpoint(source: str, out: str) -> str:
+    """Write another project's checkpoint in kdsr's and BasicSR's names and format, ``{'params': ...}``.
+
+    Args:
+        source: Official checkpoint. It is read without running any code in it.
+        out: File to write. It appears when every tensor has found its place in the network, and not before.
+
+    Returns:
+        What the file is, with the `network:` block for a YAML.
+
+    Raises:
+        UserError: the file is missing, damaged, holds code, is of no known architecture or does not fit it, or `out`
+            cannot be written.
+    """
+    source, out = os.path.expanduser(source), os.path.expanduser(out)
+    folder = os.path.dirname(out) or '.'
+    if not os.path.isdir(folder) or os.path.isdir(out):
+        raise UserError(f'{out!r} cannot be written: give the name of a file in a folder that exists.')
+    weights = pick_weights(read_checkpoint(source), source)
+    if os.path.exists(out) and os.path.samefile(source, out):
+        raise UserError(f'{source!r} would be overwritten by its conversion: give another name.')
+    family = _recognise(weights, source)
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        written = os.path.join(work, os.path.basename(out))
+        try:
+            options = family.describe(weights)
+            network = build_network_at('network', options)
+            save_checkpoint({'params': rename(weights, family.rules)}, written)
+            load_weights(network, written, 'params', family.name)
+        except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError) as error:
+            raise UserError(f'{source!r} looks like {family.name}, but does not fit it: {error}') from None
+        os.replace(written, out)
+    return _report(family, options, sum(p.numel() for p in network.parameters()), len(network.state_dict()), out)
+
+
+def _recognise(weights: Weights, source: str) -> Family:
+    for family in FAMILIES:
+        if family.recognises(weights):
+            return family
+    known = '\n'.join(f'  {family.name}: {family.origin}' for family in FAMILIES)
+    some = ', '.join(map(repr, list(weights)[:4]))
+    raise UserError(f'{source!r} is of no architecture that is recognised; it holds {some}, ... Recognised:\n{known}')
+
+
+def _report(family: Family, options: dict[str, Any], parameters: int, tensors: int, out: str) -> str:
+    channels = options.get('num_in_ch', options.get('in_chans', 3))
+    colour = 'luminance (the Y channel of BT.601)' if channels == 1 else 'RGB'
+    inside = '' if options.get('img_range', 1) == 1 else f' (the network itself works on 0..{options["img_range"]:g})'
+    block = '\n'.join(f'  {key}: {_yaml_value(value)}' for key, value in options.items())
+    about = (
+        f'{family.name} x{options["upscale"]}: {colour} in [0, 1]{inside}, {parameters:,} parameters, '
+        f'all {tensors} tensors match. {family.note}'
+    )
+    return f'{about.rstrip()}\nWritten to {out!r}. For a YAML:\n\nnetwork:\n{block}\npath: {json.dumps(out)}\n'
+
+
+def _yaml_value(value: Any) -> str:
+    return value if isinstance(value, str) and value else json.dumps(value)

@@ -1,0 +1,65 @@
+"""FSRCNN: an hourglass of thin layers on the small image, and one transposed convolution."""
+
+from __future__ import annotations
+
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+
+
+def _conv_prelu(num_in: int, num_out: int, kernel_size: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(num_in, num_out, kernel_size, padding=kernel_size // 2), nn.PReLU())
+
+
+@ARCH_REGISTRY.register()
+class FSRCNN(nn.Module):
+    """Accelerated super-resolution network [1], with the settings of PISR [2].
+
+        f = conv1x1_{s->d}(mapping(conv1x1_{d->s}(conv5x5(x))))     each convolution with a PReLU
+        y = conv_transposed9x9(f)                                   stride S
+
+    Every PReLU has one slope for all its channels; [1] has one per channel, which would make 12,809 parameters.
+
+    Parameters, as published: 12,644 at every scale; 125,504 for FSRCNN-L (`num_shrink` 56).
+
+    Args:
+        upscale: S, at most 9.
+        num_in_ch: Channels of the input; 1 for luminance.
+        num_out_ch: Channels of the output.
+        num_feat: d, 56.
+        num_shrink: s, 12; 56 for FSRCNN-L.
+        num_map: Convolutions 3x3 at the narrow point.
+        img_range: The network works on images in [0, img_range].
+
+    Shape:
+        input: (N, num_in_ch, h, w), in [0, 1], by default the Y channel of BT.601 (16..235, divided by 255); output:
+        (N, num_out_ch, S*h, S*w), the same. Any size.
+
+    References:
+        [1] Dong, Loy, Tang. Accelerating the Super-Resolution Convolutional Neural Network. ECCV 2016.
+            https://arxiv.org/abs/1608.00367
+        [2] Lee, Lee, Kim, Ham. Learning with Privileged Information for Efficient Image Super-Resolution. ECCV 2020.
+            https://arxiv.org/abs/2007.07524
+    """
+
+    def __init__(
+        self,
+        upscale: int = 4,
+        num_in_ch: int = 1,
+        num_out_ch: int = 1,
+        num_feat: int = 56,
+        num_shrink: int = 12,
+        num_map: int = 4,
+        img_range: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.upscale, self.img_range = upscale, img_range
+        self.feature_extraction = _conv_prelu(num_in_ch, num_feat, 5)
+        self.shrinking = _conv_prelu(num_feat, num_shrink, 1)
+        self.mapping = nn.Sequential(*[_conv_prelu(num_shrink, num_shrink, 3) for _ in range(num_map)])
+        self.expanding = _conv_prelu(num_shrink, num_feat, 1)
+        self.last_layer = nn.ConvTranspose2d(num_feat, num_out_ch, 9, upscale, padding=4, output_padding=upscale - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the enlarged image (N, num_out_ch, S*h, S*w)."""
+        x = self.shrinking(self.feature_extraction(x * self.img_range))
+        return self.last_layer(self.expanding(self.mapping(x))) / self.img_range

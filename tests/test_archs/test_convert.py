@@ -1,0 +1,329 @@
+"""Official checkpoints, made here from our networks by the inverse renaming, and the released ones where they are."""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from basicsr.archs import build_network
+
+from kdsr.analysis.evaluation import read_image, score, super_resolve
+from kdsr.archs.convert import convert_checkpoint
+from kdsr.archs.official_checkpoints import FAMILIES
+from kdsr.distillation.checkpoint import load_weights
+from tests.conftest import shared_folder
+
+TRUNK = [
+    (r'conv_first\.', 'fea_conv.'),
+    (r'fuse\.0\.', 'c.0.'),
+    (r'conv_after_body\.', 'LR_conv.'),
+    (r'upsample\.0\.', 'upsampler.0.'),
+]
+IMDN = [
+    (r'body\.(\d)\.refine\.(\d)\.', lambda m: f'IMDB{int(m[1]) + 1}.c{int(m[2]) + 1}.'),
+    (r'body\.(\d)\.last\.', lambda m: f'IMDB{int(m[1]) + 1}.c4.'),
+    (r'body\.(\d)\.fuse\.', lambda m: f'IMDB{int(m[1]) + 1}.c5.'),
+    (r'body\.(\d)\.attention\.attention\.', lambda m: f'IMDB{int(m[1]) + 1}.cca.conv_du.'),
+    *TRUNK,
+]
+E_RFDN = [
+    (r'body\.(\d)\.distill\.(\d)\.', lambda m: f'B{int(m[1]) + 1}.c{int(m[2]) + 1}_d.'),
+    (r'body\.(\d)\.refine\.(\d)\.', lambda m: f'B{int(m[1]) + 1}.c{int(m[2]) + 1}_r.'),
+    (r'body\.(\d)\.last\.', lambda m: f'B{int(m[1]) + 1}.c4.'),
+    (r'body\.(\d)\.fuse\.', lambda m: f'B{int(m[1]) + 1}.c5.'),
+    (r'body\.(\d)\.attention\.', lambda m: f'B{int(m[1]) + 1}.esa.'),
+    *TRUNK,
+]
+CARN = [
+    (r'conv_first\.', 'entry.'),
+    (r'body\.units\.(\d)\.units\.(\d)\.', lambda m: f'b{int(m[1]) + 1}.b{int(m[2]) + 1}.'),
+    (r'body\.units\.(\d)\.fuse\.(\d)\.0', lambda m: f'b{int(m[1]) + 1}.c{int(m[2]) + 1}.body.0'),
+    (r'body\.fuse\.(\d)\.0', lambda m: f'c{int(m[1]) + 1}.body.0'),
+    (r'upsample\.x(\d)\.', r'upsample.up\1.body.'),
+    (r'upsample\.(?=\d)', 'upsample.up.body.'),
+    (r'conv_last\.', 'exit.'),
+]
+VDSR = [
+    (r'conv_first\.0\.', 'input.'),
+    (r'body\.(\d+)\.0\.', r'residual_layer.\1.conv.'),
+    (r'conv_last\.', 'output.'),
+]
+EDSR = [
+    (r'conv_first\.', 'head.0.'),
+    (r'body\.(\d)\.conv1\.', r'body.\1.body.0.'),
+    (r'body\.(\d)\.conv2\.', r'body.\1.body.2.'),
+    (r'conv_after_body\.', 'body.3.'),
+    (r'upsample\.', 'tail.0.'),
+    (r'conv_last\.', 'tail.1.'),
+]
+RCAN = [
+    (r'body\.(\d)\.residual_group\.(\d)\.rcab\.3\.attention\.1', r'body.\1.body.\2.body.3.conv_du.0'),
+    (r'body\.(\d)\.residual_group\.(\d)\.rcab\.3\.attention\.3', r'body.\1.body.\2.body.3.conv_du.2'),
+    (r'body\.(\d)\.residual_group\.(\d)\.rcab\.', r'body.\1.body.\2.body.'),
+    (r'body\.(\d)\.conv\.', r'body.\1.body.2.'),
+    *EDSR,
+]
+FSRCNN = [
+    (r'(feature_extraction|shrinking|expanding)\.', r'backbone.network.\1.0.'),
+    (r'mapping\.', 'backbone.network.mapping.'),
+    (r'last_layer\.', 'backbone.network.last_layer.0.0.'),
+]
+MEAN = (0.4488, 0.4371, 0.4040)
+SHIFTS = {
+    **{f'{name}_mean.weight': torch.eye(3).view(3, 3, 1, 1) for name in ('sub', 'add')},
+    'sub_mean.bias': -255 * torch.tensor(MEAN),
+    'add_mean.bias': 255 * torch.tensor(MEAN),
+}
+SHIFTS_UNIT = {**SHIFTS, 'sub_mean.bias': -torch.tensor(MEAN), 'add_mean.bias': torch.tensor(MEAN)}
+PISR_EXTRAS = {
+    'backbone.network.encoder.0.0.weight': torch.zeros(56, 1, 5, 5),
+    'vid_module_dict.expanding_mean.0.weight': torch.zeros(56, 56, 1, 1),
+}
+EDSR_OPTIONS = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 3, 'rgb_mean': list(MEAN)}
+RCAN_OPTIONS = {**EDSR_OPTIONS, 'type': 'RCAN', 'num_group': 3, 'num_block': 2, 'squeeze_factor': 4}
+SWINIR = {
+    'type': 'SwinIR', 'in_chans': 3, 'img_size': 16, 'window_size': 4, 'img_range': 1.0, 'depths': [2, 4],
+    'embed_dim': 12, 'num_heads': [2, 3], 'mlp_ratio': 2.0, 'resi_connection': '1conv',
+}  # fmt: skip
+
+# name: options that must be found again, the inverse renaming, tensors the file has beside the network's
+FILES = {
+    'IMDN x2': ({'type': 'IMDN', 'upscale': 2, 'num_feat': 16, 'num_block': 3, 'cca_reduction': 4}, IMDN, {}),
+    'IMDN x3': ({'type': 'IMDN', 'upscale': 3}, IMDN, {}),
+    'E-RFDN': ({'type': 'RFDN', 'upscale': 3, 'num_feat': 12, 'num_block': 2, 'block': 'e_rfdb'}, E_RFDN, {}),
+    'CARN x2': ({'type': 'CARN', 'upscale': 2, 'num_feat': 8}, CARN, {}),
+    'CARN x3': ({'type': 'CARN', 'upscale': 3, 'num_feat': 8}, CARN, {}),
+    'CARN x4': ({'type': 'CARN', 'upscale': 4, 'num_feat': 8, 'multi_scale': False}, CARN, {}),
+    'CARN-M': ({'type': 'CARN', 'num_feat': 8, 'mobile': True, 'groups': 2, 'multi_scale': True}, CARN, {}),
+    'VDSR': ({'type': 'VDSR', 'num_in_ch': 1, 'num_feat': 8, 'num_block': 11}, VDSR, {}),
+    'EDSR x2': ({**EDSR_OPTIONS, 'upscale': 2, 'img_range': 255.0, 'res_scale': 1.0}, EDSR, SHIFTS),
+    'EDSR x3': ({**EDSR_OPTIONS, 'upscale': 3, 'img_range': 1.0}, EDSR, SHIFTS_UNIT),
+    'RCAN x3': ({**RCAN_OPTIONS, 'upscale': 3}, RCAN, SHIFTS),
+    'RCAN x4': ({**RCAN_OPTIONS, 'upscale': 4}, RCAN, SHIFTS),
+    'SwinIR': ({**SWINIR, 'upscale': 4, 'upsampler': 'pixelshuffle'}, [], {}),
+    'SwinIR light': ({**SWINIR, 'upscale': 3, 'upsampler': 'pixelshuffledirect', 'resi_connection': '3conv'}, [], {}),
+    'SwinIR real': ({**SWINIR, 'upscale': 4, 'upsampler': 'nearest+conv'}, [], {}),
+    'SwinIR JPEG': (
+        {**SWINIR, 'in_chans': 1, 'img_size': 21, 'window_size': 7, 'img_range': 255.0, 'upscale': 1, 'upsampler': ''},
+        [], {},
+    ),
+    'SwinIR denoising': ({**SWINIR, 'upscale': 1, 'upsampler': ''}, [], {}),
+}  # fmt: skip
+
+
+def renamed(weights, rules):
+    result = {}
+    for key, value in weights.items():
+        for pattern, replacement in rules:
+            if re.match(pattern, key):
+                key = re.sub('^' + pattern, replacement, key)
+                break
+        result[key] = value
+    return result
+
+
+def official(name):
+    """A network and what its authors' file would hold."""
+    options, rules, extras = FILES[name]
+    network = build_network(options).eval()
+    return network, {**renamed(network.state_dict(), rules), **extras}
+
+
+def saved(content, folder, name='official.pth'):
+    path = str(folder / name)
+    torch.save(content, path)
+    return path
+
+
+def described(report):
+    """The `network:` block that the report gives to paste."""
+    return yaml.safe_load(report[report.index('network:') :])
+
+
+@pytest.mark.parametrize('wrapped', [False, True], ids=['plain', 'parallel'])
+@pytest.mark.parametrize('name', FILES)
+def test_round_trip(name, wrapped, tmp_path):
+    network, weights = official(name)
+    if wrapped:
+        weights = {'state_dict': {f'module.{k}': v for k, v in weights.items()}, 'epoch': 3}
+    out = str(tmp_path / 'out.pth')
+    block = described(convert_checkpoint(saved(weights, tmp_path), out))
+    assert FILES[name][0].items() <= block['network'].items()
+    assert block['path'] == out
+    content, expected = torch.load(out, weights_only=True), network.state_dict()
+    assert list(content) == ['params']
+    assert content['params'].keys() == expected.keys()
+    assert all(torch.equal(content['params'][k], v) for k, v in expected.items())
+    again = build_network(block['network']).eval()
+    load_weights(again, out)
+    x = torch.rand(1, 1 if name in ('VDSR', 'SwinIR JPEG') else 3, 28, 28)
+    assert torch.equal(again(x), network(x))
+
+
+def test_official_names_are_spelled_as_in_the_authors_files():
+    """The inverse renaming above, held against names copied from the files and repositories."""
+    assert {'IMDB1.c1.weight', 'IMDB3.cca.conv_du.2.bias', 'LR_conv.bias', 'c.0.weight'} <= official('IMDN x2')[
+        1
+    ].keys()
+    assert {'B1.c1_d.weight', 'B2.esa.conv3_.bias', 'upsampler.0.weight'} <= official('E-RFDN')[1].keys()
+    assert {'b1.b1.body.4.weight', 'b3.c3.body.0.bias', 'c3.body.0.weight', 'upsample.up4.body.3.weight'} <= official(
+        'CARN-M'
+    )[1].keys()
+    assert {'input.weight', 'residual_layer.10.conv.weight', 'output.weight'} == official('VDSR')[1].keys() - {
+        f'residual_layer.{i}.conv.weight' for i in range(10)
+    }
+    assert {
+        'body.2.body.1.body.3.conv_du.2.weight',
+        'body.0.body.2.weight',
+        'body.3.bias',
+        'tail.0.2.weight',
+    } <= official('RCAN x4')[1].keys()
+    assert {'body.2.body.2.bias', 'body.3.weight', 'head.0.weight', 'tail.1.bias'} <= official('EDSR x2')[1].keys()
+
+
+def test_averaged_weights_come_first(tmp_path):
+    network, weights = official('SwinIR')
+    other = {k: torch.zeros_like(v) for k, v in weights.items()}
+    convert_checkpoint(saved({'params': other, 'params_ema': weights}, tmp_path), str(tmp_path / 'out.pth'))
+    params = torch.load(tmp_path / 'out.pth', weights_only=True)['params']
+    assert torch.equal(params['conv_first.weight'], network.conv_first.weight)
+
+
+def test_wide_edsr_gets_its_residual_scale(tmp_path):
+    network = build_network({**EDSR_OPTIONS, 'num_feat': 256, 'num_block': 1, 'upscale': 2})
+    weights = renamed(network.state_dict(), EDSR)
+    weights.update({k.replace('body.3.', 'body.1.'): weights.pop(k) for k in list(weights) if k.startswith('body.3.')})
+    block = described(convert_checkpoint(saved(weights, tmp_path), str(tmp_path / 'out.pth')))
+    assert block['network']['res_scale'] == 0.1
+    assert block['network']['img_range'] == 255
+
+
+def nearest_neighbour_fsrcnn(scale):
+    """An FSRCNN that repeats every pixel, as trained weights roughly do."""
+    network = build_network({'type': 'FSRCNN', 'upscale': scale})
+    with torch.no_grad():
+        for p in network.parameters():
+            if p.dim() == 4:
+                middle = p.shape[-1] // 2
+                p.zero_()[0, 0, middle, middle] = 1
+            elif p.numel() > 1 or p is network.last_layer.bias:
+                p.zero_()
+        network.last_layer.weight[0, 0, 4 : 4 + scale, 4 : 4 + scale] = 1
+    return network
+
+
+@pytest.mark.parametrize('scale', [2, 3, 4])
+@pytest.mark.parametrize('extras', [{}, PISR_EXTRAS], ids=['student', 'teacher'])
+def test_fsrcnn_of_pisr(scale, extras, tmp_path):
+    network = nearest_neighbour_fsrcnn(scale)
+    weights = {**renamed(network.state_dict(), FSRCNN), **extras}
+    assert 'backbone.network.feature_extraction.0.1.weight' in weights
+    report = convert_checkpoint(saved({'state_dict': weights, 'epoch': 1}, tmp_path), str(tmp_path / 'out.pth'))
+    assert 'luminance' in report
+    block = described(report)
+    assert (block['network']['type'], block['network']['upscale']) == ('FSRCNN', scale)
+    again = build_network(block['network'])
+    load_weights(again, block['path'])
+    x = torch.rand(1, 1, 5, 8)
+    torch.testing.assert_close(again(x), x.repeat_interleave(scale, 2).repeat_interleave(scale, 3))
+
+
+# What is refused, and that nothing is written then.
+
+
+def refused(content, tmp_path, message):
+    source = content if isinstance(content, str) else saved(content, tmp_path)
+    before = set(os.listdir(tmp_path))
+    with pytest.raises(ValueError, match=message):
+        convert_checkpoint(source, str(tmp_path / 'out.pth'))
+    assert set(os.listdir(tmp_path)) == before
+
+
+def test_unknown_files_are_told_what_is_known(tmp_path):
+    refused({'some.weight': torch.zeros(3)}, tmp_path, r'some\.weight')
+    for family in FAMILIES:
+        refused({'some.weight': torch.zeros(3)}, tmp_path, re.escape(family.name))
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.mkdir, ('was_run',)
+
+
+def test_files_with_code_are_refused_and_the_code_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused({**official('IMDN x2')[1], 'extra': Hostile()}, tmp_path, 'not loaded')
+    assert not os.path.exists('was_run')
+
+
+def test_truncated_files_are_refused(tmp_path):
+    source = saved(official('IMDN x2')[1], tmp_path)
+    content = Path(source).read_bytes()
+    for length in (0, 10, len(content) // 2, len(content) - 10):
+        Path(source).write_bytes(content[:length])
+        refused(source, tmp_path, 'truncated|damaged')
+
+
+@pytest.mark.parametrize('name', ['IMDN x2', 'E-RFDN', 'CARN-M', 'VDSR', 'EDSR x2', 'RCAN x4', 'SwinIR'])
+def test_no_tensor_may_be_missing_foreign_or_of_another_size(name, tmp_path):
+    weights = official(name)[1]
+    # Without its last layer a VDSR is a shorter VDSR; the mean shifts are constants that are dropped.
+    needed = [k for k in weights if 'mean' not in k and 'residual_layer.10' not in k]
+    for key in needed[:: max(1, len(needed) // 12)]:
+        refused({k: v for k, v in weights.items() if k != key}, tmp_path, 'looks like|is of no architecture')
+        refused({**weights, key: weights[key].flatten()[:1]}, tmp_path, 'looks like|is of no architecture')
+        refused({**weights, key: torch.zeros(())}, tmp_path, 'looks like|is of no architecture')
+    refused({**weights, 'body.9.foreign': torch.zeros(1)}, tmp_path, 'looks like')
+
+
+def test_two_tensors_for_one_place_are_refused(tmp_path):
+    weights = official('EDSR x2')[1]
+    refused({**weights, 'body.4.weight': weights['body.3.weight']}, tmp_path, 'two tensors')
+
+
+def test_paths_that_cannot_be_used(tmp_path):
+    source = saved(official('CARN x2')[1], tmp_path)
+    refused(str(tmp_path / 'absent.pth'), tmp_path, 'does not exist')
+    for out, message in (
+        (source, 'overwritten'),
+        (str(tmp_path / 'absent' / 'out.pth'), 'cannot be written'),
+        (str(tmp_path), 'cannot be written'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            convert_checkpoint(source, out)
+
+
+# The released files. Numbers: METHODS.md, 0.6, 6 and the papers.
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ('file', 'scale', 'changes', 'psnr', 'ssim'),
+    [
+        ('IMDN_x4', 4, {}, 32.21, 0.8948),
+        ('IMDN_x2', 2, {}, 38.00, 0.9605),
+        ('RFDN_AIM', 4, {}, 32.16, 0.8946),
+        ('RFDN_AIM', 4, {'img_range': 1.0}, 26.02, None),
+        ('CARN_M', 4, {}, 31.88, None),
+    ],
+)
+def test_released_weights_give_the_published_numbers(file, scale, changes, psnr, ssim, tmp_path):
+    source = shared_folder() / 'weights' / f'{file}.pth'
+    images = shared_folder() / 'data' / 'benchmark' / 'Set5'
+    if not source.exists() or not images.exists():
+        pytest.skip(f'{source} or {images} is not there')
+    block = described(convert_checkpoint(str(source), str(tmp_path / 'out.pth')))
+    assert block['network']['upscale'] == scale
+    network = build_network({**block['network'], **changes}).eval()
+    load_weights(network, block['path'])
+    scores = []
+    for path in sorted((images / 'HR').glob('*.png')):
+        lq = read_image(str(images / 'LR_bicubic' / f'X{scale}' / f'{path.stem}x{scale}.png'))
+        scores.append(score(super_resolve(network, lq), read_image(str(path)), scale))
+    assert len(scores) == 5
+    mean = np.mean(scores, axis=0)
+    assert round(mean[0], 2) == psnr
+    assert ssim is None or round(mean[1], 4) == ssim
