@@ -29,6 +29,7 @@ setup(
     ],
     extras_require={
         'plots': ['matplotlib>=3.6'],
+        'spandrel': ['spandrel>=0.4.2'],
         'dev': ['pytest', 'pytest-xdist', 'pytest-timeout', 'ruff', 'mypy', 'scipy', 'matplotlib>=3.6'],
     },
     entry_points={'console_scripts': ['kdsr=kdsr.cli:main']},

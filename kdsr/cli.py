@@ -24,6 +24,18 @@ def _convert(args: argparse.Namespace) -> None:
     print(convert_checkpoint(args.source, args.out))
 
 
+def _taps(args: argparse.Namespace) -> None:
+    from kdsr.analysis.tap_listing import list_taps
+
+    print(list_taps(args.option_file))
+
+
+def _complexity(args: argparse.Namespace) -> None:
+    from kdsr.analysis import complexity
+
+    print(complexity.table(complexity.of_option_files(args.option_files, args.output_size)))
+
+
 def _quickstart(args: argparse.Namespace) -> None:
     from kdsr.quickstart import quickstart
 
@@ -59,6 +71,22 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument('source', help='the official file')
     convert.add_argument('out', help='the file to write, for example experiments/pretrained_models/RCAN/RCAN_x4.pth')
     convert.set_defaults(run=_convert)
+
+    taps = commands.add_parser(
+        'taps',
+        help="list what can be tapped in an option file's student and teachers",
+        description='Module paths with the shapes of their outputs, side by side, the points that the papers use, and '
+        'the `features:` block to paste. No weights are needed.',
+    )
+    taps.add_argument('option_file')
+    taps.set_defaults(run=_taps)
+
+    complexity = commands.add_parser(
+        'complexity', help='parameters and multiply-adds of the networks in option files, as the papers count them'
+    )
+    complexity.add_argument('option_files', nargs='+')
+    complexity.add_argument('--output-size', type=int, nargs=2, default=(720, 1280), metavar=('H', 'W'))
+    complexity.set_defaults(run=_complexity)
 
     quickstart = commands.add_parser(
         'quickstart', help='distil a small network from three teachers on sample photos, in minutes'

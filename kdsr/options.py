@@ -36,6 +36,7 @@ PARAM_KEY = Option((str,), 'Key of the weights in the file; `params_ema`, then `
 
 TABLE: dict[str, dict[str, Option]] = {
     'distillation': {
+        'health_check': Option((bool,), 'Refuse teachers that are worse than bicubic upsampling; true when left out.'),
         'teachers': Option((list,), 'The frozen teachers. Their order is part of the experiment.', required=True),
         'aggregator': Option((dict,), "A frozen network that fuses the teachers' images into one (MTKD, stage 2)."),
         'features': Option((dict,), 'Feature name to the module paths tapped in student and teacher, early to late.'),
@@ -44,7 +45,7 @@ TABLE: dict[str, dict[str, Option]] = {
     'distillation.teachers[]': {
         'name': Option((str,), 'Short name; unique, stored in the checkpoints of stage 1.', required=True),
         'network': NETWORK,
-        'path': WEIGHTS,
+        'path': Option((str,), f'{WEIGHTS.doc} Left out where `network` names the file itself (`type: Spandrel`).'),
         'param_key': PARAM_KEY,
         'input': Option((str,), 'What the teacher is shown; `gt` for privileged information.', choices=('lq', 'gt')),
     },
@@ -189,6 +190,8 @@ def _problems(opt: Mapping[str, Any]) -> Iterable[str]:
     teachers = block['teachers'] if isinstance(block.get('teachers'), list) else []
     for i, teacher in enumerate(teachers):
         yield from _check_keys(f'distillation.teachers[{i}]', 'distillation.teachers[]', teacher)
+        if isinstance(teacher, dict) and not teacher.get('path') and 'path' not in (teacher.get('network') or {}):
+            yield f'distillation.teachers[{i}].path: missing. {WEIGHTS.doc}'
     names = [t.get('name') for t in teachers if isinstance(t, dict)]
     for name in sorted({str(n) for n in names if names.count(n) > 1}):
         yield f'distillation.teachers: the name {name!r} is used twice.'

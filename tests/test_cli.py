@@ -57,6 +57,15 @@ def test_the_module_is_the_command():
     assert done.stdout.strip() == f'kdsr {kdsr.__version__}'
 
 
+def test_taps_and_complexity_of_a_shipped_file(capsys):
+    main(['taps', str(ROOT / 'options/baseline_edsr_x4.yml')])
+    assert 'body.4' in capsys.readouterr().out
+    main(['complexity', str(ROOT / 'options/baseline_edsr_x4.yml'), str(ROOT / 'options/baseline_edsr_x4.yml')])
+    told = capsys.readouterr().out
+    assert told.count('baseline_edsr_x4') == 1
+    assert '1,517,571' in told
+
+
 def test_quickstart_outside_a_checkout_says_where_it_belongs(workspace):
     with pytest.raises(SystemExit, match='folder of the checkout'):
         main(['quickstart'])

@@ -112,6 +112,18 @@ def test_auto_resume_skips_a_truncated_state_and_says_so(workspace, capsys):
     assert (folder / 'training_states' / '4.state').stat().st_size > 100  # trained again, from 2
 
 
+@pytest.mark.parametrize('model_type', ['DistillationModel', 'AggregationModel'])
+def test_a_teacher_that_is_worse_than_bicubic_stops_the_run(workspace, model_type):
+    block = {'health_check': True, 'teachers': [workspace.teacher('RCAN'), workspace.teacher('EDSR')]}
+    opt = workspace.options(model_type=model_type, distillation=block)
+    if model_type == 'AggregationModel':
+        opt['network_g'] = network_opt('DCTSwin')
+    else:
+        block['losses'] = {'l_kd': {'type': 'ResponseLoss'}}
+    with pytest.raises(UserError, match=r"teacher 'rcan' gives .* less than bicubic"):
+        workspace.train(opt)
+
+
 def test_a_missing_resume_state_is_told(workspace):
     opt = workspace.options()
     opt['path']['resume_state'] = 'experiments/run/training_states/99.state'

@@ -125,8 +125,14 @@ def build_teachers(opt: Mapping[str, Any]) -> TeacherEnsemble:
     for i, teacher in enumerate(block['teachers']):
         name = teacher['name']
         network = build_network_at(f'distillation.teachers[{i}].network', teacher['network'])
-        load_weights(network, teacher['path'], teacher.get('param_key'), f'teacher {name}')
-        members[name] = FrozenNetwork(network, window_of(teacher['network']), _points(block, name))
+        if teacher.get('path') is not None:
+            load_weights(network, teacher['path'], teacher.get('param_key'), f'teacher {name}')
+        elif not getattr(network, 'brings_weights', False):
+            raise UserError(
+                f'distillation.teachers[{i}].path: missing; {teacher["network"]["type"]} brings no weights.'
+            )
+        multiple = getattr(network, 'multiple', window_of(teacher['network']))
+        members[name] = FrozenNetwork(network, multiple, _points(block, name))
         inputs[name] = teacher.get('input', 'lq')
     return TeacherEnsemble(members, inputs, _aggregator(block.get('aggregator'), list(members)))
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor
 
 from kdsr import options
+from kdsr.distillation.health import check_teacher
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.teacher import build_teachers
 from kdsr.errors import UserError
@@ -31,11 +33,16 @@ class AggregationModel(CheckpointedSRModel):
         super().__init__(opt)
         with torch.random.fork_rng(devices=[]):
             self.teachers = build_teachers(opt).to(self.device)
+        self._unchecked = self.is_train and bool(opt['distillation'].get('health_check', True))
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Take a batch and replace its `lq` by the teachers' images."""
         super().feed_data(data)
-        images = self.teachers.images(Batch(self.lq, getattr(self, 'gt', None)))
+        batch = Batch(self.lq, getattr(self, 'gt', None))
+        if self._unchecked:  # on the first batch: no pair is at hand any earlier
+            get_root_logger().info(check_teacher(self.teachers, [batch], self.opt['scale']))
+            self._unchecked = False
+        images = self.teachers.images(batch)
         if images.shape[-1] != self.lq.shape[-1] * self.opt['scale']:
             raise UserError(
                 f'the teachers turn {tuple(self.lq.shape[-2:])} into {tuple(images.shape[-2:])}, '

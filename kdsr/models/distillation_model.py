@@ -16,6 +16,7 @@ from kdsr.distillation.building import build_loss_at
 from kdsr.distillation.checkpoint import load_weights
 from kdsr.distillation.distillation_loss import DistillationLoss
 from kdsr.distillation.feature_tap import FeatureTap
+from kdsr.distillation.health import check_teacher
 from kdsr.distillation.outputs import Batch, NetworkOutput
 from kdsr.distillation.padding import run_padded
 from kdsr.distillation.teacher import build_teachers, window_of
@@ -44,6 +45,7 @@ class DistillationModel(CheckpointedSRModel):
             points = {n: p['student'] for n, p in (self.opt['distillation'].get('features') or {}).items()}
             self.tap = FeatureTap(self.get_bare_model(self.net_g), points)
             self.losses = self._build_losses()
+        self._unchecked = bool(self.opt['distillation'].get('health_check', True))
         train_opt = self.opt['train']
         without_image_loss = not train_opt.get('pixel_opt') and not train_opt.get('perceptual_opt')
         if without_image_loss:  # SRModel insists on one
@@ -125,6 +127,9 @@ class DistillationModel(CheckpointedSRModel):
         """Take one training step on the batch that was fed."""
         self.optimizer_g.zero_grad()
         batch = Batch(self.lq, self.gt)
+        if self._unchecked:  # on the first batch: no pair is at hand any earlier
+            get_root_logger().info(check_teacher(self.teacher, [batch], self.opt['scale']))
+            self._unchecked = False
         teacher = self.teacher(batch)
         with self.tap as features:
             self.output = self.net_g(self.lq)

@@ -255,7 +255,7 @@ class Hostile:
 
 def test_files_with_code_are_refused_and_the_code_is_not_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    refused({**official('IMDN x2')[1], 'extra': Hostile()}, tmp_path, 'not loaded')
+    refused({**official('IMDN x2')[1], 'extra': Hostile()}, tmp_path, 'nothing in it was run')
     assert not os.path.exists('was_run')
 
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from kdsr import options as kdsr_options
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.teacher import FrozenNetwork, TeacherEnsemble, build_teachers
 from kdsr.errors import UserError
@@ -101,3 +102,23 @@ def test_an_aggregator_of_other_teachers_or_order_is_refused(workspace):
     with pytest.raises(UserError, match=r"trained for the teachers \['rcan', 'edsr'\].*names \['edsr', 'rcan'\]"):
         build_teachers(options(workspace, 'EDSR', 'RCAN', **block))
     build_teachers(options(workspace, 'RCAN', 'EDSR', **block))
+
+
+def test_a_teacher_that_brings_its_weights_needs_no_path(workspace):
+    pytest.importorskip('spandrel', reason='needs the optional spandrel library')
+    swinir = {**network_opt('SwinIR'), 'embed_dim': 12, 'window_size': 8}
+    teacher = {'name': 's', 'network': {'type': 'Spandrel', 'path': workspace.weights(swinir, 'swinir')}}
+    features = {'early': {'student': 'body.0', 'teacher': 'model.layers.0'}}
+    opt = {'scale': 2, 'distillation': {'teachers': [teacher], 'features': features, 'losses': {'l_x': {'type': 'X'}}}}
+    kdsr_options.check(opt)
+    output = build_teachers(opt)(Batch(torch.rand(2, 3, 13, 11)))
+    assert output.sr.shape == (2, 3, 26, 22)
+    assert output.features['early'].shape == (2, 12, 16, 16)
+
+
+def test_other_teachers_still_need_their_path():
+    opt = {'scale': 2, 'distillation': {'teachers': [{'name': 'e', 'network': network_opt('EDSR')}]}}
+    with pytest.raises(UserError, match=r'distillation.teachers\[0\].path: missing'):
+        kdsr_options.check(opt)
+    with pytest.raises(UserError, match=r'path: missing; EDSR brings no weights'):
+        build_teachers(opt)

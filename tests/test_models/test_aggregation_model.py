@@ -15,7 +15,7 @@ NAMES = ['EDSR', 'SwinIR']
 
 def parsed(workspace, names=NAMES, **network):
     opt = workspace.options(model_type='AggregationModel', network_g={**network_opt('DCTSwin'), **network})
-    opt['distillation'] = {'teachers': [workspace.teacher(n) for n in names]}
+    opt['distillation'] = {'health_check': False, 'teachers': [workspace.teacher(n) for n in names]}
     (workspace.root / 'models').mkdir(exist_ok=True)
     opt['path'].update(models=str(workspace.root / 'models'), training_states=str(workspace.root / 'models'))
     opt.update(dist=False, rank=0, world_size=1, is_train=True)

@@ -1,0 +1,174 @@
+"""What a network costs: parameters and multiply-adds, without computing anything."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from kdsr import options, plugins
+from kdsr.distillation.building import build_network_at
+from kdsr.distillation.teacher import window_of
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """One row of a table.
+
+    Attributes:
+        name: Of the network.
+        parameters: All of them, frozen ones too.
+        multi_adds: For one image, see :func:`multi_adds`.
+    """
+
+    name: str
+    parameters: int
+    multi_adds: int
+
+
+def parameters(network: nn.Module) -> int:
+    """Return how many parameters a network has, frozen and unused ones included, buffers not."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def multi_adds(network: nn.Module, input_shape: Sequence[int]) -> int:
+    """Return the multiply-adds of one forward pass: convolutions, linear layers, matrix products, attention.
+
+    As the papers count: biases, activations, normalisation and interpolation are free, and a transposed convolution
+    costs its kernel at each pixel of its OUTPUT. Shapes alone are computed (on torch's meta device), so that any size
+    takes as long as building the network.
+
+    Args:
+        network: It is not changed.
+        input_shape: (C, h, w).
+
+    Raises:
+        RuntimeError: the network's course depends on the values of its input.
+    """
+    network = _on_meta(network)
+    counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
+    with torch.no_grad(), _autocast_on_meta(), counter:
+        network(torch.empty(1, *input_shape, device='meta'))
+    return counter.get_total_flops() // 2
+
+
+def complexity(
+    name: str,
+    network_opt: Mapping[str, Any],
+    output_size: tuple[int, int] = (720, 1280),
+    input_shape: Sequence[int] | None = None,
+) -> Complexity:
+    """Build a network from its options and count.
+
+    Args:
+        name: For the table and for messages.
+        network_opt: `type` and arguments, as in a YAML's `network_g`; `upscale` among them.
+        output_size: (H, W) of the super-resolved image. The input's is the next lower whole number, so that x3 starts
+            from 240x426 as in the papers; a network with windows is given the next higher multiple of them.
+        input_shape: (C, h, w) instead, for a network whose input is no low-resolution image.
+
+    Raises:
+        UserError: the options do not fit the network.
+    """
+    network = build_network_at(name, network_opt)
+    if input_shape is None:
+        scale, window = int(network_opt.get('upscale', 1)), window_of(network_opt)
+        input_shape = (input_channels(network), *(-(-(side // scale) // window) * window for side in output_size))
+    return Complexity(name, parameters(network), multi_adds(network, input_shape))
+
+
+def of_option_files(paths: Sequence[str], output_size: tuple[int, int] = (720, 1280)) -> list[Complexity]:
+    """Count the student of each option file, and the teachers and aggregator that it names, each network once.
+
+    Args:
+        paths: Option files.
+        output_size: (H, W) of the super-resolved image.
+    """
+    rows: dict[str, Complexity] = {}
+    for path in paths:
+        opt = options.load(path)
+        plugins.import_named(opt.get('import_modules') or ())
+        block = opt.get('distillation') or {}
+        networks = {opt['name']: opt['network_g']}
+        networks.update({f'teacher {t["name"]} x{opt["scale"]}': t['network'] for t in block.get('teachers') or []})
+        if block.get('aggregator'):
+            networks[f'aggregator of {opt["name"]}'] = block['aggregator']['network']
+        for name, network_opt in networks.items():
+            if name not in rows:
+                fused = network_opt['type'] == 'DCTSwin'  # its input is images of the output's size
+                shape = (3 * network_opt.get('num_teachers', 3), *output_size) if fused else None
+                rows[name] = complexity(name, network_opt, output_size, shape)
+    return list(rows.values())
+
+
+def table(rows: Sequence[Complexity]) -> str:
+    """Return rows as aligned text: parameters as they are, multiply-adds in G."""
+    width = max([len('network'), *(len(row.name) for row in rows)])
+    lines = [f'{"network":<{width}}  {"parameters":>12}  {"MultiAdds [G]":>13}']
+    lines += [f'{row.name:<{width}}  {row.parameters:>12,}  {row.multi_adds / 1e9:>13,.3f}' for row in rows]
+    return '\n'.join(lines)
+
+
+def input_channels(network: nn.Module) -> int:
+    """Return how many channels a network takes: what it says itself, or else those of its first convolution."""
+    said = getattr(network, 'input_channels', None)
+    return said or next((p.shape[1] for p in network.parameters() if p.ndim == 4), 3)
+
+
+def _on_meta(network: nn.Module) -> nn.Module:
+    network = copy.deepcopy(network).to('meta').eval()
+    for module in network.modules():  # BasicSR's EDSR keeps its mean as a plain attribute
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Tensor):
+                setattr(module, name, value.to('meta'))
+    return network
+
+
+@contextlib.contextmanager
+def _autocast_on_meta() -> Iterator[None]:
+    """Ignore `torch.autocast`: it refuses the meta device, even to be switched off there."""
+    autocast = torch.autocast
+    torch.autocast = lambda *args, **kwargs: contextlib.nullcontext()  # type: ignore[assignment,misc]
+    try:
+        yield
+    finally:
+        torch.autocast = autocast  # type: ignore[misc]
+
+
+def _convolution(
+    x: Sequence[int],
+    weight: Sequence[int],
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    *rest: Any,
+    out_shape: Sequence[int],
+    **kwargs: Any,
+) -> int:
+    # weight: (C_out, C_in / groups, ...), transposed (C_in, C_out / groups, ...)
+    pixels = x[0] * prod(out_shape[2:])
+    return 2 * pixels * prod(weight)
+
+
+def _attention(
+    query: Sequence[int], key: Sequence[int], value: Sequence[int], *rest: Any, out_shape: Any, **kwargs: Any
+) -> int:
+    return 2 * prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+# torch counts transposed convolutions on their input, and does not know the CPU's attention.
+_FORMULAS: dict[Any, Any] = {
+    torch.ops.aten.convolution: _convolution,
+    torch.ops.aten._convolution: _convolution,
+}
+if hasattr(torch.ops.aten, '_scaled_dot_product_flash_attention_for_cpu'):
+    _FORMULAS[torch.ops.aten._scaled_dot_product_flash_attention_for_cpu] = _attention

@@ -1,0 +1,87 @@
+"""Before anything is learnt from a teacher: is it better than no network at all?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdsr.distillation.outputs import Batch
+from kdsr.distillation.teacher import TeacherEnsemble
+from kdsr.errors import UserError
+
+BICUBIC = 'bicubic upsampling'
+FUSED = 'all teachers fused'
+SMOOTH = 1e-7  # mean squared error of bicubic upsampling (70 dB) below which images are too smooth to judge anyone by
+
+
+def check_teacher(teacher: TeacherEnsemble, batches: Iterable[Batch], scale: int) -> str:
+    """Compare each teacher, and what they make together, with bicubic upsampling on a few training pairs.
+
+    PSNR over all pixels and channels of all pairs, images clamped to [0, 1]. Bicubic is torch's own (a = -0.75, no
+    antialiasing, which matters only when images shrink), some hundredths of a dB from MATLAB's. In a distributed run
+    every process calls this with its own pairs, and all come to the same verdict.
+
+    Args:
+        teacher: One or many.
+        batches: With ground truth, RGB (or Y) in [0, 1].
+        scale: S.
+
+    Returns:
+        A line for the log.
+
+    Raises:
+        UserError: a teacher is worse than bicubic upsampling, or gives images of another size; it is named.
+    """
+    names = [BICUBIC, *teacher.names]
+    if len(teacher.names) > 1 or teacher.aggregator is not None:
+        names.append(FUSED)
+    sums = sum(_squared_errors(teacher, batch, scale, names) for batch in batches)
+    if not isinstance(sums, Tensor):
+        raise UserError('the check of the teachers was given no training pairs.')
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(sums)
+    errors = dict(zip(names, (sums[:-1] / sums[-1]).tolist()))
+    if errors[BICUBIC] < SMOOTH:
+        return 'Teachers not checked: bicubic upsampling restores these training images exactly.'
+    _refuse_worse_than_bicubic(errors)
+    return 'Teachers on training pairs: ' + ', '.join(f'{name} {_psnr(error):.2f} dB' for name, error in errors.items())
+
+
+def _refuse_worse_than_bicubic(errors: Mapping[str, float]) -> None:
+    for name, error in errors.items():
+        if error <= errors[BICUBIC]:
+            continue
+        who = f'{FUSED} give' if name == FUSED else f'teacher {name!r} gives'
+        raise UserError(
+            f'{who} {_psnr(error):.2f} dB on training pairs, less than bicubic upsampling '
+            f'({_psnr(errors[BICUBIC]):.2f} dB). Wrong range (images are 0..1), colour order (RGB), scale or weights? '
+            '`distillation.health_check: false` trains with it all the same.'
+        )
+
+
+def _psnr(error: float) -> float:
+    return -10 * math.log10(max(error, 1e-12))  # a NaN stays one
+
+
+@torch.no_grad()
+def _squared_errors(teacher: TeacherEnsemble, batch: Batch, scale: int, names: list[str]) -> Tensor:
+    """Return the sum of squared errors of each name, and the number of values."""
+    if batch.gt is None:
+        raise UserError('the check of the teachers needs pairs with ground truth.')
+    images = {BICUBIC: F.interpolate(batch.lq, scale_factor=scale, mode='bicubic', align_corners=False)}
+    for name, member in zip(teacher.names, teacher.members):
+        images[name] = TeacherEnsemble({name: member}, teacher.inputs)(batch).sr
+        if images[name].shape != batch.gt.shape:
+            raise UserError(
+                f'teacher {name!r}: its image is {tuple(images[name].shape[1:])}, the ground truth '
+                f'{tuple(batch.gt.shape[1:])}. Is it a network for x{scale}?'
+            )
+    if FUSED in names:
+        images[FUSED] = teacher(batch).sr
+    gt = batch.gt.float()
+    sums = [(images[name].float().clamp(0, 1) - gt).square().sum() for name in names]
+    return torch.stack([*sums, gt.new_tensor(gt.numel())])

@@ -1,0 +1,152 @@
+import pytest
+import torch
+from basicsr.archs import build_network
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
+from torch.nn import functional as F
+
+import kdsr.archs  # noqa: F401 - registers the networks
+from kdsr.analysis.complexity import Complexity, complexity, multi_adds, parameters, table
+from kdsr.errors import UserError
+from tests.conftest import network_opt
+
+EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'upscale': 2}
+RCAN = {'type': 'RCAN', 'num_in_ch': 3, 'num_out_ch': 3, 'upscale': 2, 'num_group': 10}
+
+
+class Attention(nn.Module):
+    """One head over all positions of a row of 8 channels."""
+
+    def forward(self, x):
+        return F.scaled_dot_product_attention(x, x, x)
+
+
+class Products(nn.Module):
+    def forward(self, x):
+        tokens = x.flatten(2)
+        return torch.softmax(tokens.transpose(1, 2) @ tokens, -1)
+
+
+class FirstRow(nn.Module):
+    """Run a module on the tokens (N, w, h) of the first channel."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x):
+        return self.module(x[:, 0])
+
+
+class SelfAttention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        return self.attention(x, x, x)[0]
+
+
+# Counted by hand: kernel area x input channels / groups x output channels x OUTPUT pixels.
+CASES = {
+    'convolution': (nn.Conv2d(3, 5, 3, padding=1), (3, 7, 9), 9 * 3 * 5 * 63),
+    'stride': (nn.Conv2d(3, 5, 3, stride=2, padding=1), (3, 7, 9), 9 * 3 * 5 * 20),
+    'dilation': (nn.Conv2d(3, 5, 3, dilation=2), (3, 7, 9), 9 * 3 * 5 * 15),
+    'groups': (nn.Conv2d(4, 8, 3, padding=1, groups=4), (4, 7, 9), 9 * 1 * 8 * 63),
+    'transposed': (nn.ConvTranspose2d(6, 3, 9, stride=4, padding=4, output_padding=3), (6, 5, 7), 81 * 6 * 3 * 560),
+    'transposed, groups': (nn.ConvTranspose2d(6, 4, 4, stride=2, padding=1, groups=2), (6, 5, 7), 16 * 3 * 4 * 140),
+    'linear': (FirstRow(nn.Linear(9, 4)), (1, 7, 9), 9 * 4 * 7),
+    'matrix product': (Products(), (3, 7, 9), 3 * 63 * 63),
+    'attention': (Attention(), (2, 50, 8), 2 * (50 * 50 * 8) * 2),
+    'attention with projections': (FirstRow(SelfAttention()), (1, 50, 8), 4 * 50 * 8 * 8 + 2 * (50 * 50 * 8)),
+    'free': (nn.Sequential(nn.PReLU(), nn.BatchNorm2d(3), nn.Upsample(scale_factor=2), nn.Sigmoid()), (3, 7, 9), 0),
+}
+
+
+@pytest.mark.parametrize(('network', 'shape', 'expected'), CASES.values(), ids=CASES)
+def test_hand_computed(network, shape, expected):
+    assert multi_adds(network, shape) == expected
+
+
+# MultiAdds in T that LSFD prints (Table 1) for an LR input of 3x640x480 at x2.
+
+
+@pytest.mark.parametrize(
+    ('options', 'tera'),
+    [
+        ({**EDSR, 'num_feat': 256, 'num_block': 32, 'res_scale': 0.1}, 12.513),
+        ({**EDSR, 'num_feat': 64, 'num_block': 16}, 0.4217),
+        ({**RCAN, 'num_block': 20}, 4.702),
+        ({**RCAN, 'num_block': 6}, 1.531),
+    ],
+)
+def test_lsfd_table_1(options, tera):
+    assert multi_adds(build_network(options), (3, 640, 480)) / 1e12 == pytest.approx(tera, rel=1e-3)
+    assert complexity('network', options, (1280, 960)).multi_adds / 1e12 == pytest.approx(tera, rel=1e-3)
+
+
+@pytest.mark.skipif('FSRCNN' not in ARCH_REGISTRY, reason='needs FSRCNN')
+@pytest.mark.parametrize(('scale', 'giga'), [(2, 6.007), (3, 4.984), (4, 4.637)])
+def test_fsrcnn_for_an_output_of_1280x720(scale, giga):
+    row = complexity('FSRCNN', {'type': 'FSRCNN', 'upscale': scale})
+    assert row.multi_adds / 1e9 == pytest.approx(giga, abs=5e-4)
+
+
+def test_san_is_its_convolutions_covariances_and_non_local_products():
+    dim, hidden, pixels, quarter = 8, 2, 16 * 12, 8 * 6
+    soca = pixels * dim * dim + (1 + 3 * 3 + 2) * dim**3 + 2 * dim * hidden  # 12 products for 5 iterations
+    group = 2 * pixels * 9 * dim * dim + soca + pixels * 9 * dim * dim
+    non_local = 4 * pixels * dim * 2 + 4 * 2 * quarter**2 * 2
+    tail = pixels * 9 * dim * 4 * dim + 4 * pixels * 9 * dim * 3
+    shifts, head = 9 * pixels + 9 * 4 * pixels, pixels * 9 * 3 * dim
+    network = build_network(
+        {'type': 'SAN', 'upscale': 2, 'num_feat': dim, 'num_group': 1, 'num_block': 1, 'squeeze_factor': 4,
+         'non_local_reduction': 4}
+    )  # fmt: skip
+    assert multi_adds(network, (3, 16, 12)) == shifts + head + group + 2 * non_local + tail
+
+
+@pytest.mark.parametrize('name', ['EDSR', 'RCAN', 'SwinIR', 'DCTSwin'])
+def test_the_network_stays_as_it_is(name):
+    """Its parameters, plain tensors, mode and hooks; and what it caches does not mix with the counting's."""
+    network = build_network(network_opt(name)).train()
+    image = torch.rand(1, 6 if name == 'DCTSwin' else 3, 16, 16)
+    before = network.eval()(image)
+    network.train()
+    assert multi_adds(network, image.shape[1:]) > 0
+    assert network.training
+    assert all(p.device.type == 'cpu' for p in network.parameters())
+    assert torch.equal(network.eval()(image), before)
+    with torch.autocast('cpu', torch.bfloat16):  # autocast works again
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+
+
+def test_network_with_windows_is_given_whole_windows():
+    """From 9x9 to 12x12."""
+    options = network_opt('SwinIR')
+    assert complexity('SwinIR', options, (18, 18)) == complexity('SwinIR', options, (24, 24))
+
+
+def test_input_shape_of_a_network_that_takes_no_small_image():
+    network = build_network(network_opt('DCTSwin'))
+    row = complexity('aggregator', network_opt('DCTSwin'), input_shape=(6, 32, 32))
+    assert row == Complexity('aggregator', parameters(network), multi_adds(network, (6, 32, 32)))
+
+
+def test_parameters_count_frozen_ones_but_no_buffers():
+    network = nn.Sequential(nn.Conv2d(3, 5, 3).requires_grad_(False), nn.BatchNorm2d(5))
+    assert parameters(network) == 3 * 5 * 9 + 5 + 5 + 5
+
+
+def test_table():
+    rows = [Complexity('EDSR', 1_369_859, 421_665_177_600), Complexity('a longer name', 12_644, 6_006_988_800)]
+    assert table(rows) == (
+        'network          parameters  MultiAdds [G]\n'
+        'EDSR              1,369,859        421.665\n'
+        'a longer name        12,644          6.007'
+    )
+
+
+def test_wrong_options_are_told_plainly():
+    with pytest.raises(UserError, match=r"mine: EDSR has no option 'num_blocks'. Did you mean 'num_block'"):
+        complexity('mine', {**EDSR, 'num_blocks': 3})
