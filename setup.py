@@ -17,8 +17,8 @@ setup(
     python_requires='>=3.9',
     install_requires=[
         'basicsr>=1.4.2,<2',
-        'torch>=2.1',
-        'torchvision>=0.16',
+        'torch>=2.4',
+        'torchvision>=0.19',
         'numpy>=1.22',
         'opencv-python>=4.5',
         'pyyaml>=5.4',

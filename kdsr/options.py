@@ -30,6 +30,8 @@ class Option:
     choices: tuple[Any, ...] = ()
 
 
+WITHOUT_TEACHERS = ('SRModel', 'SwinIRModel', 'SRGANModel', 'ESRGANModel', 'RealESRNetModel', 'RealESRGANModel')
+
 NETWORK = Option((dict,), "`type` and the network's own arguments, as in BasicSR's `network_g`.", required=True)
 WEIGHTS = Option((str,), 'Checkpoint file. It must match the network to 100 %.', required=True)
 PARAM_KEY = Option((str,), 'Key of the weights in the file; `params_ema`, then `params` when left out.')
@@ -62,7 +64,9 @@ DEFAULTS: dict[str, Any] = {
     'path': {},
     'logger': {'print_freq': 100, 'save_checkpoint_freq': 5000, 'use_tb_logger': False},
 }
-VAL_DEFAULTS = {'val_freq': 5000, 'save_img': False, 'suffix': None}
+VAL_DEFAULTS = {'val_freq': 5000, 'save_img': False}
+TEST_DEFAULTS = {'save_img': False, 'suffix': None}
+TRAIN_SET_DEFAULTS = {'use_hflip': False, 'use_rot': False, 'num_worker_per_gpu': 0}
 
 
 class SafeLoader(yaml.SafeLoader):
@@ -79,7 +83,9 @@ for _kind in (SafeLoader, SafeDumper):
 
 
 def parse_value(text: str) -> Any:
-    """Read one value as YAML does: ``1e-4``, ``true``, ``~``, ``[1, 2]``."""
+    """Read one value as YAML does: ``1e-4``, ``true``, ``~``, ``[1, 2]``; ``None`` is BasicSR's word for ``~``."""
+    if text in ('None', 'none'):
+        return None
     try:
         return yaml.load(text, Loader=SafeLoader)
     except yaml.YAMLError as error:
@@ -116,7 +122,7 @@ def read_yaml(path: str) -> dict[str, Any]:
             raise UserError(f'{path}: {error}') from None
     if not isinstance(opt, dict):
         raise UserError(f'{path}: an option file is a mapping (`name:`, `model_type:`, ...), this one is not.')
-    return opt
+    return _plain(opt)  # copies: what anchors share in the file must not change together
 
 
 def load(path: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
@@ -129,13 +135,37 @@ def load(path: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
     Raises:
         UserError: a file or an override is wrong; the message says which.
     """
-    opt = _load_with_base(os.path.abspath(path), ())
+    opt = _with_defaults(_load_with_base(os.path.abspath(path), ()))
     for override in overrides:
         _override(opt, override)
-    filled = merge(DEFAULTS, opt)
-    if isinstance(filled.get('val'), dict):
-        filled['val'] = merge(VAL_DEFAULTS, filled['val'])
-    return filled
+    return opt
+
+
+def load_experiment(path: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Read an option file that is to be run: :func:`load`, and the keys without which nothing runs must be there."""
+    opt = load(path, overrides)
+    missing = [key for key in ('name', 'model_type', 'scale', 'datasets', 'network_g') if not opt.get(key)]
+    train_set = opt.get('datasets', {}).get('train')
+    if train_set is not None and 'gt_size' not in train_set and train_set.get('type') == 'PairedImageDataset':
+        missing.append('datasets.train.gt_size')
+    if missing:
+        raise UserError(f'{path}: missing: {", ".join(missing)}.')
+    return {**opt, 'name': str(opt['name'])}
+
+
+def _with_defaults(opt: dict[str, Any]) -> dict[str, Any]:
+    """Fill in what BasicSR reads without a default; a block that is switched off (`~`) is left out."""
+    filled = merge(_plain(DEFAULTS), {k: v for k, v in opt.items() if v is not None or k not in DEFAULTS})
+    datasets = {k: v for k, v in (filled.get('datasets') or {}).items() if v is not None}
+    for phase, dataset in datasets.items():
+        if phase == 'train' and isinstance(dataset, dict):
+            datasets[phase] = merge(TRAIN_SET_DEFAULTS, dataset)
+    if 'datasets' in filled:
+        filled['datasets'] = datasets
+    tests = any(str(phase).startswith('test') for phase in datasets)
+    if tests or filled.get('val') is not None:
+        filled['val'] = merge(TEST_DEFAULTS if tests else VAL_DEFAULTS, filled.get('val') or {})
+    return {k: v for k, v in filled.items() if v is not None or k not in ('distillation', 'val')}
 
 
 def _load_with_base(path: str, seen: tuple[str, ...]) -> dict[str, Any]:
@@ -164,9 +194,12 @@ def _override(opt: dict[str, Any], override: str) -> None:
         except (KeyError, IndexError, TypeError):
             known = [str(k) for k in node] if isinstance(node, dict) else []
             raise UserError(f'--force_yml {override!r}: there is no {key!r}.{did_you_mean(key, known)}') from None
-    if not isinstance(node, dict):
-        raise UserError(f'--force_yml {override!r}: {parents[-1] if parents else "it"!r} holds no keys.')
-    node[last] = parse_value(value.strip())
+    if isinstance(node, list) and last.isdigit() and int(last) < len(node):
+        node[int(last)] = parse_value(value.strip())
+    elif isinstance(node, dict):
+        node[last] = parse_value(value.strip())
+    else:
+        raise UserError(f'--force_yml {override!r}: {parents[-1] if parents else "it"!r} holds no {last!r}.')
 
 
 def check(opt: Mapping[str, Any]) -> None:
@@ -183,6 +216,11 @@ def check(opt: Mapping[str, Any]) -> None:
 
 def _problems(opt: Mapping[str, Any]) -> Iterable[str]:
     block = opt.get('distillation')
+    if opt.get('model_type') in WITHOUT_TEACHERS:
+        yield (
+            f'`model_type: {opt["model_type"]}` does not use the block, and would train without teachers. Did you '
+            'mean `model_type: DistillationModel`? For the baseline, delete the block (`distillation: ~` in a variant).'
+        )
     if not isinstance(block, dict):
         yield f'`distillation:` is missing: {opt.get("model_type")} needs at least its `teachers:`.'
         return
@@ -197,8 +235,11 @@ def _problems(opt: Mapping[str, Any]) -> Iterable[str]:
         yield f'distillation.teachers: the name {name!r} is used twice.'
     if isinstance(block.get('teachers'), list) and not teachers:
         yield 'distillation.teachers: the list is empty.'
-    if 'aggregator' in block:
+    if block.get('aggregator') is not None:
         yield from _check_keys('distillation.aggregator', 'distillation.aggregator', block['aggregator'])
+    for key in ('losses', 'features', 'aggregator') if opt.get('model_type') == 'AggregationModel' else ():
+        if block.get(key):
+            yield f'distillation.{key}: AggregationModel (stage 1) does not use it; it belongs to stage 2.'
     yield from _check_features(block.get('features'), names)
     yield from _check_losses(block.get('losses'))
 
@@ -206,6 +247,8 @@ def _problems(opt: Mapping[str, Any]) -> Iterable[str]:
 def _check_features(features: Any, teachers: list[Any]) -> Iterable[str]:
     for name, pair in (features or {}).items() if isinstance(features, dict) else ():
         where = f'distillation.features.{name}'
+        if not re.fullmatch(r'[A-Za-z_][\w.-]*', str(name)):
+            yield f'{where}: a feature name is a word: letters, digits, _, - and dots.'
         yield from _check_keys(where, 'distillation.features.*', pair)
         chosen = pair.get('from') if isinstance(pair, dict) else None
         if chosen is None and len(teachers) > 1:
@@ -279,7 +322,8 @@ def _missing_weights(opt: Mapping[str, Any]) -> Iterable[str]:
         if key.startswith('pretrain_network') and isinstance(path, str) and not resumes and not os.path.isfile(path):
             yield f'path.{key}: {path}'
     block = opt.get('distillation')
-    if not isinstance(block, dict):
+    needed = opt.get('is_train', True) or opt.get('model_type') == 'AggregationModel'  # a finished student stands alone
+    if not isinstance(block, dict) or not needed:
         return
     named = {f'distillation.teachers[{i}]': t for i, t in enumerate(block.get('teachers') or [])}
     named['distillation.aggregator'] = block.get('aggregator')

@@ -66,7 +66,7 @@ def test_missing_operators_are_declared_one_after_the_other(monkeypatch):
     monkeypatch.setattr(sys, 'meta_path', [BrokenTorchvision('demo_a', 'demo_b'), *sys.meta_path])
     with pytest.raises(RuntimeError, match='demo_a does not exist'):
         importlib.import_module('torchvision')
-    assert compat.repair_torchvision_operators() == ['torchvision::demo_a', 'torchvision::demo_b']
+    assert compat.imports.repair_torchvision_operators() == ['torchvision::demo_a', 'torchvision::demo_b']
     del sys.modules['torchvision']
 
 
@@ -74,22 +74,22 @@ def test_missing_operators_are_declared_one_after_the_other(monkeypatch):
 def test_other_errors_of_torchvision_are_not_swallowed(monkeypatch):
     monkeypatch.setattr(sys, 'meta_path', [BrokenTorchvision('demo_c', error='something else'), *sys.meta_path])
     with pytest.raises(RuntimeError, match='something else'):
-        compat.repair_torchvision_operators()
+        compat.imports.repair_torchvision_operators()
 
 
 def test_import_repairs_leave_alone_what_works(monkeypatch):
-    assert compat.repair_torchvision_operators() == []  # already imported and healthy by now
+    assert compat.imports.repair_torchvision_operators() == []  # already imported and healthy by now
     own = types.ModuleType('torchvision.transforms.functional_tensor')
     monkeypatch.setitem(sys.modules, 'torchvision.transforms.functional_tensor', own)
-    assert compat.repair_functional_tensor() is False
+    assert compat.imports.repair_functional_tensor() is False
     assert sys.modules['torchvision.transforms.functional_tensor'] is own
-    assert compat.repair_ndimage_filters() is False
+    assert compat.imports.repair_ndimage_filters() is False
 
 
 def test_a_scipy_without_its_filters_module_gets_it_back(monkeypatch):
     monkeypatch.delitem(sys.modules, 'scipy.ndimage.filters', raising=False)
-    monkeypatch.setattr(compat.importlib.util, 'find_spec', lambda name: None)
-    assert compat.repair_ndimage_filters() is True
+    monkeypatch.setattr(compat.imports.importlib.util, 'find_spec', lambda name: None)
+    assert compat.imports.repair_ndimage_filters() is True
     from scipy.ndimage.filters import convolve  # BasicSR's own line
 
     assert callable(convolve)
@@ -159,8 +159,8 @@ def test_keys_without_a_default_in_basicsr_have_one(workspace, monkeypatch):
 def test_the_newest_state_is_found_by_number(tmp_path):
     for name in ('900.state', '1000.state', 'latest.state', '2000.state.partial'):
         (tmp_path / name).touch()
-    assert compat._states(str(tmp_path)) == [str(tmp_path / '1000.state'), str(tmp_path / '900.state')]
-    assert compat._states(str(tmp_path / 'nowhere')) == []
+    assert compat.resuming._states(str(tmp_path)) == [str(tmp_path / '1000.state'), str(tmp_path / '900.state')]
+    assert compat.resuming._states(str(tmp_path / 'nowhere')) == []
 
 
 def test_a_hostile_training_state_is_not_run(workspace):
@@ -227,13 +227,42 @@ def test_loader_processes_survive_the_epoch_of_a_distributed_run(dist, workers, 
     assert 'persistent_workers' not in dataset_opt or asked is not None
 
 
+def test_threads_of_a_prefetcher_get_an_iterator_each():
+    dataset_opt = {'phase': 'train', 'batch_size_per_gpu': 1, 'num_worker_per_gpu': 1, 'prefetch_mode': 'cpu'}
+    loader = basicsr.train.build_dataloader(list(range(4)), dataset_opt, num_gpu=0, dist=True, seed=0)
+    assert loader.persistent_workers is False
+
+
+def test_a_distributed_run_validates_the_bare_network():
+    seen = []
+    model = BaseModel({'num_gpu': 0, 'is_train': True, 'dist': False, 'train': {'total_iter': 1}})
+    bare = torch.nn.Conv2d(1, 1, 1)
+    model.net_g = wrapped = torch.nn.DataParallel(bare)
+    model.nondist_validation = lambda *args: seen.append(model.net_g)
+    model.validation(None, 1, None)
+    assert seen == [bare]
+    assert model.net_g is wrapped
+
+
+@pytest.mark.parametrize('param_key', [None, 'params', 'params_ema'])
+def test_bare_weights_are_loaded_whatever_key_is_asked_for(tmp_path, param_key):
+    source, target = torch.nn.Conv2d(1, 1, 1), torch.nn.Conv2d(1, 1, 1)
+    torch.save(source.state_dict(), tmp_path / 'bare.pth')
+    model = BaseModel({'num_gpu': 0, 'is_train': True, 'dist': False})
+    model.load_network(target, str(tmp_path / 'bare.pth'), True, param_key)
+    assert torch.equal(source.weight, target.weight)
+    if param_key:
+        with pytest.raises(KeyError):
+            BaseModel.load_network.__wrapped__(model, target, str(tmp_path / 'bare.pth'), True, param_key)
+
+
 def test_the_last_validation_is_logged_under_the_last_iteration():
     seen = []
     model = BaseModel({'num_gpu': 0, 'is_train': True, 'dist': False, 'train': {'total_iter': 40}})
     model.nondist_validation = lambda dataloader, current_iter, *rest: seen.append(current_iter)
     model.validation(None, 41, None)
     model.validation(None, 10, None)
-    BaseModel.validation.__wrapped__(model, None, 41, None)
+    BaseModel.validation.__wrapped__.__wrapped__(model, None, 41, None)
     assert seen == [40, 10, 41]
     model.is_train = False
     model.validation(None, 'a name', None)  # test.py passes the experiment's name

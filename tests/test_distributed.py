@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.conftest import network_opt
+
 TRAIN = Path(__file__).parents[1] / 'kdsr' / 'train.py'
 
 
@@ -67,10 +69,13 @@ def test_two_processes_learn_what_one_learns_from_the_same_global_batch(workspac
 
 
 @pytest.mark.slow
-def test_loader_processes_find_kdsr_and_a_feature_loss_alone_trains(workspace):
+def test_loader_processes_a_feature_loss_alone_and_validation_of_a_network_with_buffers(workspace):
     opt = options(workspace, 'workers', 1, workers=1)
     del opt['train']['pixel_opt'], opt['distillation']['losses']['l_dwt']
-    opt['distillation']['features'] = {'a': {'student': 'body.0', 'teacher': 'body.1', 'from': 'rcan'}}
+    opt['distillation']['features'] = {'a': {'student': 'layers.0', 'teacher': 'body.1', 'from': 'rcan'}}
+    opt['network_g'] = network_opt('SwinIRLight')  # has buffers, which DDP would broadcast in a validation by rank 0
+    opt['train']['ema_decay'] = 0
+    opt['val']['val_freq'] = 1
     opt['logger']['save_checkpoint_freq'] = 3
     launch(workspace, workspace.write(opt), 2)
     assert (workspace.root / 'experiments' / 'workers' / 'models' / 'net_g_3.pth').exists()

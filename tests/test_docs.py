@@ -58,5 +58,11 @@ def test_the_readmes_block_is_a_correct_one():
 def test_the_readme_shows_a_real_quickstart():
     text = (ROOT / 'README.md').read_text()
     shown = re.search(r'<!-- quickstart -->(.*?)<!-- /quickstart -->', text, flags=re.DOTALL)[1]
-    assert 'student distilled' in shown
-    assert 'Distilled minus alone' in shown
+    rows = {
+        cells[0]: float(cells[-1]) for cells in re.findall(r'^\| ([a-z ]+) \|.*\| ([\d.]+) \|$', shown, re.MULTILINE)
+    }
+    assert list(rows)[0] == 'bicubic'
+    gain = rows['student distilled'] - rows['student alone']
+    told = float(re.search(r'Distilled minus alone: ([+-][\d.]+) dB', shown)[1])
+    assert told == pytest.approx(gain, abs=0.011)  # rows are rounded
+    assert min(rows['student alone'], rows['student distilled']) > rows['bicubic'] + 0.5

@@ -107,7 +107,7 @@ def test_auto_resume_skips_a_truncated_state_and_says_so(workspace, capsys):
     newest.write_bytes(newest.read_bytes()[:100])
     workspace.train(opt, '--auto_resume')
     said = capsys.readouterr().out
-    assert '4.state, which cannot be read' in said
+    assert '4.state: it cannot be read' in said
     assert '2.state.' in said
     assert (folder / 'training_states' / '4.state').stat().st_size > 100  # trained again, from 2
 
@@ -122,6 +122,57 @@ def test_a_teacher_that_is_worse_than_bicubic_stops_the_run(workspace, model_typ
         block['losses'] = {'l_kd': {'type': 'ResponseLoss'}}
     with pytest.raises(UserError, match=r"teacher 'rcan' gives .* less than bicubic"):
         workspace.train(opt)
+
+
+def test_auto_resume_skips_a_state_without_its_network_and_refuses_when_none_is_left(workspace, capsys):
+    opt = workspace.options(iterations=4)
+    folder = workspace.train(opt)
+    (folder / 'models' / 'net_g_4.pth').unlink()
+    workspace.train(opt, '--auto_resume')
+    assert 'net_g_4.pth is missing or truncated' in capsys.readouterr().out
+    for state in (folder / 'training_states').iterdir():
+        state.write_bytes(b'nothing')
+    with pytest.raises(UserError, match=r'no state in .* can be used'):
+        workspace.train(opt, '--auto_resume')
+    assert not list(workspace.root.glob('experiments/*_archived_*'))
+    opt['path']['resume_state'] = str(folder / 'models' / 'net_g_2.pth')
+    with pytest.raises(UserError, match='cannot be used'):
+        workspace.train(opt)
+    assert 'it is no training state' in capsys.readouterr().out
+
+
+def test_small_sets_train_to_the_last_iteration_and_too_small_ones_are_refused(workspace):
+    opt = workspace.options(iterations=7)
+    opt['datasets']['train']['batch_size_per_gpu'] = 3  # 4 images: one batch an epoch, the rest is dropped
+    assert 'iter:       7' in log_of(workspace.train(opt))
+    opt['datasets']['train']['batch_size_per_gpu'] = 5
+    with pytest.raises(UserError, match='4 training images fill no batch of 5'):
+        workspace.train(opt)
+
+
+def test_a_variant_can_switch_the_block_off(workspace):
+    base = workspace.options(model_type='DistillationModel')
+    base['distillation'] = {'teachers': [workspace.teacher('RCAN')], 'losses': {'l_kd': {'type': 'ResponseLoss'}}}
+    workspace.write(base, 'kd.yml')
+    (workspace.root / 'plain.yml').write_text(
+        'base: kd.yml\nname: plain\nmodel_type: SRModel\ndistillation: ~\ndatasets: {val: ~}\nval: ~\n'
+    )
+    log = log_of(workspace.train(str(workspace.root / 'plain.yml')))
+    assert 'l_pix' in log
+    assert 'l_kd' not in log
+    with pytest.raises(UserError, match='would train without teachers'):
+        workspace.train({**base, 'model_type': 'SRModel'})
+
+
+def test_a_finished_student_is_tested_without_its_teachers(workspace):
+    opt = workspace.options(model_type='DistillationModel')
+    opt['distillation'] = {'teachers': [workspace.teacher('RCAN')], 'losses': {'l_kd': {'type': 'ResponseLoss'}}}
+    weights = workspace.weights(opt['network_g'], 'student')
+    opt['distillation']['teachers'][0]['path'] = 'gone.pth'
+    opt['datasets'] = {'test': opt['datasets']['val']}
+    opt['path'] = {'pretrain_network_g': weights}
+    del opt['val'], opt['train']
+    assert workspace.test(opt).exists()
 
 
 def test_a_missing_resume_state_is_told(workspace):

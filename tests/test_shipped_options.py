@@ -12,6 +12,8 @@ from kdsr import options
 FOLDER = Path(__file__).parents[1] / 'options'
 FILES = sorted(p for p in FOLDER.rglob('*.yml'))
 TRAINED = [p for p in FILES if p.name.startswith(('mtkd_', 'baseline_')) or p.parent.name == 'mtkd']
+QUICKSTART = [p for p in FILES if p.parent.name == 'quickstart']
+TESTED = [p for p in FILES if p.parent.name == 'test']
 STUDENTS = {
     ('EDSR', 2): 1_369_859, ('EDSR', 3): 1_554_499, ('EDSR', 4): 1_517_571,
     ('RCAN', 2): 5_023_603, ('RCAN', 3): 5_208_243, ('RCAN', 4): 5_171_315,
@@ -85,6 +87,8 @@ def test_the_papers_runs_and_their_ablations_are_all_there():
             } <= names
     for version in range(1, 8):
         assert any(n.startswith(f'ablations/mtkd/v{version}_') for n in names)
+    assert len(QUICKSTART) == 6
+    assert len(TESTED) == 9
     assert {'ablations/mtkd/released_aggregator.yml', 'ablations/mtkd/released_edsr.yml'} <= names
 
 
@@ -127,14 +131,25 @@ def test_the_settings_are_the_papers(path):
     assert train['pixel_opt']['loss_weight'] == expected
 
 
-@pytest.mark.parametrize('path', TRAINED, ids=ids)
+@pytest.mark.parametrize('path', TRAINED + QUICKSTART, ids=ids)
 def test_each_file_trains_validates_and_saves(path, workspace):
     opt = shrunk(options.load(str(path)), workspace)
     folder = workspace.train(opt)
     assert (folder / 'models' / 'net_g_latest.pth').exists()
 
 
-@pytest.mark.parametrize('path', [p for p in FILES if p.parent.name == 'test'], ids=ids)
+@pytest.mark.parametrize('path', TESTED, ids=ids)
+def test_each_test_file_tests(path, workspace):
+    opt = options.load(str(path))
+    dataset = workspace.images(count=1, size=16 * opt['scale'], scale=opt['scale'])
+    opt['datasets'] = dict.fromkeys(opt['datasets'], dataset)
+    opt['network_g'] = shrink(opt['network_g'])
+    opt['path']['pretrain_network_g'] = workspace.weights(opt['network_g'], 'student')
+    results = workspace.test({**opt, 'num_gpu': 0})
+    assert (results / 'visualization' / 'photos' / f'000_{opt["name"]}.png').exists()
+
+
+@pytest.mark.parametrize('path', TESTED, ids=ids)
 def test_test_files_match_what_the_training_files_write(path):
     opt = options.load(str(path))
     trained = options.load(str(FOLDER / f'{opt["name"]}.yml'))

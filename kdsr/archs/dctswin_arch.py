@@ -296,7 +296,7 @@ class DCTSwin(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the fused image (N, 3, S*h, S*w) of teacher images (N, 3*T, S*h, S*w)."""
         if x.dim() != 4 or x.shape[1] != 3 * self.num_teachers:
-            raise ValueError(
+            raise UserError(
                 f'DCTSwin for {self.num_teachers} teachers needs their RGB images side by side, '
                 f'(N, {3 * self.num_teachers}, H, W), and got {tuple(x.shape)}.'
             )

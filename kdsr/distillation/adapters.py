@@ -17,8 +17,8 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def helper_key(feature: str) -> str:
-    """Return the key of a feature's helper in an `nn.ModuleDict`, which cannot hold the dots of a module path."""
-    return feature.replace('.', '/')
+    """Return the key of a feature's helper in an `nn.ModuleDict`, which takes no dots and no names of its methods."""
+    return 'of_' + feature.replace('.', '/')
 
 
 def activation(act: str) -> nn.Module:

@@ -16,20 +16,21 @@ from kdsr.errors import UserError, did_you_mean
 
 def build_network_at(where: str, opt: Mapping[str, Any]) -> nn.Module:
     """Build the network that `opt` describes; `where` is its key in the YAML, for messages."""
-    _check_arguments(ARCH_REGISTRY, where, opt)
+    check_arguments(ARCH_REGISTRY, where, opt)
     return build_network(opt)
 
 
 def build_loss_at(where: str, opt: Mapping[str, Any]) -> nn.Module:
     """Build the loss that `opt` describes; `where` is its key in the YAML, for messages."""
-    _check_arguments(LOSS_REGISTRY, where, opt)
+    check_arguments(LOSS_REGISTRY, where, opt)
     try:
         return build_loss(opt)
     except ValueError as error:
         raise UserError(f'{where}: {error}') from None
 
 
-def _check_arguments(registry: Registry, where: str, opt: Mapping[str, Any]) -> None:
+def check_arguments(registry: Registry, where: str, opt: Mapping[str, Any]) -> None:
+    """Refuse an unknown `type`, arguments that it does not have, and missing ones; `where` is the key in the YAML."""
     if 'type' not in opt:
         raise UserError(f'{where}: needs a `type:`.')
     try:

@@ -116,7 +116,7 @@ class FeatureTap:
         point = self.points[name]
         if not isinstance(value, Tensor):
             raise UserError(f'feature {name!r}: {point!r} gives a {type(value).__name__}, not a tensor; tap inside it.')
-        if name in self._copied:
+        if name in self._copied or value.is_inference():  # inference tensors do not tell when they are changed
             value = value.clone()
         else:
             self._versions[name] = (value, value._version)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from basicsr.utils import get_root_logger
+from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from kdsr.distillation.building import build_network_at
@@ -97,7 +99,14 @@ class TeacherEnsemble(nn.Module):
             member.calibrate(self._shown(name, batch))
 
     def _outputs(self, batch: Batch) -> list[NetworkOutput]:
-        return [member(self._shown(name, batch)) for name, member in zip(self.names, self.members)]
+        outputs = [member(self._shown(name, batch)) for name, member in zip(self.names, self.members)]
+        for name, output in zip(self.names, outputs):
+            if output.sr.shape != outputs[0].sr.shape:
+                raise UserError(
+                    f'teacher {name!r} gives images of {tuple(output.sr.shape[1:])}, teacher {self.names[0]!r} of '
+                    f'{tuple(outputs[0].sr.shape[1:])}: all teachers must have one scale.'
+                )
+        return outputs
 
     def _shown(self, name: str, batch: Batch) -> Tensor:
         image = getattr(batch, self.inputs.get(name, 'lq'))
@@ -107,8 +116,11 @@ class TeacherEnsemble(nn.Module):
 
 
 def window_of(network_opt: Mapping[str, Any]) -> int:
-    """Return the multiple that a network's input sides must have: its `window_size` in the YAML, else 1."""
-    return int(network_opt.get('window_size', 1))
+    """Return the multiple that a network's input sides must have: its `window_size`, given or by default, else 1."""
+    if 'window_size' in network_opt:
+        return int(network_opt['window_size'])
+    parameter = inspect.signature(ARCH_REGISTRY.get(network_opt['type'])).parameters.get('window_size')
+    return int(parameter.default) if parameter is not None else 1
 
 
 def build_teachers(opt: Mapping[str, Any]) -> TeacherEnsemble:
@@ -148,12 +160,26 @@ def _aggregator(opt: Mapping[str, Any] | None, teachers: list[str]) -> FrozenNet
         return None
     network = build_network_at('distillation.aggregator.network', opt['network'])
     content = load_weights(network, opt['path'], opt.get('param_key'), 'aggregator')
+    check_trained_for(content, teachers, opt['path'])
+    return FrozenNetwork(network)
+
+
+def check_trained_for(content: Mapping[str, Any], teachers: list[str], path: str) -> None:
+    """Refuse an aggregator's checkpoint that was trained for other teachers, or for another order of them.
+
+    Args:
+        content: Of the checkpoint; stage 1 stores the teachers' names in it.
+        teachers: Names of the teachers at hand, in order.
+        path: Of the checkpoint, for messages.
+
+    Raises:
+        UserError: the names or their order differ.
+    """
     trained_for = content.get('teachers')
     if trained_for is None:
-        get_root_logger().warning(f'{opt["path"]} does not say for which teachers it was trained; taken as {teachers}.')
+        get_root_logger().warning(f'{path} does not say for which teachers it was trained; taken as {teachers}.')
     elif list(trained_for) != teachers:
         raise UserError(
-            f'the aggregator {opt["path"]!r} was trained for the teachers {list(trained_for)}, in this order; '
+            f'the aggregator {path!r} was trained for the teachers {list(trained_for)}, in this order; '
             f'`distillation.teachers` names {teachers}. Use the same teachers, names and order as in stage 1.'
         )
-    return FrozenNetwork(network)

@@ -10,9 +10,10 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor
 
 from kdsr import options
+from kdsr.distillation.checkpoint import read_checkpoint
 from kdsr.distillation.health import check_teacher
 from kdsr.distillation.outputs import Batch
-from kdsr.distillation.teacher import build_teachers
+from kdsr.distillation.teacher import build_teachers, check_trained_for
 from kdsr.errors import UserError
 from kdsr.models.checkpointing import CheckpointedSRModel
 
@@ -33,6 +34,9 @@ class AggregationModel(CheckpointedSRModel):
         super().__init__(opt)
         with torch.random.fork_rng(devices=[]):
             self.teachers = build_teachers(opt).to(self.device)
+        pretrained = opt['path'].get('pretrain_network_g')
+        if pretrained:  # also when a run is resumed
+            check_trained_for(read_checkpoint(pretrained), self.teachers.names, pretrained)
         self._unchecked = self.is_train and bool(opt['distillation'].get('health_check', True))
 
     def feed_data(self, data: dict[str, Any]) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.dist_util import master_only
+from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
+from kdsr.distillation.building import check_arguments
 from kdsr.distillation.checkpoint import save_checkpoint
 from kdsr.errors import UserError
 
@@ -30,6 +32,7 @@ class CheckpointedSRModel(SRModel):
                 "overwrite each other's features. Start one process a GPU: torchrun --nproc_per_node="
                 f'{opt["num_gpu"]} kdsr/train.py -opt FILE --launcher pytorch; or use one GPU: --force_yml num_gpu=1'
             )
+        check_arguments(ARCH_REGISTRY, 'network_g', opt['network_g'])
         super().__init__(opt)
 
     def checkpoint_extras(self) -> dict[str, Any]:

@@ -83,17 +83,19 @@ class DistillationModel(CheckpointedSRModel):
     @torch.no_grad()
     def _dry_run(self) -> tuple[NetworkOutput, NetworkOutput, Batch]:
         """Run student and teachers once on a grey ramp of the training size, to learn shapes and in-place changes."""
-        scale = self.opt['scale']
+        scale, train_set = self.opt['scale'], self.opt['datasets']['train']
         network: nn.Module = self.get_bare_model(self.net_g)
-        gt_size = int(self.opt['datasets']['train']['gt_size'])
-        if gt_size % scale:
-            raise UserError(f'`datasets.train.gt_size: {gt_size}` must be a multiple of `scale: {scale}`.')
-        channels = next(p.shape[1] for p in network.parameters() if p.ndim == 4)
+        gt_size = int(train_set['gt_size'])
+        self._check_crop(gt_size, scale)
+        channels = 1 if train_set.get('color') == 'y' else 3
         ramp = torch.linspace(0, 1, gt_size * gt_size, device=self.device).view(1, 1, gt_size, gt_size)
         gt = ramp.expand(2, channels, -1, -1).contiguous()
         batch = Batch(gt[..., ::scale, ::scale].contiguous(), gt)
+        buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+        self.tap.calibrate(lambda: network.train()(batch.lq))  # what training changes in place, dropout included
+        for name, buffer in network.named_buffers():
+            buffer.copy_(buffers[name])
         network.eval()
-        self.tap.calibrate(lambda: network(batch.lq))
         with self.tap as features:
             student = NetworkOutput(network(batch.lq), features)
         network.train()
@@ -111,6 +113,22 @@ class DistillationModel(CheckpointedSRModel):
                 'a copy from before the change is compared.'
             )
         return student, teacher, batch
+
+    def _check_crop(self, gt_size: int, scale: int) -> None:
+        """Refuse crops that do not fit: the student sees them unpadded, and features of padded ones do not compare."""
+        if gt_size % scale:
+            raise UserError(f'`datasets.train.gt_size: {gt_size}` must be a multiple of `scale: {scale}`.')
+        windows = {'the student': window_of(self.opt['network_g'])}
+        for name, member in zip(self.teacher.names, self.teacher.members):
+            if member.tap.points:
+                windows[f'teacher {name}, which is tapped,'] = member.multiple
+        for who, window in windows.items():
+            if (gt_size // scale) % window:
+                fitting = (gt_size // scale // window + 1) * window * scale
+                raise UserError(
+                    f'`datasets.train.gt_size: {gt_size}` gives LR crops of {gt_size // scale}, but {who} needs a '
+                    f'multiple of its window, {window}: for example gt_size: {fitting}.'
+                )
 
     def helpers(self) -> Iterator[nn.Parameter]:
         """Yield the trainable parameters of the losses, in a fixed order."""

@@ -90,6 +90,15 @@ def test_a_stage_one_checkpoint_resumes_in_basicsrs_own_loader(workspace):
     assert same(weights(model.net_g_ema), weights(again.net_g_ema))
 
 
+def test_resuming_with_another_order_of_teachers_is_refused(workspace):
+    opt = parsed(workspace)
+    built(opt).save(0, 1)
+    opt['path']['pretrain_network_g'] = str(workspace.root / 'models' / 'net_g_1.pth')
+    opt['distillation']['teachers'].reverse()
+    with pytest.raises(UserError, match='in this order'):
+        built(opt)
+
+
 def test_validation_takes_odd_images(workspace):
     model = built(parsed(workspace))
     model.feed_data({'lq': torch.rand(1, 3, 9, 14), 'gt': torch.rand(1, 3, 18, 28)})
@@ -107,5 +116,5 @@ def test_teachers_of_another_scale_are_refused(workspace):
 
 def test_a_wrong_number_of_teachers_is_told(workspace):
     model = built(parsed(workspace, names=['EDSR']))
-    with pytest.raises(ValueError, match='6'):
+    with pytest.raises(UserError, match='for 2 teachers needs'):
         step(model)

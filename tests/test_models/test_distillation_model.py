@@ -3,9 +3,11 @@ import copy
 import pytest
 import torch
 from basicsr.models import build_model
-from basicsr.utils.registry import LOSS_REGISTRY
+from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY
 
 from kdsr.distillation.distillation_loss import DistillationLoss
+from kdsr.distillation.outputs import Batch
+from kdsr.distillation.teacher import build_teachers
 from kdsr.errors import UserError
 from tests.conftest import network_opt
 
@@ -95,8 +97,6 @@ def test_the_total_is_the_sum_of_the_logged_terms(workspace):
 
 
 def model_batch(model):
-    from kdsr.distillation.outputs import Batch
-
     return Batch(model.lq, model.gt)
 
 
@@ -197,6 +197,11 @@ def test_features_of_different_architectures_are_compared(workspace, student, te
     assert next(iter(model.losses['l_fit'].parameters())).shape[:2] == (12, 8)
 
 
+def odd_crop(workspace):
+    train = {**workspace.options()['datasets']['train'], 'gt_size': 36}
+    return {'network_g': network_opt('SwinIRLight'), 'datasets': {'train': train}}
+
+
 def misspelt_teacher(workspace):
     return {'teachers': [{**workspace.teacher('EDSR'), 'network': {**network_opt('EDSR'), 'num_feet': 8}}]}
 
@@ -212,6 +217,9 @@ def misspelt_teacher(workspace):
     (lambda w: {'teachers': [w.teacher('EDSR', 4)]}, r'`scale: 2`.*teacher \(64, 64\)'),
     (lambda w: {'network_g': network_opt('EDSR', 4)}, r'`scale: 2`.*student gives \(64, 64\)'),
     (lambda w: {'scale': 3}, r'gt_size: 32` must be a multiple of `scale: 3`'),
+    (lambda w: {'network_g': {**network_opt('EDSR'), 'num_feet': 8}}, r"network_g: EDSR has no option 'num_feet'"),
+    (lambda w: {'teachers': [w.teacher('EDSR'), w.teacher('RCAN', 4)]}, r"'rcan' gives images of \(3, 64, 64\)"),
+    (odd_crop, r'gt_size: 36` gives LR crops of 18, but the student needs .* 4: for example gt_size: 40'),
     (misspelt_teacher, r"teachers\[0\]\.network: EDSR has no option 'num_feet'.*'num_feat'"),
     (lambda w: {'num_gpu': 2}, 'torchrun --nproc_per_node=2'),
 ])  # fmt: skip
@@ -224,3 +232,29 @@ def test_every_kdsr_loss_is_a_distillation_loss():
     ours = [cls for _, cls in LOSS_REGISTRY if cls.__module__.startswith('kdsr.')]
     assert ours
     assert all(issubclass(cls, DistillationLoss) for cls in ours)
+
+
+class DropoutNet(torch.nn.Sequential):
+    """A network that changes what is tapped in place, but only in training."""
+
+    def __init__(self, upscale=2):
+        layers = [torch.nn.Conv2d(3, 12, 3, padding=1), torch.nn.Dropout(0.5, inplace=True)]
+        super().__init__(*layers, torch.nn.PixelShuffle(upscale))
+
+
+def test_a_network_that_changes_features_in_place_only_in_training_is_tapped_right(workspace, monkeypatch):
+    monkeypatch.setitem(ARCH_REGISTRY._obj_map, 'DropoutNet', DropoutNet)
+    taps = {'f': {'student': '0', 'teacher': 'body.0'}}
+    opt = parsed(workspace, network_g={'type': 'DropoutNet', 'upscale': 2}, losses=FITNET, features=taps)
+    model = built(opt)
+    assert model.tap.copied == {'f'}
+    step(model)
+
+
+def test_windows_by_default_are_padded_too(workspace):
+    """SwinIR's `window_size` is 7 when the YAML does not say."""
+    network = {k: v for k, v in network_opt('SwinIR').items() if k != 'window_size'}
+    network['img_size'] = 14
+    member = {'name': 's', 'network': network, 'path': workspace.weights(network, 'seven')}
+    teacher = build_teachers({'distillation': {'teachers': [member]}})
+    assert teacher(Batch(torch.rand(1, 3, 16, 10))).sr.shape == (1, 3, 32, 20)

@@ -1,0 +1,35 @@
+"""Every repair that BasicSR 1.4.2 needs on today's libraries: one function each, with its reason.
+
+`apply` runs them all, once, when `kdsr` is imported. A repair leaves alone what already works.
+"""
+
+from __future__ import annotations
+
+from kdsr.compat import imports, option_files, resuming, running
+
+_applied: list[str] = []
+
+
+def apply() -> None:
+    """Run every repair. Importing `kdsr` does this; a second call changes nothing."""
+    if _applied:
+        return
+    for repair in (
+        imports.repair_torchvision_operators,
+        imports.repair_functional_tensor,
+        imports.repair_ndimage_filters,
+        imports.repair_meshgrid_warning,
+        imports.repair_registry,
+        option_files.repair_yaml,
+        option_files.repair_parse_options,
+        resuming.repair_load_resume_state,
+        resuming.repair_load_network,
+        running.repair_init_dist,
+        running.repair_model_to_device,
+        running.repair_dataloader,
+        running.repair_last_iteration,
+        running.repair_distributed_validation,
+        running.repair_epochs,
+    ):
+        repair()
+        _applied.append(repair.__name__)

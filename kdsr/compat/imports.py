@@ -1,0 +1,95 @@
+"""What stops `import basicsr` itself, or warns, on today's libraries."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import re
+import sys
+import types
+import warnings
+from typing import Any
+
+from kdsr.errors import UserError, did_you_mean
+
+_kept_alive: list[object] = []  # torch.library registrations vanish with their Library object
+
+
+def repair_torchvision_operators() -> list[str]:
+    """Let `import torchvision` succeed when its compiled operators cannot be loaded.
+
+    A CUDA build of torchvision beside a CPU build of torch cannot load its extension, and then dies while it describes
+    operators that were never defined ("operator torchvision::nms does not exist"). BasicSR needs none of them.
+
+    Returns:
+        The operators that had to be declared; empty where torchvision is healthy.
+    """
+    import torch
+
+    declared: list[str] = []
+    while True:
+        try:
+            importlib.import_module('torchvision')
+            return declared
+        except RuntimeError as error:
+            missing = re.search(r'operator (torchvision::\w+) does not exist', str(error))
+            if missing is None or missing[1] in declared:
+                raise
+            library = torch.library.Library('torchvision', 'FRAGMENT')
+            library.define(f'{missing[1].split("::")[1]}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
+            _kept_alive.append(library)
+            declared.append(missing[1])
+            for name in [n for n in sys.modules if n.split('.')[0] == 'torchvision']:
+                del sys.modules[name]
+
+
+def repair_functional_tensor() -> bool:
+    """Bring back `torchvision.transforms.functional_tensor`, which torchvision 0.17 removed and BasicSR imports.
+
+    Returns:
+        Whether the module had to be supplied.
+    """
+    name = 'torchvision.transforms.functional_tensor'
+    if name in sys.modules or importlib.util.find_spec(name) is not None:
+        return False
+    from torchvision.transforms.functional import rgb_to_grayscale
+
+    module = types.ModuleType(name, 'Supplied by kdsr.compat for BasicSR.')
+    module.rgb_to_grayscale = rgb_to_grayscale  # type: ignore[attr-defined]
+    sys.modules[name] = module
+    return True
+
+
+def repair_ndimage_filters() -> bool:
+    """Bring back `scipy.ndimage.filters`, which SciPy 2.0 removes and BasicSR's NIQE imports.
+
+    Returns:
+        Whether the module had to be supplied.
+    """
+    name = 'scipy.ndimage.filters'
+    if name in sys.modules or importlib.util.find_spec(name) is not None:
+        return False
+    sys.modules[name] = importlib.import_module('scipy.ndimage')
+    return True
+
+
+def repair_meshgrid_warning() -> None:
+    """Silence the warning that every BasicSR SwinIR gives when it is built; its `indexing` is the one it means."""
+    warnings.filterwarnings('ignore', message='torch.meshgrid', category=UserWarning)
+
+
+def repair_registry() -> None:
+    """Say which names are close when a registry lacks one; BasicSR prints "not found" even when all is well."""
+    import basicsr
+    from basicsr.utils.registry import Registry
+
+    def get(self: Any, name: str, suffix: str = 'basicsr') -> Any:
+        for candidate in (name, f'{name}_{suffix}'):
+            if candidate in self:
+                return self._obj_map[candidate]
+        hint = did_you_mean(name, self.keys()) or ' Is the package that brings it imported?'
+        where = os.path.dirname(basicsr.__file__)
+        raise UserError(f'no {self._name} is called {name!r} (BasicSR in {where}).{hint}')
+
+    Registry.get = get

@@ -1,0 +1,90 @@
+"""How BasicSR resumes a run and loads weights."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import os
+import re
+import zipfile
+from typing import Any
+
+from kdsr.errors import UserError
+
+
+def repair_load_resume_state() -> None:
+    """Resume on a CPU, from the run's own folder, and say so when there is nothing to resume.
+
+    BasicSR calls `torch.cuda.current_device()`, looks for states below the current folder whatever the experiment's
+    root, unpickles anything, and silently starts at 0.
+    """
+    import basicsr.train
+    from basicsr.utils import check_resume
+
+    def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
+        folder, path = opt['path']['training_states'], opt['path'].get('resume_state')
+        if opt['auto_resume']:
+            states = _states(folder)
+            path = next((s for s in states if _read_state(s)), None)
+            if states and path is None:
+                raise UserError(f'--auto_resume: no state in {folder!r} can be used; move them away to start anew.')
+            told = f'resumes from {path}' if path else f'no state in {folder}: starts at 0'
+            print(f'--auto_resume: {told}.', flush=True)  # noqa: T201 - the logger does not exist yet
+        if path is None:
+            return None
+        if not os.path.isfile(path):
+            raise UserError(f'`path.resume_state: {path}` does not exist.')
+        state = _read_state(path)
+        if state is None:
+            raise UserError(f'`path.resume_state: {path}` cannot be used (see above); nothing in it was run.')
+        opt['path']['resume_state'] = path
+        check_resume(opt, state['iter'])
+        return state
+
+    basicsr.train.load_resume_state = load_resume_state
+
+
+def _states(folder: str) -> list[str]:
+    """Return the training states in `folder`, the newest first."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    iterations = sorted((int(n[: -len('.state')]) for n in names if re.fullmatch(r'\d+\.state', n)), reverse=True)
+    return [os.path.join(folder, f'{i}.state') for i in iterations]
+
+
+def _read_state(path: str) -> dict[str, Any] | None:
+    """Return a training state, or say why it cannot be used: unreadable, not a state, or without its network."""
+    import torch
+
+    if hasattr(torch.serialization, 'add_safe_globals'):
+        torch.serialization.add_safe_globals([collections.Counter])  # in the schedulers' milestones
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+        reason = '' if isinstance(state, dict) and 'iter' in state else 'it is no training state'
+    except Exception as error:  # a truncated file ends in one of many errors
+        state, reason = {}, f'it cannot be read ({type(error).__name__})'
+    if not reason:
+        network = os.path.join(os.path.dirname(path), os.pardir, 'models', f'net_g_{state["iter"]}.pth')
+        in_a_run = os.path.basename(os.path.dirname(path)) == 'training_states'
+        if in_a_run and not zipfile.is_zipfile(network):
+            reason = f'{os.path.normpath(network)} is missing or truncated'
+    if reason:
+        print(f'Cannot resume from {path}: {reason}.', flush=True)  # noqa: T201 - the logger does not exist yet
+    return None if reason else state
+
+
+def repair_load_network() -> None:
+    """Load a file of bare weights into the EMA network too; BasicSR looks for a key in it and dies."""
+    from basicsr.models.base_model import BaseModel
+
+    original = BaseModel.load_network
+
+    @functools.wraps(original)
+    def load_network(self: Any, net: Any, load_path: str, strict: bool = True, param_key: Any = 'params') -> None:
+        try:
+            original(self, net, load_path, strict, param_key)
+        except KeyError:
+            if param_key is None:
+                raise
+            original(self, net, load_path, strict, None)
+
+    BaseModel.load_network = load_network
