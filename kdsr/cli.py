@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         'convert',
         help="bring an official checkpoint to kdsr's and BasicSR's names",
         description='Recognises official checkpoints (IMDN, E-RFDN, CARN, CARN-M, VDSR, FSRCNN of PISR, EDSR, RCAN, '
-        'SwinIR) by their weights, and prints the `network:` block for a YAML. Nothing in the file is executed.',
+        'SAN, SwinIR) by their weights, and prints the `network:` block for a YAML. Nothing in the file is executed.',
     )
     convert.add_argument('source', help='the official file')
     convert.add_argument('out', help='the file to write, for example experiments/pretrained_models/RCAN/RCAN_x4.pth')

@@ -44,6 +44,9 @@ TABLE: dict[str, dict[str, Option]] = {
         'features': Option((dict,), 'Feature name to the module paths tapped in student and teacher, early to late.'),
         'losses': Option((dict,), 'Name in the log (`l_*`) to a loss of the registry and its arguments; `~` for none.'),
     },
+    'val': {
+        'quadrants': Option((bool,), "Run a distilled student on four quarters of the image, as in SAN's tables."),
+    },
     'distillation.teachers[]': {
         'name': Option((str,), 'Short name; unique, stored in the checkpoints of stage 1.', required=True),
         'network': NETWORK,

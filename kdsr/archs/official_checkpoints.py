@@ -16,6 +16,7 @@ from kdsr.archs.official_names import (
     FSRCNN_RULES,
     IMDN_RULES,
     RCAN_RULES,
+    SAN_RULES,
     VDSR_RULES,
     Rule,
     Weights,
@@ -168,6 +169,20 @@ def _edsr(weights: Weights) -> dict[str, Any]:
     }
 
 
+def _san(weights: Weights) -> dict[str, Any]:
+    num_feat = _size(weights, 'head.0.weight')
+    return {
+        'type': 'SAN',
+        'upscale': _stepped_scale(weights, 'tail.0.', num_feat),
+        'num_feat': num_feat,
+        'num_group': _count(weights, r'RG\.(\d+)\.'),
+        'num_block': _count(weights, r'RG\.0\.rcab\.(\d+)\.'),
+        'squeeze_factor': num_feat // _size(weights, 'RG.0.soca.conv_du.0.weight'),
+        'non_local_reduction': num_feat // _size(weights, 'non_local.non_local.g.weight'),
+        'img_range': 255.0,
+    }
+
+
 def _swinir(weights: Weights) -> dict[str, Any]:
     depth = _count(weights, r'layers\.(\d+)\.')
     first = 'layers.0.residual_group.blocks.0.'
@@ -254,6 +269,13 @@ FAMILIES: tuple[Family, ...] = (
         VDSR_RULES,
         _vdsr,
         'One file serves every scale: set `upscale`. The network enlarges its input itself.',
+    ),
+    Family(
+        'SAN',
+        'daitao/SAN (head.0, RG.0.rcab.0.conv_first.0, non_local.non_local.g, tail.1)',
+        (r'head\.0\.weight', r'RG\.0\.rcab\.0\.conv_first\.0\.weight', r'non_local\.non_local\.g\.weight'),
+        SAN_RULES,
+        _san,
     ),
     Family(
         'RCAN',

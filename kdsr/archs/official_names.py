@@ -93,6 +93,20 @@ EDSR_RULES: tuple[Rule, ...] = (
     (r'body\.(\d+)\.body\.2\.(\w+)', r'body.\1.conv2.\2'),
     *COMMON_EDSR_RULES,
 )
+SAN_RULES: tuple[Rule, ...] = (
+    (r'head\.0\.(\w+)', r'conv_first.\1'),
+    (r'RG\.(\d+)\.rcab\.(\d+)\.conv_first\.0\.(\w+)', r'body.\1.blocks.\2.conv1.\3'),
+    (r'RG\.(\d+)\.rcab\.(\d+)\.conv_first\.2\.(\w+)', r'body.\1.blocks.\2.conv2.\3'),
+    (r'RG\.(\d+)\.soca\.conv_du\.([02]\.\w+)', r'body.\1.soca.attention.\2'),
+    (r'RG\.(\d+)\.conv_last\.(\w+)', r'body.\1.conv.\2'),
+    (r'RG\.(\d+)\.gamma', r'body.\1.gamma'),
+    (r'conv_last\.(\w+)', r'conv_unused.\1'),
+    (r'non_local\.non_local\.(g|theta|phi)\.(\w+)', r'non_local.\1.\2'),
+    (r'non_local\.non_local\.W\.(\w+)', r'non_local.out.\1'),
+    (r'non_local\.soca\.conv_du\.([02]\.\w+)', r'non_local.soca.attention.\1'),
+    (r'tail\.0\.(\d+\.\w+)', r'upsample.\1'),
+    (r'tail\.1\.(\w+)', r'conv_last.\1'),
+)
 FSRCNN_RULES: tuple[Rule, ...] = (
     (r'(backbone\.)?network\.encoder\..*|vid_module_dict\..*', None),
     (r'(?:backbone\.)?network\.(feature_extraction|shrinking|expanding)\.0\.([01]\.\w+)', r'\1.\2'),

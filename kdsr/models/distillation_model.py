@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from kdsr.distillation.feature_tap import FeatureTap
 from kdsr.distillation.health import check_teacher
 from kdsr.distillation.outputs import Batch, NetworkOutput
 from kdsr.distillation.padding import run_padded
+from kdsr.distillation.quadrants import run_in_quadrants
 from kdsr.distillation.teacher import build_teachers, window_of
 from kdsr.errors import UserError
 from kdsr.models.checkpointing import CheckpointedSRModel
@@ -190,11 +192,13 @@ class DistillationModel(CheckpointedSRModel):
         return self.log_dict
 
     def test(self) -> None:
-        """Run the student on `self.lq` of any size, padded to its window as its SwinIR needs."""
+        """Run the student on `self.lq` of any size, padded to its window; with `val.quadrants` in four parts (SAN)."""
         network: nn.Module = getattr(self, 'net_g_ema', self.net_g)
         network.eval()
         with torch.no_grad():
-            self.output = run_padded(network, self.lq, window_of(self.opt['network_g']))
+            padded = partial(run_padded, network, multiple=window_of(self.opt['network_g']))
+            in_quadrants = (self.opt.get('val') or {}).get('quadrants', False)
+            self.output = run_in_quadrants(padded, self.lq) if in_quadrants else padded(self.lq)
         if network is self.net_g:
             network.train(self.is_train)
 

@@ -150,3 +150,24 @@ def test_table():
 def test_wrong_options_are_told_plainly():
     with pytest.raises(UserError, match=r"mine: EDSR has no option 'num_blocks'. Did you mean 'num_block'"):
         complexity('mine', {**EDSR, 'num_blocks': 3})
+
+
+# PISR, Table 2: G for a 1280x720 output. CARN's 1,592K is the multi-scale network; a forward pass costs the same.
+PISR_TABLE_2 = {
+    'CARN': (222.8, 118.8, 90.9),
+    'IMDN': (159.6, 71.7, 41.1),
+    'FSRCNN': (6.0, 5.0, 4.6),
+}
+
+
+@pytest.mark.parametrize('name', PISR_TABLE_2)
+def test_multi_adds_of_pisrs_table_are_reproduced(name):
+    counted = [complexity(name, {'type': name, 'upscale': scale}).multi_adds / 1e9 for scale in (2, 3, 4)]
+    assert counted == pytest.approx(PISR_TABLE_2[name], rel=0.01)
+
+
+def test_idn_of_pisrs_table_is_another_network():
+    """It has 591K parameters at every scale and 136.5 / 60.6 / 34.1 G; the authors' has 579K / 588K / 600K."""
+    rows = [complexity('IDN', {'type': 'IDN', 'upscale': scale}) for scale in (2, 3, 4)]
+    assert [row.parameters for row in rows] == [579_276, 587_931, 600_048]
+    assert [row.multi_adds / 1e9 for row in rows] == pytest.approx([136.5, 60.6, 34.1], rel=0.026)

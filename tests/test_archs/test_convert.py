@@ -66,6 +66,20 @@ RCAN = [
     (r'body\.(\d)\.conv\.', r'body.\1.body.2.'),
     *EDSR,
 ]
+SAN = [
+    (r'conv_last\.', 'tail.1.'),
+    (r'conv_unused\.', 'conv_last.'),
+    (r'conv_first\.', 'head.0.'),
+    (r'upsample\.', 'tail.0.'),
+    (r'body\.(\d)\.blocks\.(\d)\.conv1\.', r'RG.\1.rcab.\2.conv_first.0.'),
+    (r'body\.(\d)\.blocks\.(\d)\.conv2\.', r'RG.\1.rcab.\2.conv_first.2.'),
+    (r'body\.(\d)\.soca\.attention\.', r'RG.\1.soca.conv_du.'),
+    (r'body\.(\d)\.conv\.', r'RG.\1.conv_last.'),
+    (r'body\.(\d)\.gamma', r'RG.\1.gamma'),
+    (r'non_local\.(g|theta|phi)\.', r'non_local.non_local.\1.'),
+    (r'non_local\.out\.', 'non_local.non_local.W.'),
+    (r'non_local\.soca\.attention\.', 'non_local.soca.conv_du.'),
+]
 FSRCNN = [
     (r'(feature_extraction|shrinking|expanding)\.', r'backbone.network.\1.0.'),
     (r'mapping\.', 'backbone.network.mapping.'),
@@ -103,6 +117,8 @@ FILES = {
     'EDSR x3': ({**EDSR_OPTIONS, 'upscale': 3, 'img_range': 1.0}, EDSR, SHIFTS_UNIT),
     'RCAN x3': ({**RCAN_OPTIONS, 'upscale': 3}, RCAN, SHIFTS),
     'RCAN x4': ({**RCAN_OPTIONS, 'upscale': 4}, RCAN, SHIFTS),
+    'SAN x2': ({'type': 'SAN', 'upscale': 2, 'num_feat': 16, 'num_group': 2, 'num_block': 3}, SAN, {}),
+    'SAN x4': ({'type': 'SAN', 'num_feat': 16, 'num_group': 3, 'num_block': 1, 'non_local_reduction': 4}, SAN, {}),
     'SwinIR': ({**SWINIR, 'upscale': 4, 'upsampler': 'pixelshuffle'}, [], {}),
     'SwinIR light': ({**SWINIR, 'upscale': 3, 'upsampler': 'pixelshuffledirect', 'resi_connection': '3conv'}, [], {}),
     'SwinIR real': ({**SWINIR, 'upscale': 4, 'upsampler': 'nearest+conv'}, [], {}),

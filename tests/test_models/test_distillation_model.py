@@ -173,6 +173,22 @@ def test_validation_takes_images_of_any_size_with_a_window_student(workspace):
     assert model.net_g.training
 
 
+def test_quadrants_are_run_one_by_one(workspace):
+    model = built(parsed(workspace, network_g=network_opt('SwinIRLight')))
+    model.lq = torch.rand(1, 3, 9, 14)
+    model.test()
+    whole = model.output
+    model.opt['val']['quadrants'] = True
+    model.test()
+    assert model.output.shape == whole.shape
+    assert not torch.equal(model.output, whole)
+    quarter = model.lq[..., :4, :7]
+    model.opt['val']['quadrants'] = False
+    output, model.lq = model.output, quarter
+    model.test()
+    assert torch.equal(output[..., :8, :14], model.output)
+
+
 def test_the_log_waits_for_the_device_only_when_it_is_asked_for(workspace, monkeypatch):
     model = built(parsed(workspace))
     calls = []
