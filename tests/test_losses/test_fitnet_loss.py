@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from kdsr.distillation.adapters import helper_key
 from kdsr.distillation.outputs import NetworkOutput
 from kdsr.losses.fitnet_loss import FitNetLoss
 from tests.references.frequency import numerical_gradient
@@ -67,8 +68,8 @@ def test_by_hand():
     feature, target = (torch.tensor(v).view(1, 1, 2, 2) for v in ([1.0, 0, 3, -1], [0.0, 0, 1, 1]))
     student, teacher = output(f=feature), output(f=target)
     loss = make_loss(student, teacher)
-    loss.regressors['f'][0].weight.data.fill_(2)
-    loss.regressors['f'][0].bias.data.fill_(-1)
+    loss.regressors[helper_key('f')][0].weight.data.fill_(2)
+    loss.regressors[helper_key('f')][0].bias.data.fill_(-1)
     assert loss(student, teacher, NO_BATCH).item() == pytest.approx(6 / 4)
 
 
@@ -94,8 +95,8 @@ def test_gradient_reaches_student_and_regressor_but_not_teacher():
 def test_zero_when_the_regressor_is_the_identity_and_features_agree():
     student = output(f=maps(4, 1).abs())
     loss = make_loss(student, student)
-    torch.nn.init.dirac_(loss.regressors['f'][0].weight)
-    torch.nn.init.zeros_(loss.regressors['f'][0].bias)
+    torch.nn.init.dirac_(loss.regressors[helper_key('f')][0].weight)
+    torch.nn.init.zeros_(loss.regressors[helper_key('f')][0].bias)
     assert loss(student, student, NO_BATCH) == 0
 
 
