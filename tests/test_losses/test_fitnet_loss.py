@@ -47,7 +47,7 @@ def test_value_and_gradient(act, norm):
     value.backward()
     expected = 0
     for name, (feature, target) in pairs.items():
-        conv = loss.regressors[name][0]
+        conv = loss.regressors[helper_key(name)][0]
         fixed = (target.double().numpy(), conv.weight[..., 0, 0].double().tolist(), conv.bias.double().tolist())
         fixed = (fixed[0], np.array(fixed[1]), np.array(fixed[2]), act, norm)
         x = feature.detach().double().numpy()

@@ -1,0 +1,259 @@
+"""FACD: features near the teacher's of the same sample and far from the other samples', where the teacher is better."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from basicsr.utils.registry import LOSS_REGISTRY
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdsr.distillation.distillation_loss import DistillationLoss
+from kdsr.distillation.outputs import Batch, NetworkOutput
+from kdsr.distillation.precision import at_least_float32
+from kdsr.errors import UserError, check_choice
+from kdsr.losses.feature_pair import FeatureRegressors
+from kdsr.losses.image_pair import image_pair
+from kdsr.losses.loss_range import check_loss_range, in_loss_range
+from kdsr.losses.sample_pairs import of_all_processes, pairwise_l1
+
+NEGATIVES = ('global_pairs', 'global_pairs_sym', 'per_anchor', 'all_ordered', 'global_pairs_reversed')
+SIMILARITIES = ('l1_ratio', 'infonce')
+DOMAINS = ('feature', 'image')
+EPS = 1e-8
+
+
+@torch.no_grad()
+def adaptive_indicator(image: Tensor, target: Tensor, gt: Tensor) -> Tensor:
+    """Return alpha (N,): 0 for samples whose student image is nearer to the ground truth than the teacher's, else 1."""
+    ours, theirs = _sample_l1(image, gt), _sample_l1(target, gt)
+    return (ours >= theirs).to(ours.dtype)
+
+
+def adaptive_image_loss(image: Tensor, target: Tensor | None, gt: Tensor | None, alpha: Tensor) -> Tensor:
+    """Return L_SR, Eq. (2) of FACD; with `target` or `gt` None only the other term, with a weight of 1.
+
+    Args:
+        image: (N, C, H, W).
+        target: The teacher's, same shape, or None.
+        gt: Same shape, or None.
+        alpha: (N,).
+
+    Returns:
+        A 0-dim tensor; 0 where both are None.
+    """
+    to_gt = None if gt is None else _sample_l1(image, gt)
+    to_teacher = None if target is None else _sample_l1(image, target)
+    if to_teacher is None:
+        return at_least_float32(image.new_zeros(())) if to_gt is None else to_gt.mean()
+    if to_gt is None:
+        return (alpha * to_teacher).mean()
+    return ((2 - alpha) * to_gt + alpha * to_teacher).mean() / 2
+
+
+def _sample_l1(image: Tensor, target: Tensor) -> Tensor:
+    return (at_least_float32(image) - at_least_float32(target)).abs().flatten(1).mean(1)
+
+
+def contrastive_ratio(distances: Tensor, alpha: Tensor, negatives: str = 'global_pairs') -> Tensor:
+    """Return one feature's part of L_FACD; see :class:`FACDLoss` for the equation.
+
+    Args:
+        distances: (N, N), d(a, b) of the student's sample a and the teacher's sample b.
+        alpha: (N,).
+        negatives: Which pairs are in the denominator.
+
+    Returns:
+        A 0-dim tensor; 0, with a gradient of 0, for a batch of one.
+
+    Raises:
+        ValueError: unknown `negatives`.
+    """
+    check_choice('negatives', negatives, NEGATIVES)
+    if len(distances) == 1:
+        return 0 * distances.sum()
+    positive = alpha * distances.diagonal()
+    if negatives == 'global_pairs':
+        return positive.sum() / (distances.triu(1).sum() + EPS)
+    if negatives == 'global_pairs_reversed':
+        return positive.sum() / (distances.tril(-1).sum() + EPS)
+    others = (distances.triu(1) + distances.tril(-1)).sum(1)
+    if negatives == 'per_anchor':
+        return (positive / (others + EPS)).sum()
+    return positive.sum() / (others.sum() * (0.5 if negatives == 'global_pairs_sym' else 1) + EPS)
+
+
+def info_nce(cosines: Tensor, alpha: Tensor, tau: float = 0.1) -> Tensor:
+    """Return mean_i of alpha_i times the cross-entropy of row i of cosines / tau, its target the diagonal.
+
+    Args:
+        cosines: (N, N), of the student's sample a and the teacher's sample b.
+        alpha: (N,).
+        tau: Temperature.
+    """
+    target = torch.arange(len(cosines), device=cosines.device)
+    return (alpha * F.cross_entropy(cosines / tau, target, reduction='none')).mean()
+
+
+def _check_options(negatives: str, similarity: str, domain: str, tau: float) -> None:
+    check_choice('negatives', negatives, NEGATIVES)
+    check_choice('similarity', similarity, SIMILARITIES)
+    check_choice('domain', domain, DOMAINS)
+    if tau <= 0:
+        raise UserError(f'`tau` must be above 0, not {tau!r}.')
+
+
+@LOSS_REGISTRY.register()
+class FACDLoss(DistillationLoss):
+    """An image loss and a contrastive feature loss that both drop the teacher where the student is already better.
+
+        alpha_i = 0 if mean|S_i - G_i| < mean|T_i - G_i| else 1, without gradient                   Eq. (1) of [1]
+        L_SR = 1/(2N) sum_i [ (2 - alpha_i) mean|S_i - G_i| + alpha_i mean|S_i - T_i| ]             Eq. (2)
+        d_f(a, b) = mean | r_f(F_S,f)_a - (F_T,f)_b |
+        L_FACD = sum_f w_f * ( sum_i alpha_i d_f(i, i) ) / sum_{a<b} d_f(a, b)                      Eq. (3)
+        L = L_SR + contrast_weight * L_FACD
+        r_f: five 1x1 convolutions C_S -> C_T -> ... -> C_T with PReLU between them
+
+    The gradient flows through numerator and denominator; a sample with alpha 0 still is a negative for the others. A
+    batch of one has no negatives: its L_FACD is 0. This loss includes the image loss: leave `pixel_opt` out.
+
+    With several processes the contrast spans the batches of all, in the order of their ranks. Each gathers the
+    teacher's features and the rows of the distance matrix (no student feature travels) and computes the same L_FACD.
+    The gathering sums the gradient over the processes, DistributedDataParallel divides it by their number: 2 + 2
+    samples give the gradient of 4 without any further factor. All processes need equally many samples.
+
+    Departs from the paper: its text leaves open which pairs are the negatives and how InfoNCE compares; these are
+    options.   Needs features: as many as `layer_weights`; none with `domain` 'image' or without `use_contrast`.
+    Zero when student equals teacher: no.
+
+    Args:
+        adaptive: alpha by Eq. (1); false sets it to 1 (FCD).
+        use_gt_l1: Keep the ground truth's half of L_SR; the only half has a weight of 1 instead of 1/2.
+        use_teacher_l1: Keep the teacher's half of L_SR.
+        use_contrast: Keep L_FACD.
+        contrast_weight: lambda.
+        layer_weights: w, early to late; [1] also tries [0.33, 0.33, 0.33] and [0.2, 0.3, 0.5].
+        negatives: 'global_pairs' as above, in which the student's sample is the earlier one; 'global_pairs_reversed',
+            the later one; 'global_pairs_sym', the mean of both; 'all_ordered', their sum; 'per_anchor', for each i only
+            sum_{b != i} d(i, b). The first two depend on the order of the batch.
+        similarity: 'l1_ratio' as above, or 'infonce': the cross-entropy of cosine similarities / `tau`.
+        tau: Temperature of 'infonce'.
+        domain: 'feature', or 'image' to contrast the images instead (no regressor, no w).
+        regressor: 'deep', or 'none' to compare the features as they are, which needs equal channels.
+        kernel_size: Of the regressor, odd.
+        num_layers: Of the regressor.
+        act: Between the regressor's layers: 'prelu', 'relu', 'lrelu' or 'none'.
+        act_last: Put an activation after the regressor's last layer too.
+        narrow: Keep the student's width up to the last layer, which costs far less where C_T is larger.
+        loss_range: 255 or 1: as on images in 0..255, or everything 255 times smaller, see `kdsr/losses/loss_range.py`.
+        loss_weight: Factor on the result.
+        features: Names from `distillation.features`; all of them when left out.
+
+    Shape:
+        student.features[f]: (N, Cs, h, w), any range; teacher.features[f]: (N, Ct, h, w), same N, h, w;
+        student.sr, teacher.sr, batch.gt: (N, C, H, W), in [0, 1]; result: ().
+
+    Raises:
+        ValueError: an unknown option value; no ground truth where one is needed; images of different shapes; not one
+            layer weight per feature; a feature's sizes differ, or its channels with `regressor` 'none' (the message
+            names the feature and both shapes).
+
+    References:
+        [1] Moon, Jeong, Kim. Feature-domain Adaptive Contrastive Distillation for Efficient Single Image
+            Super-Resolution. 2022. https://arxiv.org/abs/2211.15951
+    """
+
+    def __init__(
+        self,
+        adaptive: bool = True,
+        use_gt_l1: bool = True,
+        use_teacher_l1: bool = True,
+        use_contrast: bool = True,
+        contrast_weight: float = 4.0,
+        layer_weights: Sequence[float] = (0.5, 0.3, 0.2),
+        negatives: str = 'global_pairs',
+        similarity: str = 'l1_ratio',
+        tau: float = 0.1,
+        domain: str = 'feature',
+        regressor: str = 'deep',
+        kernel_size: int = 1,
+        num_layers: int = 5,
+        act: str = 'prelu',
+        act_last: bool = False,
+        narrow: bool = False,
+        loss_range: int = 255,
+        loss_weight: float = 1.0,
+        features: list[str] | None = None,
+    ) -> None:
+        super().__init__(loss_weight, features)
+        _check_options(negatives, similarity, domain, tau)
+        check_loss_range(loss_range)
+        if not (use_gt_l1 or use_teacher_l1 or use_contrast):
+            raise UserError('FACDLoss needs one of `use_gt_l1`, `use_teacher_l1` and `use_contrast`.')
+        self.adaptive = adaptive
+        self.use_gt_l1 = use_gt_l1
+        self.use_teacher_l1 = use_teacher_l1
+        self.use_contrast = use_contrast
+        self.contrast_weight = contrast_weight
+        self.layer_weights = layer_weights
+        self.negatives = negatives
+        self.similarity = similarity
+        self.tau = tau
+        self.domain = domain
+        self.loss_range = loss_range
+        self.regressors = FeatureRegressors(regressor, kernel_size, num_layers, act, act_last, narrow)
+
+    def build_helpers(self, student: NetworkOutput, teacher: NetworkOutput) -> None:
+        """Create one regressor per feature from the channels of a dry run."""
+        if self.use_contrast and self.domain == 'feature':
+            self.regressors.build('FACDLoss', self.pairs(student, teacher))
+
+    def distance(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> Tensor:
+        """Return L_SR + contrast_weight * L_FACD, a 0-dim tensor."""
+        image, target = image_pair(student, teacher)
+        gt = self._ground_truth(batch, image) if self.adaptive or self.use_gt_l1 else image
+        alpha = adaptive_indicator(image, target, gt) if self.adaptive else image.new_ones(len(image))
+        total = in_loss_range(
+            adaptive_image_loss(image, target if self.use_teacher_l1 else None, gt if self.use_gt_l1 else None, alpha),
+            self.loss_range,
+            image_term=True,
+        )
+        if self.use_contrast:
+            alpha = of_all_processes(alpha)
+            for weight, ours, theirs in self._contrasted(student, teacher):
+                term = self.contrast_weight * weight * self._contrast(ours, theirs, alpha)
+                total = total + in_loss_range(term, self.loss_range, image_term=False)
+        return total
+
+    def _ground_truth(self, batch: Batch, image: Tensor) -> Tensor:
+        if batch.gt is None:
+            raise UserError('FACDLoss needs the ground truth; without one use `adaptive: false`, `use_gt_l1: false`.')
+        if batch.gt.shape != image.shape:
+            raise ValueError(
+                f'FACDLoss needs images of one shape, but the ground truth is {tuple(batch.gt.shape)} and the '
+                f"student's image {tuple(image.shape)}."
+            )
+        return at_least_float32(batch.gt)
+
+    def _contrasted(self, student: NetworkOutput, teacher: NetworkOutput) -> Iterator[tuple[float, Tensor, Tensor]]:
+        """Yield a weight, what the student has, and what the teacher has."""
+        if self.domain == 'image':
+            yield (1.0, *image_pair(student, teacher))
+            return
+        pairs = self.pairs(student, teacher)
+        if len(self.layer_weights) != len(pairs):
+            raise UserError(
+                f'FACDLoss has {len(self.layer_weights)} `layer_weights` {list(self.layer_weights)} for the '
+                f'{len(pairs)} features {[name for name, *_ in pairs]}; give one for each.'
+            )
+        for weight, pair in zip(self.layer_weights, pairs):
+            yield (weight, *self.regressors.pair('FACDLoss', *pair))
+
+    def _contrast(self, ours: Tensor, theirs: Tensor, alpha: Tensor) -> Tensor:
+        theirs = of_all_processes(theirs)
+        if self.similarity == 'l1_ratio':
+            return contrastive_ratio(of_all_processes(pairwise_l1(ours, theirs)), alpha, self.negatives)
+        with torch.autocast(ours.device.type, enabled=False):
+            ours, theirs = (F.normalize(x.flatten(1), eps=EPS) for x in (ours, theirs))
+            return info_nce(of_all_processes(ours @ theirs.T), alpha, self.tau)

@@ -1,0 +1,159 @@
+"""FAKD: the student's features relate to each other as the teacher's do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from basicsr.utils.registry import LOSS_REGISTRY
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from kdsr.distillation.distillation_loss import DistillationLoss
+from kdsr.distillation.outputs import Batch, NetworkOutput
+from kdsr.distillation.precision import at_least_float32
+from kdsr.errors import check_choice
+from kdsr.losses.feature_pair import feature_pair
+from kdsr.losses.loss_range import check_loss_range, in_loss_range
+
+AFFINITIES = ('spatial', 'channel', 'instance')
+BLOCK = 256
+EPS = 1e-8
+
+
+def affinity_distance(ours: Tensor, theirs: Tensor, affinity: str = 'spatial', block: int = BLOCK) -> Tensor:
+    """Return the mean L1 distance of the affinity matrices of two features; see :class:`FAKDLoss`.
+
+    Args:
+        ours: (N, Cs, H, W).
+        theirs: (N, Ct, H, W), without gradient; Ct = Cs for affinity 'channel'.
+        affinity: 'spatial', 'channel' or 'instance'.
+        block: Rows of the affinity matrix that are held at a time.
+
+    Returns:
+        A 0-dim tensor, of at least single precision.
+
+    Raises:
+        ValueError: unknown `affinity`.
+    """
+    check_choice('affinity', affinity, AFFINITIES)
+    with torch.autocast(ours.device.type, enabled=False):
+        ours, theirs = (at_least_float32(x).flatten(2) for x in (ours, theirs))
+        if affinity == 'instance':
+            return (_instance_affinity(ours) - _instance_affinity(theirs)).abs().mean()
+        if affinity == 'channel':
+            ours, theirs = ours.transpose(1, 2), theirs.transpose(1, 2)
+        return _GramDistance.apply(_unit_columns(ours), _unit_columns(theirs), block)
+
+
+def _unit_columns(matrix: Tensor) -> Tensor:
+    return matrix / (torch.linalg.vector_norm(matrix, dim=1, keepdim=True) + EPS)
+
+
+def _instance_affinity(feature: Tensor) -> Tensor:
+    rows = feature.flatten(1)
+    gram = rows @ rows.T
+    return gram / (torch.linalg.vector_norm(gram, dim=1, keepdim=True) + EPS)
+
+
+class _GramDistance(torch.autograd.Function):
+    """mean |X'X - Y'Y| of X (N, C, P) and Y (N, D, P), whose gradient with respect to X is 2 X sign(X'X - Y'Y) / NPP.
+
+    A row block of the P x P matrices gives both its part of the sum and its part of the gradient, and is forgotten.
+    The matrices are symmetric: of a row block only the part from the diagonal on is computed, and counts twice. On a
+    CPU the samples come one by one, so that a row block stays in the cache.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, block: int) -> Tensor:
+        gradient = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
+        total = x.new_zeros((), dtype=torch.float64)
+        group = 1 if x.device.type == 'cpu' else len(x)
+        for first in range(0, len(x), group):
+            samples = slice(first, first + group)
+            for row in range(0, x.shape[2], block):
+                part = None if gradient is None else gradient[samples]
+                total += _row_block(x[samples], y[samples], row, block, part)
+        scale = 1 / (len(x) * x.shape[2] ** 2)
+        ctx.scale = 2 * scale
+        ctx.save_for_backward(gradient)
+        return (total * scale).to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * (gradients[0] * ctx.scale), None, None
+
+
+def _row_block(x: Tensor, y: Tensor, row: int, block: int, gradient: Tensor | None) -> Tensor:
+    """Return the sum of |X'X - Y'Y| over one row block and its mirror image; add X sign(X'X - Y'Y) to `gradient`."""
+    end = row + block
+    difference = torch.bmm(x[..., row:end].mT, x[..., row:])
+    difference -= torch.bmm(y[..., row:end].mT, y[..., row:])
+    beyond = difference[..., block:]
+    on_diagonal, rest = (torch.linalg.vector_norm(part, 1, dim=-1) for part in (difference[..., :block], beyond))
+    total = (on_diagonal + 2 * rest).sum(dtype=torch.float64)  # row by row: one float32 sum of all loses digits
+    if gradient is not None:
+        difference.sign_()
+        gradient[..., row:end] += torch.bmm(x[..., row:], difference.mT)
+        gradient[..., end:] += torch.bmm(x[..., row:end], beyond)
+    return total
+
+
+@LOSS_REGISTRY.register()
+class FAKDLoss(DistillationLoss):
+    """L1 between the affinity matrices of the student's and the teacher's features, summed over the features.
+
+        X = F as (C, H*W), every column divided by (its L2 norm + 1e-8);   A = X^T X, (H*W, H*W)
+        L = sum_f mean |A_S - A_T|                    affinity 'spatial', L_SA of [1]
+        X's rows divided by (their L2 norm + 1e-8);   A = X X^T, (C, C)          affinity 'channel'
+        G = the N x N inner products of the samples' features;  A = G's rows divided by their norm    'instance'
+
+    The spatial matrices exist as one row block at a time: per feature the loss holds both normalised features and two
+    gradients of the student's size, N*H*W*(3*Cs + Ct) numbers, and a row block of either matrix, 256*H*W numbers
+    (2.4 MB each at 48x48; on a GPU times N). Time grows with (H*W)^2.
+
+    Departs from the paper: no; [1] trains with 'spatial', the other two are in the authors' released code.
+    Needs features: any, channels may differ but for 'channel'.   Zero when student equals teacher: yes.
+
+    Args:
+        affinity: 'spatial', 'channel' or 'instance'. The last compares the samples of a batch; with several processes
+            each compares its own.
+        loss_range: 255 or 1: beside image losses on 0..255 as in [1], or everything 255 times smaller, see
+            `kdsr/losses/loss_range.py`.
+        loss_weight: Factor on the result; 10 in [1].
+        features: Names from `distillation.features`; all of them when left out.
+
+    Shape:
+        student.features[f]: (N, Cs, H, W), any range; teacher.features[f]: (N, Ct, H, W), same N, H, W; result: ().
+
+    Raises:
+        ValueError: an unknown option value; a feature's sizes differ, or its channels with 'channel' (the message
+            names the feature and both shapes).
+
+    References:
+        [1] He, Dai, Lu, Jiang, Xia. FAKD: Feature-Affinity Based Knowledge Distillation for Efficient Image
+            Super-Resolution. ICIP 2020.
+    """
+
+    def __init__(
+        self,
+        affinity: str = 'spatial',
+        loss_range: int = 255,
+        loss_weight: float = 1.0,
+        features: list[str] | None = None,
+    ) -> None:
+        super().__init__(loss_weight, features)
+        check_choice('affinity', affinity, AFFINITIES)
+        check_loss_range(loss_range)
+        self.affinity = affinity
+        self.loss_range = loss_range
+
+    def distance(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> Tensor:
+        """Return the sum over the features, a 0-dim tensor."""
+        total = at_least_float32(student.sr.new_zeros(()))
+        equal = '`affinity: channel`' if self.affinity == 'channel' else ''
+        for name, ours, theirs in self.pairs(student, teacher):
+            total = total + affinity_distance(*feature_pair('FAKDLoss', name, ours, theirs, equal), self.affinity)
+        return in_loss_range(total, self.loss_range, image_term=False)
