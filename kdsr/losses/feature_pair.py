@@ -31,7 +31,9 @@ def feature_pair(loss: str, name: str, ours: Tensor, theirs: Tensor, equal_chann
     if ours.ndim != 4 or theirs.ndim != 4 or len(ours) != len(theirs) or ours.shape[2:] != theirs.shape[2:]:
         raise ValueError(f'{loss} needs maps (N, C, H, W) of one N, H and W, but {shapes}. Tap another layer.')
     if equal_channels and ours.shape[1] != theirs.shape[1]:
-        raise ValueError(f'{loss} with {equal_channels} needs equal channels, but {shapes}.')
+        raise ValueError(
+            f'{loss} with {equal_channels} needs equal channels, but {shapes}. Another value of that option takes any.'
+        )
     return at_least_float32(ours), at_least_float32(theirs.detach())
 
 

@@ -10,6 +10,7 @@ from kdsr.distillation.distillation_loss import DistillationLoss
 from kdsr.distillation.outputs import Batch, NetworkOutput
 from kdsr.distillation.precision import at_least_float32
 from kdsr.errors import check_choice
+from kdsr.losses.feature_pair import feature_pair
 
 
 @LOSS_REGISTRY.register()
@@ -62,11 +63,12 @@ class FitNetLoss(DistillationLoss):
         self.act = act
         self.norm = norm
         self.regressors = nn.ModuleDict()
+        self._equal_channels = '`regressor: none`' if regressor == 'none' else ''
 
     def build_helpers(self, student: NetworkOutput, teacher: NetworkOutput) -> None:
         """Create one regressor per feature from the channels of a dry run."""
         for name, ours, theirs in self.pairs(student, teacher):
-            self._check_shapes(name, ours, theirs)
+            feature_pair('FitNetLoss', name, ours, theirs, self._equal_channels)
             if self.regressor == 'conv1x1':
                 layer = ConvRegressor(ours.shape[1], theirs.shape[1], act=self.act, act_last=True)
                 self.regressors[helper_key(name)] = layer.to(ours.device)
@@ -75,18 +77,9 @@ class FitNetLoss(DistillationLoss):
         """Return the sum over the features, a 0-dim tensor."""
         total = at_least_float32(student.sr.new_zeros(()))
         for name, ours, theirs in self.pairs(student, teacher):
-            self._check_shapes(name, ours, theirs)
             if self.regressor == 'conv1x1':
                 ours = self.regressors[helper_key(name)](ours)
-            difference = at_least_float32(ours) - at_least_float32(theirs.detach())
+            regressed, target = feature_pair('FitNetLoss', name, ours, theirs, self._equal_channels)
+            difference = regressed - target
             total = total + (difference.abs().mean() if self.norm == 'l1' else difference.square().mean())
         return total
-
-    def _check_shapes(self, name: str, ours: Tensor, theirs: Tensor) -> None:
-        shapes = f'feature {name!r} is {tuple(ours.shape)} in the student and {tuple(theirs.shape)} in the teacher'
-        if ours.shape[-2:] != theirs.shape[-2:]:
-            raise ValueError(f'FitNetLoss needs maps of one height and width, but {shapes}. Tap another layer.')
-        if self.regressor == 'none' and ours.shape != theirs.shape:
-            raise ValueError(
-                f'FitNetLoss without a regressor needs equal shapes, but {shapes}. Use `regressor: conv1x1`.'
-            )

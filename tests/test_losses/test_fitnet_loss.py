@@ -136,7 +136,7 @@ def test_sizes_differ():
 
 
 def test_channels_differ_without_regressor():
-    with pytest.raises(ValueError, match=r"equal shapes.*feature 'f' is \(2, 3, 4, 4\).*conv1x1"):
+    with pytest.raises(ValueError, match=r"equal channels.*feature 'f' is \(2, 3, 4, 4\).*takes any"):
         make_loss(output(f=maps(3, 1)), output(f=maps(5, 2)), regressor='none')
 
 
