@@ -32,6 +32,12 @@ def test_prepare_makes_a_training_set(photos, workspace):
     }
 
 
+def test_a_folder_that_is_just_called_hr_gives_no_prefix(photos, workspace):
+    photos.rename(workspace.root / 'HR')
+    main(['prepare', 'HR', '--out', 'data', '--scale', '2', '--crop-size', '24', '--step', '12', '--workers', '1'])
+    assert {p.name for p in (workspace.root / 'data').iterdir()} == {'HR_sub.lmdb', 'LR_bicubic_X2_sub.lmdb'}
+
+
 def test_prepare_makes_a_test_set(photos, workspace):
     main(['prepare', str(photos), '--out', 'data', '--scale', '2', '4', '--benchmark', '--workers', '1'])
     assert {p.name for p in (workspace.root / 'data').iterdir()} == {'GTmod12', 'LRbicx2', 'LRbicx4'}

@@ -36,7 +36,7 @@ def prepare_training_set(
     Every image is cropped to a multiple of all scales and downscaled as a whole (MATLAB's bicubic); then HR and LR are
     cut at the same places: every `step` HR pixels, and flush with the far border. A side shorter than `crop_size`
     gives one sub-image of its full length. `<folder>_HR` gives `<folder>_HR_sub.lmdb` and
-    `<folder>_LR_bicubic_X<scale>_sub.lmdb`; the keys are `<stem>_s001`, `<stem>_s002`, ...
+    `<folder>_LR_bicubic_X<scale>_sub.lmdb` (`HR` alone: without a prefix); the keys are `<stem>_s001`, `<stem>_s002`, ...
 
     A killed run is continued by the same call. Until then the LMDBs are named `*.lmdb.partial`. An image that stopped
     the run (truncated, transparent) may be removed, or replaced under its stem, before continuing; images already
@@ -147,11 +147,11 @@ def _check_cutting(crop_size: int, step: int, scales: tuple[int, ...]) -> Cuttin
 
 def _training_writers(hr_folder: Path, out: Path, cutting: Cutting, sources: list[Source]) -> dict[int, LmdbWriter]:
     name = Path(os.path.abspath(hr_folder)).name  # not resolve(): a link's own name counts
-    name = name[: -len('_HR')] if name.endswith('_HR') else name
+    prefix = '' if name == 'HR' else f'{name[: -len("_HR")] if name.endswith("_HR") else name}_'
     settings = dataclasses.asdict(cutting)
     files = {s.path.name: s.file_bytes for s in sources}
     return {
-        scale: LmdbWriter(out / f'{name}_{"HR" if scale == 1 else f"LR_bicubic_X{scale}"}_sub.lmdb', settings, files)
+        scale: LmdbWriter(out / f'{prefix}{"HR" if scale == 1 else f"LR_bicubic_X{scale}"}_sub.lmdb', settings, files)
         for scale in (1, *cutting.scales)
     }
 
