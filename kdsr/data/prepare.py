@@ -36,7 +36,7 @@ def prepare_training_set(
     Every image is cropped to a multiple of all scales and downscaled as a whole (MATLAB's bicubic); then HR and LR are
     cut at the same places: every `step` HR pixels, and flush with the far border. A side shorter than `crop_size`
     gives one sub-image of its full length. `<folder>_HR` gives `<folder>_HR_sub.lmdb` and
-    `<folder>_LR_bicubic_X<scale>_sub.lmdb` (`HR` alone: without a prefix); the keys are `<stem>_s001`, `<stem>_s002`, ...
+    `<folder>_LR_bicubic_X<scale>_sub.lmdb` (`HR` alone: without a prefix), with the keys `<stem>_s001`, ...
 
     A killed run is continued by the same call. Until then the LMDBs are named `*.lmdb.partial`. An image that stopped
     the run (truncated, transparent) may be removed, or replaced under its stem, before continuing; images already
