@@ -34,6 +34,7 @@ test: install
 	$(PY) -m pytest -n 2
 
 lint: install
+	$(PY) -m pip check
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
