@@ -121,8 +121,8 @@ def read_yaml(path: str) -> dict[str, Any]:
     with open(path, encoding='utf-8') as file:
         try:
             opt = yaml.load(file, Loader=SafeLoader)
-        except yaml.YAMLError as error:
-            raise UserError(f'{path}: {error}') from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f'{path} is no YAML file: {error}') from None
     if not isinstance(opt, dict):
         raise UserError(f'{path}: an option file is a mapping (`name:`, `model_type:`, ...), this one is not.')
     return _plain(opt)  # copies: what anchors share in the file must not change together

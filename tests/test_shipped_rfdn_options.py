@@ -79,7 +79,8 @@ def test_the_settings_are_the_papers(name):
         'weight_decay': 0,
         'betas': [0.9, 0.999],
     }
-    assert train['pixel_opt'] == {'type': 'MSELoss' if finetune else 'L1Loss', 'loss_weight': 1.0, 'reduction': 'mean'}
+    kind, weight = ('MSELoss', 255**2) if finetune else ('L1Loss', 1.0)
+    assert train['pixel_opt'] == {'type': kind, 'loss_weight': weight, 'reduction': 'mean'}
     if not finetune:
         halved = [200_000, 400_000, 600_000, 800_000]
         assert train['scheduler'] == {'type': 'MultiStepLR', 'milestones': halved, 'gamma': 0.5}

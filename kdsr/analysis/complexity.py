@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -16,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from kdsr import options, plugins
 from kdsr.distillation.building import build_network_at
 from kdsr.distillation.teacher import window_of
+from kdsr.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,18 @@ def complexity(
     """
     network = build_network_at(name, network_opt)
     if input_shape is None:
-        scale, window = int(network_opt.get('upscale', 1)), window_of(network_opt)
+        scale = int(network_opt.get('upscale') or getattr(network, 'upscale', None) or _default_scale(network))
+        window = int(getattr(network, 'multiple', window_of(network_opt)))
         input_shape = (input_channels(network), *(-(-(side // scale) // window) * window for side in output_size))
-    return Complexity(name, parameters(network), multi_adds(network, input_shape))
+    try:
+        return Complexity(name, parameters(network), multi_adds(network, input_shape))
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        raise UserError(f'{name} ({network_opt["type"]}) cannot be counted on {tuple(input_shape)}: {error}') from error
+
+
+def _default_scale(network: nn.Module) -> int:
+    parameter = inspect.signature(type(network).__init__).parameters.get('upscale')
+    return parameter.default if parameter is not None and isinstance(parameter.default, int) else 1
 
 
 def of_option_files(paths: Sequence[str], output_size: tuple[int, int] = (720, 1280)) -> list[Complexity]:
@@ -95,17 +107,33 @@ def of_option_files(paths: Sequence[str], output_size: tuple[int, int] = (720, 1
     for path in paths:
         opt = options.load(path)
         plugins.import_named(opt.get('import_modules') or ())
-        block = opt.get('distillation') or {}
-        networks = {opt['name']: opt['network_g']}
-        networks.update({f'teacher {t["name"]} x{opt["scale"]}': t['network'] for t in block.get('teachers') or []})
-        if block.get('aggregator'):
-            networks[f'aggregator of {opt["name"]}'] = block['aggregator']['network']
-        for name, network_opt in networks.items():
-            if name not in rows:
-                fused = network_opt['type'] == 'DCTSwin'  # its input is images of the output's size
-                shape = (3 * network_opt.get('num_teachers', 3), *output_size) if fused else None
-                rows[name] = complexity(name, network_opt, output_size, shape)
+        for name, network_opt, shown in _networks(path, opt):
+            if name in rows:
+                continue
+            if not isinstance(network_opt, dict):
+                raise UserError(f'{path}: {name} has no `network` with a `type:`.')
+            shape = None
+            if network_opt.get('type') == 'DCTSwin':  # its input is the teachers' images
+                shape = (3 * network_opt.get('num_teachers', 3), *output_size)
+            elif shown == 'gt':
+                shape = (input_channels(build_network_at(name, network_opt)), *output_size)
+            rows[name] = complexity(name, network_opt, output_size, shape)
     return list(rows.values())
+
+
+def _networks(path: str, opt: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    """Yield name, options and input ('lq' or 'gt') of every network that an option file names."""
+    run = str(opt.get('name') or os.path.splitext(os.path.basename(path))[0])
+    block = opt.get('distillation') or {}
+    teachers = block.get('teachers') or [] if isinstance(block, dict) else None
+    if not isinstance(teachers, list) or not all(isinstance(t, dict) for t in teachers):
+        raise UserError(f'{path}: `distillation.teachers` must be a list of mappings.')
+    yield run, opt.get('network_g'), 'lq'
+    for i, teacher in enumerate(teachers):
+        scale = f' x{opt["scale"]}' if 'scale' in opt else ''
+        yield f'teacher {teacher.get("name", i)}{scale}', teacher.get('network'), teacher.get('input', 'lq')
+    if block.get('aggregator'):
+        yield f'aggregator of {run}', block['aggregator'].get('network'), 'lq'
 
 
 def table(rows: Sequence[Complexity]) -> str:

@@ -46,7 +46,9 @@ def paper_points(network: nn.Module, ran: Sequence[str], grows: Sequence[str] = 
         after = set(ran[ran.index(blocks[-1]) + 1 :])
         upsamplers = [path for path in grows if path in after and not blocks[-1].startswith(f'{path}.')]
         last = f'{min(upsamplers, key=_depth)}{INPUT}' if upsamplers else blocks[-1]
-    return dict(zip(STAGES, (blocks[max(first, 0)], blocks[max(second, 0)], last)))
+    points = dict(zip(STAGES, (blocks[max(first, 0)], blocks[max(second, 0)], last)))
+    seen: set[str] = set()  # with two blocks the first two points are one
+    return {stage: p for stage, p in points.items() if not (p in seen or seen.add(p))}  # type: ignore[func-returns-value]
 
 
 def _unwrapped(network: nn.Module) -> tuple[nn.Module, str]:

@@ -7,6 +7,8 @@ import os
 import tempfile
 from typing import Any
 
+from torch import Tensor
+
 from kdsr.archs.official_checkpoints import FAMILIES, Family
 from kdsr.archs.official_names import Weights, rename
 from kdsr.distillation.building import build_network_at
@@ -30,7 +32,7 @@ def convert_checkpoint(source: str, out: str) -> str:
     """
     source, out = os.path.expanduser(source), os.path.expanduser(out)
     folder = os.path.dirname(out) or '.'
-    if not os.path.isdir(folder) or os.path.isdir(out):
+    if not os.path.isdir(folder) or os.path.isdir(out) or not os.path.basename(out) or not os.access(folder, os.W_OK):
         raise UserError(f'{out!r} cannot be written: give the name of a file in a folder that exists.')
     weights = pick_weights(read_checkpoint(source), source)
     if os.path.exists(out) and os.path.samefile(source, out):
@@ -41,12 +43,20 @@ def convert_checkpoint(source: str, out: str) -> str:
         try:
             options = family.describe(weights)
             network = build_network_at('network', options)
-            save_checkpoint({'params': rename(weights, family.rules)}, written)
+            save_checkpoint({'params': _single_precision(rename(weights, family.rules))}, written)
             load_weights(network, written, 'params', family.name)
         except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError) as error:
-            raise UserError(f'{source!r} looks like {family.name}, but does not fit it: {error}') from None
+            reason = str(error).replace(repr(written), repr(source))
+            raise UserError(
+                f'{source!r} looks like {family.name}, but does not fit it: {reason} '
+                'Another network of this kind may work as it is: `type: Spandrel`.'
+            ) from None
         os.replace(written, out)
     return _report(family, options, sum(p.numel() for p in network.parameters()), len(network.state_dict()), out)
+
+
+def _single_precision(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
 
 
 def _recognise(weights: Weights, source: str) -> Family:
@@ -55,7 +65,10 @@ def _recognise(weights: Weights, source: str) -> Family:
             return family
     known = '\n'.join(f'  {family.name}: {family.origin}' for family in FAMILIES)
     some = ', '.join(map(repr, list(weights)[:4]))
-    raise UserError(f'{source!r} is of no architecture that is recognised; it holds {some}, ... Recognised:\n{known}')
+    raise UserError(
+        f'{source!r} is of no architecture that is recognised; it holds {some}, ... A file in the names of '
+        f'BasicSR or kdsr needs no conversion; many others work as they are (`type: Spandrel`). Recognised:\n{known}'
+    )
 
 
 def _report(family: Family, options: dict[str, Any], parameters: int, tensors: int, out: str) -> str:

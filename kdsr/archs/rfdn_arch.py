@@ -184,7 +184,7 @@ class RFDN(nn.Module):
         self.upscale, self.img_range = upscale, img_range
         self.block_skip = block_skip
         self.smallest = SMALLEST_FOR_ESA if block == 'e_rfdb' else 1
-        num_distilled = max(1, int(num_feat * distillation_rate))
+        num_distilled = max(1, round(num_feat * distillation_rate))
         self.conv_first = nn.Conv2d(num_in_ch, num_feat, 3, 1, 1)
         self.body = nn.ModuleList(_build_block(block, num_feat, num_distilled, cca_reduction) for _ in range(num_block))
         self.fuse = nn.Sequential(nn.Conv2d(num_feat * num_block, num_feat, 1), nn.LeakyReLU(SLOPE))

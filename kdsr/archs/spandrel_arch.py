@@ -44,7 +44,7 @@ class Spandrel(nn.Module):
 
     def __init__(self, path: str, upscale: int | None = None) -> None:
         super().__init__()
-        descriptor = _recognise(path)
+        descriptor = _recognise(str(path))
         if upscale is not None and descriptor.scale != upscale:
             raise UserError(f'{path!r} is a network for x{descriptor.scale}, `upscale: {upscale}` asks for another.')
         if (descriptor.input_channels, descriptor.output_channels) != (3, 3):
@@ -89,15 +89,16 @@ def _recognise(path: str) -> Any:
         raise UserError(
             f'`type: Spandrel` needs the spandrel library ({error}): pip install "kdsr[spandrel]"'
         ) from None
-    weights = spandrel.canonicalize_state_dict(_read(path))
+    content = _read(path)
     try:
+        weights = spandrel.canonicalize_state_dict(content)
         descriptor = spandrel.ModelLoader().load_from_state_dict(weights)
     except spandrel.UnsupportedModelError:
         raise UserError(
             f'{path!r} holds weights of no architecture that spandrel {spandrel.__version__} knows. If BasicSR or kdsr '
-            'has it, name it as the `type:` of the network, with its settings.'
+            'has it, name it as the `type:` of the network, with its settings; `kdsr convert` knows official files.'
         ) from None
-    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+    except Exception as error:  # dozens of architectures, each with checks of its own
         raise UserError(f'{path!r} cannot be loaded by spandrel {spandrel.__version__}: {error}') from None
     if not isinstance(descriptor, spandrel.ImageModelDescriptor) or descriptor.purpose != 'SR':
         raise UserError(f'{path!r} is a network for {descriptor.purpose}, not for super-resolution (SR).')

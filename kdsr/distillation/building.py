@@ -17,7 +17,12 @@ from kdsr.errors import UserError, did_you_mean
 def build_network_at(where: str, opt: Mapping[str, Any]) -> nn.Module:
     """Build the network that `opt` describes; `where` is its key in the YAML, for messages."""
     check_arguments(ARCH_REGISTRY, where, opt)
-    return build_network(opt)
+    try:
+        return build_network(opt)
+    except UserError:
+        raise
+    except (ValueError, TypeError, AssertionError) as error:
+        raise UserError(f'{where}: {opt["type"]} refuses its arguments: {error}') from error
 
 
 def build_loss_at(where: str, opt: Mapping[str, Any]) -> nn.Module:

@@ -35,8 +35,10 @@ def read_checkpoint(path: str) -> dict[str, Any]:
             f'checkpoint {path!r} is no checkpoint, is damaged, or holds more than tensors and plain values{asks}; '
             'nothing in it was run. If you trust its source, load it yourself and save its state_dict with torch.save.'
         ) from None
-    except (RuntimeError, EOFError, OSError) as error:
-        raise UserError(f'checkpoint {path!r} cannot be read ({error}): is it truncated?') from None
+    except Exception as error:  # a file that is no checkpoint ends in one of many errors
+        raise UserError(
+            f'checkpoint {path!r} cannot be read ({type(error).__name__}: {error}): is it truncated, or no checkpoint?'
+        ) from None
     if not isinstance(content, dict):
         raise UserError(f'checkpoint {path!r} holds a {type(content).__name__}, not a dictionary of weights.')
     return content
@@ -54,12 +56,13 @@ def pick_weights(content: Mapping[str, Any], path: str, param_key: str | None = 
         UserError: the key is not in the file, or what it names are not weights.
     """
     if param_key is None:
-        param_key = next((k for k in WEIGHT_KEYS if isinstance(content.get(k), Mapping)), None)
+        param_key = next((k for k in WEIGHT_KEYS if isinstance(content.get(k), Mapping) and content[k]), None)
     elif param_key not in content:
         raise UserError(f'checkpoint {path!r} has no {param_key!r}; it has {_keys(content)}.')
     weights = content if param_key is None else content[param_key]
-    if not weights or not all(isinstance(v, Tensor) for v in weights.values()):
-        raise UserError(f'checkpoint {path!r} holds no weights; it has {_keys(content)}.')
+    if not isinstance(weights, Mapping) or not weights or not all(isinstance(v, Tensor) for v in weights.values()):
+        where = f' under {param_key!r}' if param_key else ''
+        raise UserError(f'checkpoint {path!r} holds no weights{where}; it has {_keys(content) or "nothing"}.')
     return {str(k)[len('module.') :] if str(k).startswith('module.') else str(k): v for k, v in weights.items()}
 
 
@@ -85,6 +88,11 @@ def load_weights(network: nn.Module, path: str, param_key: str | None = None, na
     content = read_checkpoint(path)
     weights = pick_weights(content, path, param_key)
     own = network.state_dict()
+    for key, tensor in weights.items():
+        whole = key in own and own[key].is_floating_point() and not tensor.is_floating_point()
+        if whole or not torch.isfinite(tensor).all():
+            what = f'whole numbers ({tensor.dtype})' if whole else 'values that are not finite'
+            raise UserError(f'{name}: {key!r} in {path!r} holds {what}; the file is damaged or no trained network.')
     fitting = [k for k in own if k in weights and weights[k].shape == own[k].shape]
     if len(fitting) < len(own) or len(weights) > len(own):
         raise UserError(

@@ -100,7 +100,7 @@ def _check_options(negatives: str, similarity: str, domain: str, tau: float) -> 
     check_choice('negatives', negatives, NEGATIVES)
     check_choice('similarity', similarity, SIMILARITIES)
     check_choice('domain', domain, DOMAINS)
-    if tau <= 0:
+    if isinstance(tau, (str, bool)) or not tau > 0:
         raise UserError(f'`tau` must be above 0, not {tau!r}.')
 
 
@@ -196,6 +196,8 @@ class FACDLoss(DistillationLoss):
         self.use_teacher_l1 = use_teacher_l1
         self.use_contrast = use_contrast
         self.contrast_weight = contrast_weight
+        if not isinstance(layer_weights, (list, tuple)):
+            raise UserError(f'`layer_weights` must be a list, one number per feature, not {layer_weights!r}.')
         self.layer_weights = layer_weights
         self.negatives = negatives
         self.similarity = similarity

@@ -1,12 +1,13 @@
 import pytest
 import torch
+import yaml
 from basicsr.archs import build_network
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 from torch.nn import functional as F
 
 import kdsr.archs  # noqa: F401 - registers the networks
-from kdsr.analysis.complexity import Complexity, complexity, multi_adds, parameters, table
+from kdsr.analysis.complexity import Complexity, complexity, multi_adds, of_option_files, parameters, table
 from kdsr.errors import UserError
 from tests.conftest import network_opt
 
@@ -171,3 +172,27 @@ def test_idn_of_pisrs_table_is_another_network():
     rows = [complexity('IDN', {'type': 'IDN', 'upscale': scale}) for scale in (2, 3, 4)]
     assert [row.parameters for row in rows] == [579_276, 587_931, 600_048]
     assert [row.multi_adds / 1e9 for row in rows] == pytest.approx([136.5, 60.6, 34.1], rel=0.026)
+
+
+def test_the_scale_is_the_networks_own_where_the_options_do_not_say():
+    assert complexity('a', {'type': 'RFDN'}) == complexity('a', {'type': 'RFDN', 'upscale': 4})
+
+
+def test_a_privileged_teacher_is_counted_on_the_ground_truth(tmp_path):
+    network = {'type': 'FSRCNN', 'upscale': 2}
+    teacher = {'name': 't', 'network': network, 'input': 'gt'}
+    opt = {'name': 'run', 'scale': 2, 'network_g': network, 'distillation': {'teachers': [teacher]}}
+    (tmp_path / 'run.yml').write_text(yaml.safe_dump(opt))
+    student, privileged = of_option_files([str(tmp_path / 'run.yml')])
+    assert privileged.multi_adds == 4 * student.multi_adds
+
+
+@pytest.mark.parametrize('change', [{'network_g': 'RFDN'}, {'distillation': {'teachers': {}}}, {'distillation': [1]}])
+def test_option_files_that_cannot_be_counted_are_named(tmp_path, change):
+    opt = {'name': 'run', 'scale': 2, 'network_g': {'type': 'FSRCNN', 'upscale': 2}, **change}
+    (tmp_path / 'run.yml').write_text(yaml.safe_dump(opt))
+    if change == {'distillation': {'teachers': {}}}:  # nothing named: nothing to count beside the student
+        assert len(of_option_files([str(tmp_path / 'run.yml')])) == 1
+        return
+    with pytest.raises(UserError, match=r'run\.yml'):
+        of_option_files([str(tmp_path / 'run.yml')])

@@ -218,8 +218,7 @@ def test_the_block_of_one_teacher_can_be_pasted(workspace):
     block = pasted(list_taps(path))
     assert block == {
         'features': {
-            'early': {'student': 'body.0', 'teacher': 'layers.0'},
-            'middle': {'student': 'body.1', 'teacher': 'layers.0'},
+            'early': {'student': 'body.0', 'teacher': 'layers.0'},  # two layers: early and middle are one point
             'late': {'student': 'upsample:input', 'teacher': 'conv_after_body'},
         }
     }

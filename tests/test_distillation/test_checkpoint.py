@@ -50,6 +50,29 @@ def test_anything_but_a_full_match_is_refused_and_nothing_is_loaded(tmp_path, ch
     assert all(torch.equal(before[k], v) for k, v in target.state_dict().items())
 
 
+@pytest.mark.parametrize(('change', 'words'), [
+    (lambda v: v * float('nan'), 'not finite'),
+    (lambda v: v.to(torch.int64), 'whole numbers'),
+])  # fmt: skip
+def test_damaged_numbers_are_refused(tmp_path, change, words):
+    torch.save({k: change(v) for k, v in small().state_dict().items()}, tmp_path / 'w.pth')
+    with pytest.raises(UserError, match=rf"'0\.weight'.*{words}"):
+        load_weights(small(), str(tmp_path / 'w.pth'))
+
+
+@pytest.mark.parametrize('content', [torch.zeros(3), [1, 2], {}])
+def test_a_key_that_holds_no_weights_is_named(tmp_path, content):
+    torch.save({'params': content}, tmp_path / 'w.pth')
+    with pytest.raises(UserError, match="no weights under 'params'"):
+        load_weights(small(), str(tmp_path / 'w.pth'), 'params')
+
+
+def test_a_page_of_text_is_no_checkpoint(tmp_path):
+    (tmp_path / 'w.pth').write_text('hello')
+    with pytest.raises(UserError, match='no checkpoint'):
+        read_checkpoint(str(tmp_path / 'w.pth'))
+
+
 class Hostile:
     def __reduce__(self):
         return os.system, ('touch pwned',)
