@@ -147,7 +147,10 @@ def load(path: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
 def load_experiment(path: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
     """Read an option file that is to be run: :func:`load`, and the keys without which nothing runs must be there."""
     opt = load(path, overrides)
-    missing = [key for key in ('name', 'model_type', 'scale', 'datasets', 'network_g') if not opt.get(key)]
+    needed = ['name', 'model_type', 'datasets', 'network_g']
+    if opt.get('distillation') is not None:  # BasicSR also restores without enlarging
+        needed.append('scale')
+    missing = [key for key in needed if not opt.get(key)]
     train_set = opt.get('datasets', {}).get('train')
     if train_set is not None and 'gt_size' not in train_set and train_set.get('type') == 'PairedImageDataset':
         missing.append('datasets.train.gt_size')

@@ -111,6 +111,16 @@ def test_all_missing_files_are_told_at_once(tmp_path):
     options.check_files({**opt, 'datasets': {}, 'distillation': {}, 'auto_resume': True})
 
 
+def test_a_file_that_is_to_be_run_must_say_what(tmp_path):
+    plain = 'name: 7\nmodel_type: SRModel\nnetwork_g: {type: EDSR}\ndatasets: {val: {type: X}}\n'
+    assert options.load_experiment(write(tmp_path / 'a.yml', plain))['name'] == '7'  # no scale: as BasicSR allows
+    with pytest.raises(UserError, match=r'missing: scale\.'):
+        options.load_experiment(write(tmp_path / 'b.yml', f'{plain}distillation: {{teachers: []}}\n'))
+    empty = write(tmp_path / 'c.yml', 'model_type: SRModel\ndatasets: {train: {type: PairedImageDataset}}\n')
+    with pytest.raises(UserError, match=r'missing: name, network_g, datasets\.train\.gt_size'):
+        options.load_experiment(empty)
+
+
 def test_dump_reads_back_the_same(tmp_path):
     opt = options.load(write(tmp_path / 'a.yml', 'lr: 1e-4\nb: [1e-8, 1.0]\nc: {d: ~, e: "1e-4"}\nf: yes it is\n'))
     again = yaml.load(options.dump(opt), Loader=options.SafeLoader)
