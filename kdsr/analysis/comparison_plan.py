@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY
 
 from kdsr import options, plugins
+from kdsr.distillation.building import check_arguments
 from kdsr.errors import UserError, did_you_mean
 
 KEYS = {
@@ -269,11 +271,15 @@ def _filled_in(where: str, value: Any, needed: Mapping[str, str], labels: Sequen
 def _check_options(where: str, opt: Mapping[str, Any]) -> None:
     """Refuse what could not be trained or would give no numbers."""
     plugins.import_named(opt.get('import_modules') or ())
-    if opt.get('distillation') is not None:
-        try:
+    try:
+        check_arguments(ARCH_REGISTRY, 'network_g', opt['network_g'])
+        if opt.get('distillation') is not None:
             options.check(opt)
-        except UserError as error:
-            raise UserError(f'{where}: {error}') from None
+            losses = opt['distillation'].get('losses') or {}
+            for name, loss in ((n, o) for n, o in losses.items() if o is not None):
+                check_arguments(LOSS_REGISTRY, f'distillation.losses.{name}', loss)
+    except UserError as error:
+        raise UserError(f'{where}: {error}') from None
     if not (opt.get('train') or {}).get('total_iter'):
         raise UserError(f'{where}: `train.total_iter` is missing: all runs of a comparison have a budget.')
     if not opt['datasets'].get('train'):
@@ -309,8 +315,13 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = '')
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             lines += differences(a, b, f'{where}{key}.')
         elif a != b:
-            lines.append(f'{where}{key}: {a!r} -> {b!r}')
+            lines.append(f'{where}{key}: {_short(a)} -> {_short(b)}')
     return lines
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 160 else f'{text[:150]} ...'
 
 
 def _listed(lines: Sequence[str]) -> str:

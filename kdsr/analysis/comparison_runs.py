@@ -159,20 +159,30 @@ class Training:
         lines = self.output.read_text(encoding='utf-8', errors='replace').splitlines()
         return '\n'.join(f'    {line}' for line in lines[-LAST_LINES:])
 
-    def progress(self) -> tuple[str, float | None]:
-        """Return how far the run is, for people, and the seconds that are left, if they can be told."""
+    def steps(self) -> tuple[int, int]:
+        """Return how many iterations this process has done, and how many are left."""
+        record = self._record()
+        if record is None:
+            return 0, self.run.iterations
+        return record.iteration - record.starts[-1]['iter'], self.run.iterations - record.iteration
+
+    def progress(self) -> str:
+        """Return how far the run is, what its first validation set says, and the time left."""
+        name, record = f'{self.run.label} seed {self.run.seed}', self._record()
+        if record is None:
+            return f'{name} starts'
+        (done, left), told = self.steps(), f'{name} {record.iteration:,}/{self.run.iterations:,}'
+        first = next(iter(record.curves.items()), None)
+        if first and first[1]:
+            (dataset, metric), curve = first
+            told += f' {dataset} {metric} {curve[-1].value:.4g}'
+        seconds = record.updated - record.starts[-1]['date']
+        return f'{told} {duration(seconds / done * left)} left' if done > 0 else told
+
+    def _record(self) -> Record | None:
+        """Return the run's record once this process has begun to write it."""
         record = read_record(self.run.folder)
-        name = f'{self.run.label} seed {self.run.seed}'
-        if record is None or not record.starts or record.starts[-1]['date'] < self.began:
-            return f'{name} starts', None
-        start = record.starts[-1]
-        steps, left = record.iteration - start['iter'], self.run.iterations - record.iteration
-        seconds = (record.updated - start['date']) / steps * left if steps > 0 else None
-        told = f'{name} {record.iteration:,}/{self.run.iterations:,}'
-        first = next(((key, curve[-1].value) for key, curve in record.curves.items() if curve), None)
-        if first:
-            told += f' {first[0][0]} {first[0][1]} {first[1]:.2f}'
-        return f'{told} {duration(seconds)} left' if seconds is not None else told, seconds
+        return record if record and record.starts and record.starts[-1]['date'] >= self.began else None
 
 
 def _lock(output: IO[str], run: Run) -> None:
@@ -193,7 +203,7 @@ def duration(seconds: float) -> str:
 
 
 def train_all(comparison: Comparison, runs: Sequence[Run], workers: int, say: Callable[[str], None]) -> list[str]:
-    """Train the runs that are not finished, at most `workers` at a time; return what went wrong, a text a run.
+    """Train the runs that are not finished, at most `workers` at a time; return the names of those that failed.
 
     Args:
         comparison: The one that they belong to.
@@ -215,16 +225,18 @@ def train_all(comparison: Comparison, runs: Sequence[Run], workers: int, say: Ca
 
 
 class _Schedule:
+    """Which run waits, trains, is finished, has failed."""
+
     def __init__(
         self, comparison: Comparison, todo: list[Run], finished: set[str], workers: int, say: Callable[[str], None]
     ) -> None:
         self.folder = Path('experiments') / comparison.name
         self.waiting, self.finished, self.say = todo, finished, say
-        self.total = len(todo)
-        self.failures: dict[str, str] = {}
+        self.failed: list[str] = []
         self.running: list[Training | None] = [None] * workers
         self.threads = max(1, default_workers() // workers)
         self.devices = _devices()
+        self.busy, self.trained = 0.0, 0  # seconds and iterations of processes that have ended
 
     def work(self) -> list[str]:
         said = time.monotonic()
@@ -235,42 +247,40 @@ class _Schedule:
                 self._start()
                 if time.monotonic() - said >= LINE_SECONDS:
                     said = time.monotonic()
-                    self.say(' | '.join(t.progress()[0] for t in self.running if t))
+                    self._tell()
                 if any(self.running):
                     time.sleep(POLL_SECONDS)
         finally:
             for training in self.running:
                 if training:
                     training.stop()
-        return list(self.failures.values())
+        return self.failed
 
     def _collect(self) -> None:
         for slot, training in enumerate(self.running):
             if training is None or training.process.poll() is None:
                 continue
             self.running[slot] = None
-            run, taken = training.run, duration(time.time() - training.began)
+            run, seconds = training.run, time.time() - training.began
+            self.busy, self.trained = self.busy + seconds, self.trained + training.steps()[0]
             if training.process.returncode == 0 and is_finished(run):
                 self.finished.add(run.name)
-                self.say(f'{run.name}: finished after {taken}. {self._remaining()}')
+                self.say(f'{run.name}: finished after {duration(seconds)}.')
             else:
-                code = training.process.returncode
-                self.failures[run.name] = (
-                    f'{run.name} failed (exit {code}); the end of {training.output}:\n{training.last_lines()}'
-                )
-                self.say(self.failures[run.name])
+                code, lines = training.process.returncode, training.last_lines()
+                self._fail(run, f'failed (exit {code}); the end of {training.output}:\n{lines}')
 
-    def _remaining(self) -> str:
-        return f'{len(self.waiting)} of {self.total} wait.' if self.waiting else ''
+    def _fail(self, run: Run, reason: str) -> None:
+        self.failed.append(run.name)
+        self.say(f'{run.name}: {reason}')
 
     def _give_up(self) -> None:
         """Drop the runs whose needs have failed."""
         for run in list(self.waiting):
-            lost = [name for name in run.needs if name in self.failures]
+            lost = [name for name in run.needs if name in self.failed]
             if lost:
                 self.waiting.remove(run)
-                self.failures[run.name] = f'{run.name} was not started: it needs {", ".join(lost)}.'
-                self.say(self.failures[run.name])
+                self._fail(run, f'is not started: it needs {", ".join(lost)}.')
 
     def _start(self) -> None:
         for slot, training in enumerate(self.running):
@@ -281,10 +291,22 @@ class _Schedule:
             device = self.devices[slot % len(self.devices)] if self.devices else None
             try:
                 self.running[slot] = Training(ready, self.folder, self.threads, device)
-                self.say(f'{ready.name}: started, {ready.iterations:,} iterations.')
+                waiting = f' {len(self.waiting)} more wait.' if self.waiting else ''
+                self.say(f'{ready.name}: started, {ready.iterations:,} iterations.{waiting}')
             except UserError as error:
-                self.failures[ready.name] = str(error)
-                self.say(str(error))
+                self._fail(ready, str(error))
+
+    def _tell(self) -> None:
+        """Say how far the running ones are, and when all may be done if the waiting ones are as fast."""
+        running = [training for training in self.running if training]
+        told = [training.progress() for training in running]
+        steps = [training.steps() for training in running]
+        done = self.trained + sum(s for s, _ in steps)
+        left = sum(s for _, s in steps) + sum(run.iterations for run in self.waiting)
+        busy = self.busy + sum(time.time() - training.began for training in running)
+        if done and self.waiting:
+            told.append(f'in all about {duration(busy / done * left / len(self.running))} left')
+        self.say(' | '.join(told))
 
 
 def _devices() -> list[str]:
