@@ -95,7 +95,12 @@ def load(path: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
 
 def load_experiment(path: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
     """Read an option file that is to be run: :func:`load`, and the keys without which nothing runs must be there."""
-    opt = load(path, overrides)
+    return complete(load(path, overrides), path)
+
+
+def complete(opt: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Return options with all defaults; what is missing is told with `path`, where they come from."""
+    opt = _with_defaults(_plain(opt))
     needed = ['name', 'model_type', 'datasets', 'network_g']
     if opt.get('distillation') is not None:  # BasicSR also restores without enlarging
         needed.append('scale')
