@@ -24,9 +24,10 @@ KEYS = {
 RUN_KEYS = ('base', 'needs', 'title', 'note', 'seeds')
 NEEDED = ('name', 'seeds', 'baseline', 'runs')
 OPTION_KEYS = (
-    'model_type', 'scale', 'num_gpu', 'datasets', 'network_g', 'network_d', 'path', 'train', 'val', 'logger',
+    'model_type', 'scale', 'color', 'num_gpu', 'datasets', 'network_g', 'network_d', 'path', 'train', 'val', 'logger',
     'dist_params', 'find_unused_parameters', 'distillation', 'import_modules',
 )  # fmt: skip
+WITHOUT_EFFECT = ('val_freq', 'save_img', 'suffix', 'pbar')  # on the numbers of a validation
 GIVEN = {'name': 'the comparison names its runs itself', 'manual_seed': 'write `seeds:` instead'}
 _WORD = r'[A-Za-z0-9][\w.+-]*'
 
@@ -124,9 +125,10 @@ def read_comparison(path: str) -> Comparison:
 
 
 def protocol(opt: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what must be equal in runs whose numbers stand in one table: scale, validation sets, metrics."""
+    """Return what must be equal in runs whose numbers stand in one table: sets, metrics, how images are run."""
     sets = {name: {k: v for k, v in dataset.items() if k != 'name'} for name, dataset in validation_sets(opt).items()}
-    return {'scale': opt.get('scale'), 'datasets': sets, 'metrics': (opt.get('val') or {}).get('metrics')}
+    val = {key: value for key, value in (opt.get('val') or {}).items() if key not in WITHOUT_EFFECT}
+    return {'scale': opt.get('scale'), 'color': opt.get('color'), 'datasets': sets, 'val': val}
 
 
 def validation_sets(opt: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -272,6 +274,7 @@ def _check_options(where: str, opt: Mapping[str, Any]) -> None:
     """Refuse what could not be trained or would give no numbers."""
     plugins.import_named(opt.get('import_modules') or ())
     try:
+        options.check_values(opt)
         check_arguments(ARCH_REGISTRY, 'network_g', opt['network_g'])
         if opt.get('distillation') is not None:
             options.check(opt)

@@ -74,18 +74,19 @@ def check_kept(runs: Iterable[Run]) -> None:
 def _problems(run: Run, records: dict[str, Record | None]) -> Iterable[str]:
     kept = os.path.join(run.folder, f'{run.name}.yml')
     if os.path.isfile(kept):
-        old, new = ({k: v for k, v in o.items() if k not in WITHOUT_EFFECT} for o in (options.read_yaml(kept), run.opt))
+        old = options.complete(options.read_yaml(kept), kept)  # its defaults may have been those of an older version
+        old, new = ({k: v for k, v in opt.items() if k not in WITHOUT_EFFECT} for opt in (old, run.opt))
         changed = differences(old, new)
-        if changed and (records[run.name] is not None):
+        if changed and records[run.name] is not None:
             more = [f'and {len(changed) - 8} more'] if len(changed) > 8 else []
             yield f'  {run.folder} was trained with other options:'
             yield from (f'    - {line}' for line in (*changed[:8], *more))
     elif os.path.isdir(os.path.join(run.folder, 'training_states')):
         yield f'  {run.folder} is another experiment (there is no {run.name}.yml in it)'
     record = records[run.name]
-    for name in run.needs:
+    for name in run.needs if record and record.starts else ():
         needed = records.get(name)
-        if record is not None and record.starts and (needed is None or (needed.ended or 0) > record.starts[0]['date']):
+        if needed is None or needed.ended is None or needed.ended > record.starts[0]['date']:  # type: ignore[union-attr]
             yield f'  {run.folder} was trained before experiments/{name}, which it needs, was finished'
 
 
@@ -153,6 +154,11 @@ class Training:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(10)
         self.process.kill()
+        self.close()
+
+    def close(self) -> None:
+        """Take leave of a process that has ended."""
+        self.process.communicate()
 
     def last_lines(self) -> str:
         """Return the end of what the process printed."""
@@ -261,6 +267,7 @@ class _Schedule:
             if training is None or training.process.poll() is None:
                 continue
             self.running[slot] = None
+            training.close()
             run, seconds = training.run, time.time() - training.began
             self.busy, self.trained = self.busy + seconds, self.trained + training.steps()[0]
             if training.process.returncode == 0 and is_finished(run):
