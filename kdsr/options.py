@@ -30,6 +30,7 @@ class Option:
     choices: tuple[Any, ...] = ()
 
 
+PAIRS, RAW_PAIRS = 'PairedImageDataset', 'RawPairedImageDataset'
 WITHOUT_TEACHERS = ('SRModel', 'SwinIRModel', 'SRGANModel', 'ESRGANModel', 'RealESRNetModel', 'RealESRGANModel')
 
 NETWORK = Option((dict,), "`type` and the network's own arguments, as in BasicSR's `network_g`.", required=True)
@@ -152,7 +153,7 @@ def load_experiment(path: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
         needed.append('scale')
     missing = [key for key in needed if not opt.get(key)]
     train_set = opt.get('datasets', {}).get('train')
-    if train_set is not None and 'gt_size' not in train_set and train_set.get('type') == 'PairedImageDataset':
+    if train_set is not None and 'gt_size' not in train_set and train_set.get('type') in (PAIRS, RAW_PAIRS):
         missing.append('datasets.train.gt_size')
     if missing:
         raise UserError(f'{path}: missing: {", ".join(missing)}.')
@@ -309,9 +310,9 @@ def check_files(opt: Mapping[str, Any]) -> None:
 
 def _missing_data(datasets: Mapping[str, Any]) -> Iterable[str]:
     for phase, dataset in datasets.items():
-        backend = (dataset.get('io_backend') or {}).get('type')
+        backend = 'raw' if dataset.get('type') == RAW_PAIRS else (dataset.get('io_backend') or {}).get('type')
         for key, path in dataset.items():
-            if not key.startswith('dataroot') or not isinstance(path, str) or backend not in ('disk', 'lmdb'):
+            if not key.startswith('dataroot') or not isinstance(path, str) or backend not in ('disk', 'lmdb', 'raw'):
                 continue
             path = os.path.expanduser(path)
             if not os.path.exists(path):
