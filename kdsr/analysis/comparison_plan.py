@@ -23,7 +23,7 @@ RUN_KEYS = ('base', 'needs', 'title', 'note', 'seeds')
 NEEDED = ('name', 'seeds', 'baseline', 'runs')
 OPTION_KEYS = (
     'model_type', 'scale', 'num_gpu', 'datasets', 'network_g', 'network_d', 'path', 'train', 'val', 'logger',
-    'dist_params', 'find_unused_parameters', 'distillation', 'import_modules',
+    'dist_params', 'find_unused_parameters', 'distillation', 'import_modules', *options.TABLE['top level'],
 )  # fmt: skip
 GIVEN = {'name': 'the comparison names its runs itself', 'manual_seed': 'write `seeds:` instead'}
 _WORD = r'[A-Za-z0-9][\w.+-]*'
