@@ -16,7 +16,9 @@ def _prepare(args: argparse.Namespace) -> None:
     if args.benchmark:
         prepare.prepare_benchmark_set(args.hr_folder, args.out, args.scale, workers=args.workers)
     else:
-        prepare.prepare_training_set(args.hr_folder, args.out, args.scale, args.crop_size, args.step, args.workers)
+        prepare.prepare_training_set(
+            args.hr_folder, args.out, args.scale, args.crop_size, args.step, args.workers, raw=args.raw
+        )
 
 
 def _convert(args: argparse.Namespace) -> None:
@@ -63,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument('hr_folder', help='folder of HR images, for example datasets/DIV2K/DIV2K_train_HR')
     prepare.add_argument('--out', required=True, help='folder for the result, for example datasets/DIV2K')
     prepare.add_argument('--scale', type=int, nargs='+', default=[2, 3, 4], help='default: 2 3 4')
-    prepare.add_argument('--benchmark', action='store_true', help='a test set: whole images, PNG')
+    kind = prepare.add_mutually_exclusive_group()
+    kind.add_argument('--benchmark', action='store_true', help='a test set: whole images, PNG')
+    kind.add_argument('--raw', action='store_true', help='raw pixels for RawPairedImageDataset instead of LMDBs')
     prepare.add_argument('--crop-size', type=int, default=480, help='side of an HR sub-image (default: 480)')
     prepare.add_argument('--step', type=int, default=240, help='distance between HR sub-images (default: 240)')
     prepare.add_argument('--workers', type=int, help='processes (default: all processors)')

@@ -24,8 +24,8 @@ KEYS = {
 RUN_KEYS = ('base', 'needs', 'title', 'note', 'seeds')
 NEEDED = ('name', 'seeds', 'baseline', 'runs')
 OPTION_KEYS = (
-    'model_type', 'scale', 'color', 'num_gpu', 'datasets', 'network_g', 'network_d', 'path', 'train', 'val', 'logger',
-    'dist_params', 'find_unused_parameters', 'distillation', 'import_modules',
+    'model_type', 'scale', 'num_gpu', 'datasets', 'network_g', 'network_d', 'path', 'train', 'val', 'logger',
+    'dist_params', 'find_unused_parameters', 'distillation', 'import_modules', *options.TABLE['top level'],
 )  # fmt: skip
 WITHOUT_EFFECT = ('val_freq', 'save_img', 'suffix', 'pbar')  # on the numbers of a validation
 GIVEN = {'name': 'the comparison names its runs itself', 'manual_seed': 'write `seeds:` instead'}

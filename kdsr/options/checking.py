@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kdsr.errors import UserError, did_you_mean
-from kdsr.options.table import TABLE, WEIGHTS, Option
+from kdsr.options.table import RAW_SET, TABLE, WEIGHTS, Option
 
 WITHOUT_TEACHERS = (
     'StudentModel',
@@ -141,9 +141,9 @@ def check_files(opt: Mapping[str, Any]) -> None:
 
 def _missing_data(datasets: Mapping[str, Any]) -> Iterable[str]:
     for phase, dataset in datasets.items():
-        backend = (dataset.get('io_backend') or {}).get('type')
+        backend = 'raw' if dataset.get('type') == RAW_SET else (dataset.get('io_backend') or {}).get('type')
         for key, path in dataset.items():
-            if not key.startswith('dataroot') or not isinstance(path, str) or backend not in ('disk', 'lmdb'):
+            if not key.startswith('dataroot') or not isinstance(path, str) or backend not in ('disk', 'lmdb', 'raw'):
                 continue
             path = os.path.expanduser(path)
             if not os.path.exists(path):

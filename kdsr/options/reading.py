@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from kdsr.errors import UserError, did_you_mean
+from kdsr.options.table import PAIRED_SETS
 
 DEFAULTS: dict[str, Any] = {
     'num_gpu': 'auto',
@@ -106,7 +107,7 @@ def complete(opt: Mapping[str, Any], path: str) -> dict[str, Any]:
         needed.append('scale')
     missing = [key for key in needed if not opt.get(key)]
     train_set = opt.get('datasets', {}).get('train')
-    if train_set is not None and 'gt_size' not in train_set and train_set.get('type') == 'PairedImageDataset':
+    if train_set is not None and 'gt_size' not in train_set and train_set.get('type') in PAIRED_SETS:
         missing.append('datasets.train.gt_size')
     if missing:
         raise UserError(f'{path}: missing: {", ".join(missing)}.')

@@ -23,6 +23,9 @@ class Option:
     choices: tuple[Any, ...] = ()
 
 
+RAW_SET = 'RawPairedImageDataset'
+PAIRED_SETS = ('PairedImageDataset', RAW_SET)
+
 NETWORK = Option((dict,), "`type` and the network's own arguments, as in BasicSR's `network_g`.", required=True)
 WEIGHTS = Option((str,), 'Checkpoint file. It must match the network to 100 %.', required=True)
 PARAM_KEY = Option((str,), 'Key of the weights in the file; `params_ema`, then `params` when left out.')
