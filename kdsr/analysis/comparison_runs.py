@@ -98,13 +98,16 @@ def check_files(runs: Iterable[Run], stand_in: str) -> None:
         stand_in: Any file that exists.
 
     Raises:
-        UserError: it names the run and what is missing.
+        UserError: it names the runs and what they miss.
     """
+    problems: dict[str, str] = {}  # what is missing to the first run that misses it
     for run in runs:
         try:
             options.check_files(_with_stand_ins(run.opt, run.needs, stand_in))
         except UserError as error:
-            raise UserError(f'{run.name}: {error}') from None
+            problems.setdefault(str(error), run.name)
+    if problems:
+        raise UserError('\n'.join(f'{name}: {problem}' for problem, name in problems.items()))
 
 
 def _with_stand_ins(value: Any, needs: Sequence[str], stand_in: str) -> Any:
