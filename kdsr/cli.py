@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 
 import kdsr
 from kdsr.errors import told_plainly
@@ -41,7 +42,7 @@ def _complexity(args: argparse.Namespace) -> None:
 def _compare(args: argparse.Namespace) -> None:
     from kdsr.analysis.comparison import compare
 
-    compare(args.comparison_file, args.out, args.workers, args.only, args.report, print)
+    compare(args.comparison_file, args.out, args.workers, args.only, args.report, partial(print, flush=True))
 
 
 def _quickstart(args: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kdsr.analysis.comparison_plan import read_comparison
-from kdsr.analysis.comparison_report import check_out, write_report
+from kdsr.analysis.comparison_report import write_report
 from kdsr.analysis.comparison_runs import check_kept, select, train_all
 from kdsr.analysis.comparison_summary import summarise
 from kdsr.errors import UserError
@@ -39,13 +39,15 @@ def compare(
     comparison = read_comparison(file)
     runs = select(comparison, only)
     folder = Path(out or os.path.join('results', comparison.name))
-    check_out(folder)
     check_kept(comparison.runs)
-    failures = [] if report_only else train_all(comparison, runs, workers, say)
+    try:
+        failures = [] if report_only else train_all(comparison, runs, workers, say)
+    except KeyboardInterrupt:
+        raise UserError('stopped. The same command goes on from the last saved states.') from None
     command = f'kdsr compare {os.path.relpath(file)}' + (f' --workers {workers}' if workers > 1 else '')
     for problem in write_report(summarise(comparison), folder, command):
         say(problem)
     say(f'Report: {folder}/report.md')
     if failures:
-        listed = '\n'.join(failures)
-        raise UserError(f'{len(failures)} of {len(runs)} runs did not finish:\n{listed}\nThe same command tries again.')
+        told = f'{len(failures)} of {len(runs)} runs did not finish: {", ".join(failures)}.'
+        raise UserError(f'{told} The reasons are above; the same command tries again.')

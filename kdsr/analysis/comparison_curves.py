@@ -1,115 +1,200 @@
-"""Validation curves of a comparison: mean over seeds with their spread, the gain over the baseline, and the cost."""
+"""Curves of a comparison: mean over seeds with their spread, the gain over the baseline, the cost, and the losses."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 
-from kdsr.analysis.comparison_summary import Column, Summary
+from kdsr.analysis.comparison_summary import Column, Result, Summary
 from kdsr.analysis.training_record import Point
 
 mpl.use('Agg')
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 # Okabe and Ito: told apart by colour-blind readers too; the baseline is grey
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#B8A000')
 GREY = '#7f7f7f'
 STYLES = ('-', '--', ':', '-.')
+UNITS = (('h', 3600.0), ('min', 60.0), ('s', 1.0))
+
+Curves = Mapping[int, Mapping[int, Point]]  # seed to iteration to point
 
 
-def draw_curves(summary: Summary, path: Path) -> bool:
-    """Draw one line of panels per validation set, in the first metric; return whether there was anything to draw.
+def draw_pictures(summary: Summary, folder: Path) -> dict[str, str]:
+    """Draw what there is to draw.
 
     Args:
         summary: Of the runs that are there, finished or not.
-        path: PNG file to write.
+        folder: Where the PNG files go.
+
+    Returns:
+        Title to file name.
     """
-    metric = summary.columns[0][1]
-    columns = [c for c in summary.columns if c[1] == metric]
-    labels = [label for label in summary.comparison.shown if any(r.curve(columns[0]) for r in summary.results[label])]
-    if not labels:
+    drawings = {
+        'Validation during training': ('curves.png', _draw_validation),
+        'Losses during training': ('losses.png', _draw_losses),
+    }
+    return {title: file for title, (file, draw) in drawings.items() if draw(summary, folder / file)}
+
+
+def _draw_validation(summary: Summary, path: Path) -> bool:
+    """Draw one line of panels per validation set, in the first metric."""
+    columns = [c for c in summary.columns if c[1] == summary.columns[0][1]]
+    curves = {column: _by_label(summary, column, _validations) for column in columns}
+    curves = {column: found for column, found in curves.items() if found}
+    if not curves:
         return False
     figure, axes = plt.subplots(
-        len(columns), 3, figsize=(14, 3.9 * len(columns) + 0.5), squeeze=False, layout='constrained'
+        len(curves), 3, figsize=(14, 3.7 * len(curves) + 0.6), squeeze=False, layout='constrained'
     )
-    for line, column in zip(axes, columns):
-        for label in labels:
-            _draw_run(line, summary, label, column)
-        _finish(line, column, [curve for label in labels for curve in _curves(summary, label, column)])
-    handles, names = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc='outside lower center', ncols=min(6, len(names)), frameon=False)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    for line, (column, found) in zip(axes, curves.items()):
+        _draw_set(line, summary, column, found)
+    _save(figure, summary, next(iter(curves.values())), path)
     return True
 
 
-def _curves(summary: Summary, label: str, column: Column) -> list[list[Point]]:
-    return [curve for result in summary.results[label] if (curve := result.curve(column))]
+def _draw_losses(summary: Summary, path: Path) -> bool:
+    """Draw one panel per term of the loss, with the runs that have it."""
+    names = dict.fromkeys(name for result in summary.all if result.record for name in result.record.losses)
+    losses = {name: _by_label(summary, name, _losses) for name in names}
+    losses = {name: found for name, found in losses.items() if found}
+    if not losses:
+        return False
+    width = min(3, len(losses))
+    height = -(-len(losses) // width)
+    figure, axes = plt.subplots(
+        height, width, figsize=(4.7 * width, 3.4 * height + 0.6), squeeze=False, layout='constrained'
+    )
+    for axis in axes.flat[len(losses) :]:
+        axis.axis('off')
+    for axis, (name, found) in zip(axes.flat, losses.items()):
+        for label, curves in found.items():
+            steps, values, _ = _arrays(curves, 'seconds')
+            _band(axis, steps, _smoothed(values), _style(summary, label), marker='')
+        _dress(axis, f'{name}, running mean', 'iteration')
+        if all(line.get_ydata().min() > 0 for line in axis.lines):
+            axis.set_yscale('log')
+    _save(figure, summary, [label for label in summary.results if any(label in f for f in losses.values())], path)
+    return True
 
 
-def _style(summary: Summary, label: str) -> dict[str, Any]:
+def _validations(result: Result, column: Column) -> list[Point]:
+    return result.curve(column)
+
+
+def _losses(result: Result, name: str) -> list[Point]:
+    return result.record.losses.get(name, []) if result.record else []
+
+
+def _by_label(summary: Summary, what: Any, of: Callable[[Result, Any], list[Point]]) -> dict[str, Curves]:
+    """Return label to curves of the runs that have some."""
+    found = {}
+    for label in summary.comparison.shown:
+        seeds = {r.run.seed: {p.iteration: p for p in of(r, what)} for r in summary.results[label]}
+        found[label] = {seed: curve for seed, curve in seeds.items() if curve}
+    return {label: curves for label, curves in found.items() if curves}
+
+
+def _draw_set(line: Sequence[plt.Axes], summary: Summary, column: Column, found: Mapping[str, Curves]) -> None:
+    """Draw metric, gain and cost of one validation set."""
+    clock = 'seconds' if summary.on_gpu else 'cpu_seconds'
+    arrays = {label: _arrays(curves, clock) for label, curves in found.items()}
+    unit, divisor = next(u for u in UNITS if u[1] <= max(cost[-1] for _, _, cost in arrays.values()) or u[1] == 1)
+    baseline = found.get(summary.comparison.baseline, {})
+    gains = []
+    for label, (steps, values, cost) in arrays.items():
+        style = _style(summary, label)
+        _band(line[0], steps, values, style)
+        _band(line[2], cost / divisor, values, style)
+        if label != summary.comparison.baseline:
+            gains += _draw_gain(line[1], found[label], baseline, style)
+    name, metric = column
+    _dress(line[0], f'{name}: {metric}', 'iteration')
+    _dress(line[1], f'{name}: {metric}, gain over the baseline', 'iteration')
+    kind = 'training' if summary.on_gpu else 'processor'
+    _dress(line[2], f'{name}: {metric} against its cost', f'{kind} time without validation [{unit}]')
+    line[1].axhline(0, color=GREY, linewidth=1.2)
+    if gains:
+        line[1].set_ylim(_telling_range([*gains, np.zeros((1, 1))]))
+    for axis in (line[0], line[2]):
+        axis.set_ylim(_telling_range([values for _, values, _ in arrays.values()]))
+
+
+def _draw_gain(axis: plt.Axes, curves: Curves, baseline: Curves, style: Mapping[str, str]) -> list[np.ndarray]:
+    """Draw the difference seed by seed, where both have the seed; return it, (seeds, T), if there is any."""
+    shared = [seed for seed in curves if seed in baseline]
+    steps = sorted(set.intersection(*(curves[s].keys() & baseline[s].keys() for s in shared))) if shared else []
+    if not steps:
+        return []
+    gains = np.array([[curves[seed][i].value - baseline[seed][i].value for i in steps] for seed in shared])
+    _band(axis, np.array(steps), gains, style)
+    return [gains]
+
+
+def _arrays(curves: Curves, clock: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (T,) iterations that all seeds have, (seeds, T) values, and (T,) mean time in seconds."""
+    steps = sorted(set.intersection(*(set(curve) for curve in curves.values())))
+    values = [[curve[i].value for i in steps] for curve in curves.values()]
+    cost = [[getattr(curve[i], clock) for i in steps] for curve in curves.values()]
+    return np.array(steps), np.array(values), np.mean(cost, axis=0)
+
+
+def _smoothed(values: np.ndarray) -> np.ndarray:
+    """Return (seeds, T) with each value replaced by the mean of the last tenth of the curve before it."""
+    width = max(1, values.shape[1] // 10)
+    sums = np.cumsum(np.pad(values, ((0, 0), (1, 0))), axis=1)
+    ends = np.arange(1, values.shape[1] + 1)
+    starts = np.maximum(0, ends - width)
+    return (sums[:, ends] - sums[:, starts]) / (ends - starts)
+
+
+def _style(summary: Summary, label: str) -> dict[str, str]:
     comparison = summary.comparison
     if label == comparison.baseline:
         return {'color': GREY, 'linestyle': '-'}
-    index = [other for other in comparison.shown if other != comparison.baseline].index(label)
+    index = [other for other in comparison.labels if other != comparison.baseline].index(label)
     return {'color': COLOURS[index % len(COLOURS)], 'linestyle': STYLES[index // len(COLOURS) % len(STYLES)]}
 
 
-def _draw_run(line: Sequence[plt.Axes], summary: Summary, label: str, column: Column) -> None:
-    style, title = _style(summary, label), summary.comparison.of(label)[0].title
-    by_seed = {r.run.seed: {p.iteration: p for p in r.curve(column)} for r in summary.results[label]}
-    by_seed = {seed: curve for seed, curve in by_seed.items() if curve}
-    if not by_seed:
-        return
-    steps = sorted(set.intersection(*(set(curve) for curve in by_seed.values())))
-    values = np.array([[curve[i].value for i in steps] for curve in by_seed.values()])
-    _band(line[0], steps, values, style, title)
-    cost = np.array([[curve[i].cpu_seconds for i in steps] for curve in by_seed.values()]).mean(axis=0) / 60
-    _band(line[2], list(cost), values, style, title)
-    baseline = {
-        r.run.seed: {p.iteration: p for p in r.curve(column)} for r in summary.results[summary.comparison.baseline]
-    }
-    shared = [seed for seed in by_seed if baseline.get(seed)]
-    common = [i for i in steps if shared and all(i in baseline[seed] for seed in shared)]
-    if common and label != summary.comparison.baseline:
-        gains = np.array([[by_seed[seed][i].value - baseline[seed][i].value for i in common] for seed in shared])
-        _band(line[1], common, gains, style, title)
-
-
-def _band(axis: plt.Axes, x: Sequence[float], values: np.ndarray, style: dict[str, Any], title: str) -> None:
+def _band(axis: plt.Axes, x: np.ndarray, values: np.ndarray, style: Mapping[str, str], marker: str = 'o') -> None:
     """Draw the mean over seeds (rows) and a band of one standard deviation around it."""
     mean = values.mean(axis=0)
-    axis.plot(x, mean, label=title, linewidth=1.6, marker='o', markersize=2.5, **style)
+    axis.plot(x, mean, color=style['color'], linestyle=style['linestyle'], linewidth=1.5, marker=marker, markersize=2.5)
     if len(values) > 1:
         spread = values.std(axis=0, ddof=1)
-        axis.fill_between(x, mean - spread, mean + spread, color=style['color'], alpha=0.15, linewidth=0)
+        axis.fill_between(x, mean - spread, mean + spread, color=style['color'], alpha=0.13, linewidth=0)
 
 
-def _finish(line: Sequence[plt.Axes], column: Column, curves: list[list[Point]]) -> None:
-    name, metric = column
-    for axis, title, label in zip(
-        line,
-        (f'{name}: {metric}', f'{name}: gain over the baseline', f'{name}: {metric} against its cost'),
-        ('iteration', 'iteration', 'processor time of training [min]'),
-    ):
-        axis.set_title(title, fontsize=10)
-        axis.set_xlabel(label, fontsize=9)
-        axis.tick_params(labelsize=8)
-        axis.grid(alpha=0.25, linewidth=0.6)
-        axis.spines[['top', 'right']].set_visible(False)
-    line[1].axhline(0, color=GREY, linewidth=1.2)
-    low, high = _telling_range(curves)
-    for axis in (line[0], line[2]):
-        axis.set_ylim(low, high)
+def _dress(axis: plt.Axes, title: str, x: str) -> None:
+    axis.set_title(title, fontsize=10)
+    axis.set_xlabel(x, fontsize=9)
+    axis.tick_params(which='both', labelsize=8)
+    axis.grid(alpha=0.25, linewidth=0.6)
+    axis.spines[['top', 'right']].set_visible(False)
 
 
-def _telling_range(curves: list[list[Point]]) -> tuple[float, float]:
+def _save(figure: Figure, summary: Summary, labels: Iterable[str], path: Path) -> None:
+    """Write the figure with a legend of the runs in it."""
+    labels = list(labels)
+    handles = [Line2D([], [], linewidth=2, **_style(summary, label)) for label in labels]  # type: ignore[arg-type]
+    titles = [summary.comparison.of(label)[0].title for label in labels]
+    figure.legend(handles, titles, loc='outside lower center', ncols=min(6, len(titles)), frameon=False, fontsize=9)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _telling_range(values: Sequence[np.ndarray]) -> tuple[float, float]:
     """Leave out the climb at the start, which would squeeze the differences into one line."""
-    later = [p.value for curve in curves for p in curve[len(curve) // 4 :]]
-    low, high = min(later), max(later)
-    margin = 0.06 * (high - low) or 0.01 * abs(high) or 1.0
+    later = np.concatenate([v.mean(axis=0)[v.shape[1] // 4 :] for v in values])
+    later = later[np.isfinite(later)]
+    if not later.size:
+        return 0.0, 1.0
+    low, high = float(later.min()), float(later.max())
+    margin = 0.1 * (high - low) or 0.01 * abs(high) or 1.0
     return low - margin, high + margin

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY
 
 from kdsr import options, plugins
+from kdsr.distillation.building import check_arguments
 from kdsr.errors import UserError, did_you_mean
 
 KEYS = {
@@ -25,6 +27,7 @@ OPTION_KEYS = (
     'model_type', 'scale', 'num_gpu', 'datasets', 'network_g', 'network_d', 'path', 'train', 'val', 'logger',
     'dist_params', 'find_unused_parameters', 'distillation', 'import_modules', *options.TABLE['top level'],
 )  # fmt: skip
+WITHOUT_EFFECT = ('val_freq', 'save_img', 'suffix', 'pbar')  # on the numbers of a validation
 GIVEN = {'name': 'the comparison names its runs itself', 'manual_seed': 'write `seeds:` instead'}
 _WORD = r'[A-Za-z0-9][\w.+-]*'
 
@@ -122,9 +125,10 @@ def read_comparison(path: str) -> Comparison:
 
 
 def protocol(opt: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what must be equal in runs whose numbers stand in one table: scale, validation sets, metrics."""
+    """Return what must be equal in runs whose numbers stand in one table: sets, metrics, how images are run."""
     sets = {name: {k: v for k, v in dataset.items() if k != 'name'} for name, dataset in validation_sets(opt).items()}
-    return {'scale': opt.get('scale'), 'datasets': sets, 'metrics': (opt.get('val') or {}).get('metrics')}
+    val = {key: value for key, value in (opt.get('val') or {}).items() if key not in WITHOUT_EFFECT}
+    return {'scale': opt.get('scale'), 'color': opt.get('color'), 'datasets': sets, 'val': val}
 
 
 def validation_sets(opt: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -269,11 +273,16 @@ def _filled_in(where: str, value: Any, needed: Mapping[str, str], labels: Sequen
 def _check_options(where: str, opt: Mapping[str, Any]) -> None:
     """Refuse what could not be trained or would give no numbers."""
     plugins.import_named(opt.get('import_modules') or ())
-    if opt.get('distillation') is not None:
-        try:
+    try:
+        options.check_values(opt)
+        check_arguments(ARCH_REGISTRY, 'network_g', opt['network_g'])
+        if opt.get('distillation') is not None:
             options.check(opt)
-        except UserError as error:
-            raise UserError(f'{where}: {error}') from None
+            losses = opt['distillation'].get('losses') or {}
+            for name, loss in ((n, o) for n, o in losses.items() if o is not None):
+                check_arguments(LOSS_REGISTRY, f'distillation.losses.{name}', loss)
+    except UserError as error:
+        raise UserError(f'{where}: {error}') from None
     if not (opt.get('train') or {}).get('total_iter'):
         raise UserError(f'{where}: `train.total_iter` is missing: all runs of a comparison have a budget.')
     if not opt['datasets'].get('train'):
@@ -309,8 +318,13 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = '')
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             lines += differences(a, b, f'{where}{key}.')
         elif a != b:
-            lines.append(f'{where}{key}: {a!r} -> {b!r}')
+            lines.append(f'{where}{key}: {_short(a)} -> {_short(b)}')
     return lines
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 160 else f'{text[:150]} ...'
 
 
 def _listed(lines: Sequence[str]) -> str:

@@ -74,18 +74,19 @@ def check_kept(runs: Iterable[Run]) -> None:
 def _problems(run: Run, records: dict[str, Record | None]) -> Iterable[str]:
     kept = os.path.join(run.folder, f'{run.name}.yml')
     if os.path.isfile(kept):
-        old, new = ({k: v for k, v in o.items() if k not in WITHOUT_EFFECT} for o in (options.read_yaml(kept), run.opt))
+        old = options.complete(options.read_yaml(kept), kept)  # its defaults may have been those of an older version
+        old, new = ({k: v for k, v in opt.items() if k not in WITHOUT_EFFECT} for opt in (old, run.opt))
         changed = differences(old, new)
-        if changed and (records[run.name] is not None):
+        if changed and records[run.name] is not None:
             more = [f'and {len(changed) - 8} more'] if len(changed) > 8 else []
             yield f'  {run.folder} was trained with other options:'
             yield from (f'    - {line}' for line in (*changed[:8], *more))
     elif os.path.isdir(os.path.join(run.folder, 'training_states')):
         yield f'  {run.folder} is another experiment (there is no {run.name}.yml in it)'
     record = records[run.name]
-    for name in run.needs:
+    for name in run.needs if record and record.starts else ():
         needed = records.get(name)
-        if record is not None and record.starts and (needed is None or (needed.ended or 0) > record.starts[0]['date']):
+        if needed is None or needed.ended is None or needed.ended > record.starts[0]['date']:  # type: ignore[union-attr]
             yield f'  {run.folder} was trained before experiments/{name}, which it needs, was finished'
 
 
@@ -153,26 +154,41 @@ class Training:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(10)
         self.process.kill()
+        self.close()
+
+    def close(self) -> None:
+        """Take leave of a process that has ended."""
+        self.process.communicate()
 
     def last_lines(self) -> str:
         """Return the end of what the process printed."""
         lines = self.output.read_text(encoding='utf-8', errors='replace').splitlines()
         return '\n'.join(f'    {line}' for line in lines[-LAST_LINES:])
 
-    def progress(self) -> tuple[str, float | None]:
-        """Return how far the run is, for people, and the seconds that are left, if they can be told."""
+    def steps(self) -> tuple[int, int]:
+        """Return how many iterations this process has done, and how many are left."""
+        record = self._record()
+        if record is None:
+            return 0, self.run.iterations
+        return record.iteration - record.starts[-1]['iter'], self.run.iterations - record.iteration
+
+    def progress(self) -> str:
+        """Return how far the run is, what its first validation set says, and the time left."""
+        name, record = f'{self.run.label} seed {self.run.seed}', self._record()
+        if record is None:
+            return f'{name} starts'
+        (done, left), told = self.steps(), f'{name} {record.iteration:,}/{self.run.iterations:,}'
+        first = next(iter(record.curves.items()), None)
+        if first and first[1]:
+            (dataset, metric), curve = first
+            told += f' {dataset} {metric} {curve[-1].value:.4g}'
+        seconds = record.updated - record.starts[-1]['date']
+        return f'{told} {duration(seconds / done * left)} left' if done > 0 else told
+
+    def _record(self) -> Record | None:
+        """Return the run's record once this process has begun to write it."""
         record = read_record(self.run.folder)
-        name = f'{self.run.label} seed {self.run.seed}'
-        if record is None or not record.starts or record.starts[-1]['date'] < self.began:
-            return f'{name} starts', None
-        start = record.starts[-1]
-        steps, left = record.iteration - start['iter'], self.run.iterations - record.iteration
-        seconds = (record.updated - start['date']) / steps * left if steps > 0 else None
-        told = f'{name} {record.iteration:,}/{self.run.iterations:,}'
-        first = next(((key, curve[-1].value) for key, curve in record.curves.items() if curve), None)
-        if first:
-            told += f' {first[0][0]} {first[0][1]} {first[1]:.2f}'
-        return f'{told} {duration(seconds)} left' if seconds is not None else told, seconds
+        return record if record and record.starts and record.starts[-1]['date'] >= self.began else None
 
 
 def _lock(output: IO[str], run: Run) -> None:
@@ -193,7 +209,7 @@ def duration(seconds: float) -> str:
 
 
 def train_all(comparison: Comparison, runs: Sequence[Run], workers: int, say: Callable[[str], None]) -> list[str]:
-    """Train the runs that are not finished, at most `workers` at a time; return what went wrong, a text a run.
+    """Train the runs that are not finished, at most `workers` at a time; return the names of those that failed.
 
     Args:
         comparison: The one that they belong to.
@@ -215,16 +231,18 @@ def train_all(comparison: Comparison, runs: Sequence[Run], workers: int, say: Ca
 
 
 class _Schedule:
+    """Which run waits, trains, is finished, has failed."""
+
     def __init__(
         self, comparison: Comparison, todo: list[Run], finished: set[str], workers: int, say: Callable[[str], None]
     ) -> None:
         self.folder = Path('experiments') / comparison.name
         self.waiting, self.finished, self.say = todo, finished, say
-        self.total = len(todo)
-        self.failures: dict[str, str] = {}
+        self.failed: list[str] = []
         self.running: list[Training | None] = [None] * workers
         self.threads = max(1, default_workers() // workers)
         self.devices = _devices()
+        self.busy, self.trained = 0.0, 0  # seconds and iterations of processes that have ended
 
     def work(self) -> list[str]:
         said = time.monotonic()
@@ -235,42 +253,41 @@ class _Schedule:
                 self._start()
                 if time.monotonic() - said >= LINE_SECONDS:
                     said = time.monotonic()
-                    self.say(' | '.join(t.progress()[0] for t in self.running if t))
+                    self._tell()
                 if any(self.running):
                     time.sleep(POLL_SECONDS)
         finally:
             for training in self.running:
                 if training:
                     training.stop()
-        return list(self.failures.values())
+        return self.failed
 
     def _collect(self) -> None:
         for slot, training in enumerate(self.running):
             if training is None or training.process.poll() is None:
                 continue
             self.running[slot] = None
-            run, taken = training.run, duration(time.time() - training.began)
+            training.close()
+            run, seconds = training.run, time.time() - training.began
+            self.busy, self.trained = self.busy + seconds, self.trained + training.steps()[0]
             if training.process.returncode == 0 and is_finished(run):
                 self.finished.add(run.name)
-                self.say(f'{run.name}: finished after {taken}. {self._remaining()}')
+                self.say(f'{run.name}: finished after {duration(seconds)}.')
             else:
-                code = training.process.returncode
-                self.failures[run.name] = (
-                    f'{run.name} failed (exit {code}); the end of {training.output}:\n{training.last_lines()}'
-                )
-                self.say(self.failures[run.name])
+                code, lines = training.process.returncode, training.last_lines()
+                self._fail(run, f'failed (exit {code}); the end of {training.output}:\n{lines}')
 
-    def _remaining(self) -> str:
-        return f'{len(self.waiting)} of {self.total} wait.' if self.waiting else ''
+    def _fail(self, run: Run, reason: str) -> None:
+        self.failed.append(run.name)
+        self.say(f'{run.name}: {reason}')
 
     def _give_up(self) -> None:
         """Drop the runs whose needs have failed."""
         for run in list(self.waiting):
-            lost = [name for name in run.needs if name in self.failures]
+            lost = [name for name in run.needs if name in self.failed]
             if lost:
                 self.waiting.remove(run)
-                self.failures[run.name] = f'{run.name} was not started: it needs {", ".join(lost)}.'
-                self.say(self.failures[run.name])
+                self._fail(run, f'is not started: it needs {", ".join(lost)}.')
 
     def _start(self) -> None:
         for slot, training in enumerate(self.running):
@@ -281,10 +298,22 @@ class _Schedule:
             device = self.devices[slot % len(self.devices)] if self.devices else None
             try:
                 self.running[slot] = Training(ready, self.folder, self.threads, device)
-                self.say(f'{ready.name}: started, {ready.iterations:,} iterations.')
+                waiting = f' {len(self.waiting)} more wait.' if self.waiting else ''
+                self.say(f'{ready.name}: started, {ready.iterations:,} iterations.{waiting}')
             except UserError as error:
-                self.failures[ready.name] = str(error)
-                self.say(str(error))
+                self._fail(ready, str(error))
+
+    def _tell(self) -> None:
+        """Say how far the running ones are, and when all may be done if the waiting ones are as fast."""
+        running = [training for training in self.running if training]
+        told = [training.progress() for training in running]
+        steps = [training.steps() for training in running]
+        done = self.trained + sum(s for s, _ in steps)
+        left = sum(s for _, s in steps) + sum(run.iterations for run in self.waiting)
+        busy = self.busy + sum(time.time() - training.began for training in running)
+        if done and self.waiting:
+            told.append(f'in all about {duration(busy / done * left / len(self.running))} left')
+        self.say(' | '.join(told))
 
 
 def _devices() -> list[str]:

@@ -71,6 +71,16 @@ class Summary:
     results: Mapping[str, Sequence[Result]]
 
     @property
+    def all(self) -> list[Result]:
+        """Every run with every seed."""
+        return [result for results in self.results.values() for result in results]
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a run was trained on one, where processor time says little."""
+        return any(start.get('gpu') for result in self.all if result.record for start in result.record.starts)
+
+    @property
     def columns(self) -> list[Column]:
         """The validation sets with their metrics, in the order of the options."""
         opt = self.comparison.of(self.comparison.baseline)[0].opt

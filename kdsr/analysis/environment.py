@@ -19,12 +19,14 @@ def environment(num_gpu: int) -> dict[str, Any]:
         num_gpu: 0 when the run uses none.
 
     Returns:
-        `commit` (the version where kdsr was installed without its history), `device`, `threads`, `torch`, `python`.
+        `commit` (the version where kdsr was installed without its history), `device`, `gpu`, `threads`, `torch`,
+        `python`.
     """
-    device = torch.cuda.get_device_name(0) if num_gpu and torch.cuda.is_available() else processor()
+    gpu = bool(num_gpu) and torch.cuda.is_available()
     return {
         'commit': commit(),
-        'device': device,
+        'device': torch.cuda.get_device_name(0) if gpu else processor(),
+        'gpu': gpu,
         'threads': torch.get_num_threads(),
         'torch': torch.__version__,
         'python': platform.python_version(),

@@ -56,6 +56,7 @@ class _Recording:
         self.writer: Any = None
         self.parameters = 0
         self.total = 0
+        self.validated: dict[str, int] = {}  # set to iteration
         self._original = (basicsr.train.build_model, basicsr.train.MessageLogger)
 
     def build_model(self, opt: dict[str, Any]) -> Any:
@@ -65,11 +66,14 @@ class _Recording:
         validate = model.validation
 
         def validation(dataloader: Any, current_iter: int, *args: Any, **kwargs: Any) -> None:
-            with self.clock.stopped():
-                validate(dataloader, current_iter, *args, **kwargs)
-            values = {name: float(value) for name, value in getattr(model, 'metric_results', {}).items()}
             iteration = min(int(current_iter), self.total)  # BasicSR's counter ends one past the last iteration
             name = dataloader.dataset.opt['name']
+            if self.validated.get(name) == iteration:  # BasicSR validates the last iteration twice
+                return
+            with self.clock.stopped():
+                validate(dataloader, current_iter, *args, **kwargs)
+            self.validated[name] = iteration
+            values = {metric: float(value) for metric, value in getattr(model, 'metric_results', {}).items()}
             self.writer.write('validation', iteration, set=name, values=values, **self.clock.read())
 
         model.validation = validation
