@@ -1,4 +1,4 @@
-"""What FSRCNN's transposed convolution costs, and what computing it as a convolution saves, with and without its layout.
+"""What FSRCNN's transposed convolution costs, and what computing it as a convolution saves, in either memory format.
 
     OMP_NUM_THREADS=1 python benchmarks/fsrcnn.py               # writes benchmarks/results/fsrcnn_<device>.md
 
@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -91,9 +92,8 @@ def rows(student: str, scale: int, args: argparse.Namespace) -> list[str]:
     gt = torch.rand(args.batch, 1, scale * size, scale * size, device=DEVICE)
     lines = []
     for name, work in (('training step', train), ('inference', infer)):
-        timings = [
-            {f: timed(lambda f=f: work(network, x, gt, f)) for f in FORMULATIONS} for _ in range(args.rounds + 1)
-        ][1:]
+        steps = {f: partial(work, network, x, gt, f) for f in FORMULATIONS}
+        timings = [{f: timed(step) for f, step in steps.items()} for _ in range(args.rounds + 1)][1:]
         cells = []
         for f in FORMULATIONS:
             gain = statistics.median(t['transposed'] / t[f] for t in timings)
