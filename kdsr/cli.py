@@ -36,6 +36,12 @@ def _complexity(args: argparse.Namespace) -> None:
     print(complexity.table(complexity.of_option_files(args.option_files, args.output_size)))
 
 
+def _compare(args: argparse.Namespace) -> None:
+    from kdsr.analysis.comparison import compare
+
+    compare(args.comparison_file, args.out, args.workers, args.only, args.report, print)
+
+
 def _quickstart(args: argparse.Namespace) -> None:
     from kdsr.quickstart import quickstart
 
@@ -87,6 +93,20 @@ def _parser() -> argparse.ArgumentParser:
     complexity.add_argument('option_files', nargs='+')
     complexity.add_argument('--output-size', type=int, nargs=2, default=(720, 1280), metavar=('H', 'W'))
     complexity.set_defaults(run=_complexity)
+
+    compare = commands.add_parser(
+        'compare',
+        help='train several methods and seeds with the same budget, and report what the difference is worth',
+        description='Trains every run of a comparison file with every seed as an ordinary experiment, and writes '
+        'tables with mean, spread and significance, and curves. A killed comparison is continued by the same command; '
+        'what is finished is not trained again. The format: docs/compare.md.',
+    )
+    compare.add_argument('comparison_file')
+    compare.add_argument('--workers', type=int, default=1, help='trainings at a time (default: 1)')
+    compare.add_argument('--only', nargs='+', default=[], metavar='LABEL', help='only these runs and what they need')
+    compare.add_argument('--report', action='store_true', help='train nothing, write the report of what is there')
+    compare.add_argument('--out', help='folder of the report (default: results/<name>)')
+    compare.set_defaults(run=_compare)
 
     quickstart = commands.add_parser(
         'quickstart', help='distil a small network from three teachers on sample photos, in minutes'

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from basicsr.utils import get_root_logger
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
-from kdsr.distillation.building import build_network_at
+from kdsr.distillation.building import argument_of, build_network_at
 from kdsr.distillation.checkpoint import load_weights
 from kdsr.distillation.feature_tap import FeatureTap
 from kdsr.distillation.outputs import Batch, NetworkOutput
@@ -117,10 +115,7 @@ class TeacherEnsemble(nn.Module):
 
 def window_of(network_opt: Mapping[str, Any]) -> int:
     """Return the multiple that a network's input sides must have: its `window_size`, given or by default, else 1."""
-    if 'window_size' in network_opt:
-        return int(network_opt['window_size'])
-    parameter = inspect.signature(ARCH_REGISTRY.get(network_opt['type'])).parameters.get('window_size')
-    return int(parameter.default) if parameter is not None else 1
+    return int(argument_of(network_opt, 'window_size') or 1)
 
 
 def build_teachers(opt: Mapping[str, Any]) -> TeacherEnsemble:

@@ -15,15 +15,15 @@ from kdsr.distillation.health import check_teacher
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.teacher import build_teachers, check_trained_for
 from kdsr.errors import UserError
-from kdsr.models.checkpointing import CheckpointedSRModel
+from kdsr.models.student_model import StudentModel
 
 
 @MODEL_REGISTRY.register()
-class AggregationModel(CheckpointedSRModel):
-    """BasicSR's SRModel whose low-quality image is what the frozen teachers make of it.
+class AggregationModel(StudentModel):
+    """StudentModel whose low-quality image is what the frozen teachers make of it.
 
     `network_g` is the aggregator; its input is (N, 3*T, S*h, S*w), the images of the T teachers in the order of
-    `distillation.teachers`. Losses, validation and logs are SRModel's: Eq. (1) of the paper is its `pixel_opt`.
+    `distillation.teachers`. Losses, validation and logs are StudentModel's: Eq. (1) of the paper is its `pixel_opt`.
     The checkpoints remember the teachers' names and order.
     """
 

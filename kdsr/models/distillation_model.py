@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import torch
@@ -19,25 +18,19 @@ from kdsr.distillation.distillation_loss import DistillationLoss
 from kdsr.distillation.feature_tap import FeatureTap
 from kdsr.distillation.health import check_teacher
 from kdsr.distillation.outputs import Batch, NetworkOutput
-from kdsr.distillation.padding import run_padded
-from kdsr.distillation.quadrants import run_in_quadrants
 from kdsr.distillation.teacher import build_teachers, window_of
 from kdsr.errors import UserError
-from kdsr.models.checkpointing import CheckpointedSRModel
+from kdsr.models.student_model import StudentModel
 
 
 @MODEL_REGISTRY.register()
-class DistillationModel(CheckpointedSRModel):
+class DistillationModel(StudentModel):
     """BasicSR's SRModel plus the `distillation:` block: teachers, tapped features, distillation losses.
 
     The student is `network_g`; its checkpoints hold nothing else and load wherever BasicSR's do. Trainable helpers of
     the losses (regressors, estimators) share the student's optimiser and are saved as `net_distill_<iter>.pth`.
     `train.pixel_opt` may be left out when the image term stands among the distillation losses.
     """
-
-    lq: Tensor
-    gt: Tensor
-    net_g: nn.Module
 
     def init_training_settings(self) -> None:
         """Build teachers, taps and losses, then let SRModel build EMA, image losses, optimiser and schedulers."""
@@ -89,7 +82,7 @@ class DistillationModel(CheckpointedSRModel):
         network: nn.Module = self.get_bare_model(self.net_g)
         gt_size = int(train_set['gt_size'])
         self._check_crop(gt_size, scale)
-        channels = 1 if train_set.get('color') == 'y' else 3
+        channels = 1 if 'y' in (self.opt.get('color'), train_set.get('color')) else 3
         ramp = torch.linspace(0, 1, gt_size * gt_size, device=self.device).view(1, 1, gt_size, gt_size)
         gt = ramp.expand(2, channels, -1, -1).contiguous()
         batch = Batch(gt[..., ::scale, ::scale].contiguous(), gt)
@@ -143,41 +136,23 @@ class DistillationModel(CheckpointedSRModel):
         if helpers:
             self.optimizer_g.add_param_group({'params': helpers})
 
-    def optimize_parameters(self, current_iter: int) -> None:
-        """Take one training step on the batch that was fed."""
-        self.optimizer_g.zero_grad()
-        batch = Batch(self.lq, self.gt)
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
+        """Run teachers and student on a batch; return SRModel's own losses and those of `distillation.losses`."""
         if self._unchecked:  # on the first batch: no pair is at hand any earlier
             get_root_logger().info(check_teacher(self.teacher, [batch], self.opt['scale']))
             self._unchecked = False
         teacher = self.teacher(batch)
         with self.tap as features:
-            self.output = self.net_g(self.lq)
+            self.output = self.net_g(self.shown(batch))
         student = NetworkOutput(self.output, features)
-
-        terms = self._image_terms()
+        terms = self.image_terms()
         terms.update({name: loss(student, teacher, batch) for name, loss in self.losses.items()})
-        total = torch.stack(list(terms.values())).sum()
         if self.opt['dist']:  # DDP waits for every parameter, also for those behind the last tap of a feature loss
-            total = total + 0 * self.output.mean()
-        total.backward()
-        self._average_helper_gradients()
-        self.optimizer_g.step()
-        self._terms = {name: term.detach() for name, term in terms.items()}
-        if self.ema_decay > 0:
-            self.model_ema(decay=self.ema_decay)
-
-    def _image_terms(self) -> dict[str, Tensor]:
-        """Return SRModel's own losses under SRModel's own names."""
-        terms = {}
-        if self.cri_pix:
-            terms['l_pix'] = self.cri_pix(self.output, self.gt)
-        if self.cri_perceptual:
-            parts = zip(('l_percep', 'l_style'), self.cri_perceptual(self.output, self.gt))
-            terms.update({name: part for name, part in parts if part is not None})
+            first = next(iter(terms))
+            terms[first] = terms[first] + 0 * self.output.mean()
         return terms
 
-    def _average_helper_gradients(self) -> None:
+    def after_backward(self) -> None:
         """Do for the helpers what DistributedDataParallel does for the student."""
         if not self.opt['dist']:
             return
@@ -185,22 +160,6 @@ class DistillationModel(CheckpointedSRModel):
             if parameter.grad is not None:
                 torch.distributed.all_reduce(parameter.grad)
                 parameter.grad /= self.opt['world_size']
-
-    def get_current_log(self) -> dict[str, float]:
-        """Return the last step's losses; only here does the step wait for the device."""
-        self.log_dict = self.reduce_loss_dict(self._terms)
-        return self.log_dict
-
-    def test(self) -> None:
-        """Run the student on `self.lq` of any size, padded to its window; with `val.quadrants` in four parts (SAN)."""
-        network: nn.Module = getattr(self, 'net_g_ema', self.net_g)
-        network.eval()
-        with torch.no_grad():
-            padded = partial(run_padded, network, multiple=window_of(self.opt['network_g']))
-            in_quadrants = (self.opt.get('val') or {}).get('quadrants', False)
-            self.output = run_in_quadrants(padded, self.lq) if in_quadrants else padded(self.lq)
-        if network is self.net_g:
-            network.train(self.is_train)
 
     def _helper_path(self, label: int | str) -> str:
         return os.path.join(self.opt['path']['models'], f'net_distill_{label}.pth')

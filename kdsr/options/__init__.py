@@ -1,0 +1,33 @@
+"""The options that kdsr adds to a BasicSR YAML file: reading them, and checking them before anything is built."""
+
+from kdsr.options.checking import check, check_files, check_values
+from kdsr.options.reading import (
+    SafeDumper,
+    SafeLoader,
+    complete,
+    dump,
+    load,
+    load_experiment,
+    merge,
+    parse_value,
+    read_yaml,
+)
+from kdsr.options.table import TABLE, Option, document
+
+__all__ = [
+    'TABLE',
+    'Option',
+    'SafeDumper',
+    'SafeLoader',
+    'check',
+    'check_files',
+    'check_values',
+    'complete',
+    'document',
+    'dump',
+    'load',
+    'load_experiment',
+    'merge',
+    'parse_value',
+    'read_yaml',
+]

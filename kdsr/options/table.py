@@ -1,0 +1,84 @@
+"""The table of every key that kdsr adds to a BasicSR option file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Option:
+    """One row of the option table.
+
+    Attributes:
+        types: What the value may be.
+        doc: One sentence for people.
+        required: Whether it must be given.
+        choices: The only values allowed; empty for any.
+    """
+
+    types: tuple[type, ...]
+    doc: str
+    required: bool = False
+    choices: tuple[Any, ...] = ()
+
+
+NETWORK = Option((dict,), "`type` and the network's own arguments, as in BasicSR's `network_g`.", required=True)
+WEIGHTS = Option((str,), 'Checkpoint file. It must match the network to 100 %.', required=True)
+PARAM_KEY = Option((str,), 'Key of the weights in the file; `params_ema`, then `params` when left out.')
+
+TABLE: dict[str, dict[str, Option]] = {
+    'top level': {
+        'color': Option(
+            (str,), '`y`: a kdsr model turns RGB images into luminance, for networks of one channel.', choices=('y',)
+        ),
+    },
+    'distillation': {
+        'health_check': Option((bool,), 'Refuse teachers that are worse than bicubic upsampling; true when left out.'),
+        'teachers': Option((list,), 'The frozen teachers. Their order is part of the experiment.', required=True),
+        'aggregator': Option((dict,), "A frozen network that fuses the teachers' images into one (MTKD, stage 2)."),
+        'features': Option((dict,), 'Feature name to the module paths tapped in student and teacher, early to late.'),
+        'losses': Option((dict,), 'Name in the log (`l_*`) to a loss of the registry and its arguments; `~` for none.'),
+    },
+    'val': {
+        'quadrants': Option((bool,), "Run a student on four quarters of the image, as in SAN's tables."),
+        'round_gt': Option((bool,), 'With `color: y`: round the luminance of the ground truth; false as in PISR.'),
+    },
+    'distillation.teachers[]': {
+        'name': Option((str,), 'Short name; unique, stored in the checkpoints of stage 1.', required=True),
+        'network': NETWORK,
+        'path': Option((str,), f'{WEIGHTS.doc} Left out where `network` names the file itself (`type: Spandrel`).'),
+        'param_key': PARAM_KEY,
+        'input': Option((str,), 'What the teacher is shown; `gt` for privileged information.', choices=('lq', 'gt')),
+    },
+    'distillation.aggregator': {'network': NETWORK, 'path': WEIGHTS, 'param_key': PARAM_KEY},
+    'distillation.features.*': {
+        'student': Option((str,), 'Module path in the student; `path:input` taps what goes into it.', required=True),
+        'teacher': Option((str,), 'Module path in the teacher.', required=True),
+        'from': Option((str,), 'Name of the teacher; needed when there are several.'),
+    },
+}
+
+
+def document() -> str:
+    """Return the option table as Markdown; `make docs` writes it to docs/options.md."""
+    lines = [
+        '# Options',
+        '',
+        'Every key that kdsr adds to a BasicSR option file. Made by `make docs` from `kdsr/options/table.py`.',
+        '',
+        '`base: FILE` at the top names the option file that this one varies, relative to it. Mappings are merged key',
+        'by key; lists and plain values are replaced; a mapping with another `type:` is replaced whole.',
+        '',
+        '`import_modules: [hat.archs]` imports other BasicSR-based packages, whose networks can then be named.',
+    ]
+    for block, rows in TABLE.items():
+        lines += ['', f'## `{block}`', '', '| key | value | |', '|---|---|---|']
+        for key, option in rows.items():
+            kind = ' or '.join(option.choices) or ' or '.join(_KINDS[t] for t in option.types)
+            required = ', required' if option.required else ''
+            lines.append(f'| `{key}` | {kind}{required} | {option.doc} |')
+    return '\n'.join(lines) + '\n'
+
+
+_KINDS = {dict: 'mapping', list: 'list', str: 'text', bool: 'true or false', int: 'number', float: 'number'}
