@@ -71,6 +71,8 @@ class StudentModel(SRModel):
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Take a batch of float images in [0, 1], or of uint8 images."""
+        if hasattr(self, 'gt'):  # of another batch; this one may have none
+            del self.gt
         super().feed_data({key: data[key] for key in ('lq', 'gt') if key in data})
         self.chroma_source = None
         for name in ('lq', 'gt') if 'gt' in data else ('lq',):
@@ -82,6 +84,21 @@ class StudentModel(SRModel):
                     self.chroma_source = image
                 image = rgb2ycbcr_pt(image, y_only=True)
             setattr(self, name, image)
+
+    def example_batch(self) -> Batch:
+        """Return a grey ramp of the training size, for dry runs.
+
+        Raises:
+            UserError: the training size is no multiple of the scale.
+        """
+        scale, train_set = self.opt['scale'], self.opt['datasets']['train']
+        gt_size = int(train_set['gt_size'])
+        if gt_size % scale:
+            raise UserError(f'`datasets.train.gt_size: {gt_size}` must be a multiple of `scale: {scale}`.')
+        channels = 1 if 'y' in (self.opt.get('color'), train_set.get('color')) else 3
+        ramp = torch.linspace(0, 1, gt_size * gt_size, device=self.device).view(1, 1, gt_size, gt_size)
+        gt = ramp.expand(2, channels, -1, -1).contiguous()
+        return Batch(gt[..., ::scale, ::scale].contiguous(), gt)
 
     def shown(self, batch: Batch) -> Tensor:
         """Return what the network is shown of a batch."""

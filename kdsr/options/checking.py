@@ -27,7 +27,7 @@ def check_values(opt: Mapping[str, Any]) -> None:
     Raises:
         UserError: a value is not what its key takes.
     """
-    tables = {'top level': opt, 'val': opt.get('val') or {}}
+    tables = {'top level': opt, 'val': opt.get('val') or {}, 'train': opt.get('train') or {}}
     for table, block in tables.items():
         where = '' if table == 'top level' else f'{table}.'
         problems = [
@@ -72,11 +72,21 @@ def _problems(opt: Mapping[str, Any]) -> Iterable[str]:
         yield 'distillation.teachers: the list is empty.'
     if block.get('aggregator') is not None:
         yield from _check_keys('distillation.aggregator', 'distillation.aggregator', block['aggregator'])
-    for key in ('losses', 'features', 'aggregator') if opt.get('model_type') == 'AggregationModel' else ():
+    for key in ('losses', 'features', 'aggregator', 'init_from') if opt.get('model_type') == 'AggregationModel' else ():
         if block.get(key):
             yield f'distillation.{key}: AggregationModel (stage 1) does not use it; it belongs to stage 2.'
+    yield from _check_init(block.get('init_from'), names)
     yield from _check_features(block.get('features'), names)
     yield from _check_losses(block.get('losses'))
+
+
+def _check_init(init: Any, teachers: list[Any]) -> Iterable[str]:
+    if init is None:
+        return
+    yield from _check_keys('distillation.init_from', 'distillation.init_from', init)
+    chosen = init.get('teacher') if isinstance(init, dict) else None
+    if chosen is not None and chosen not in teachers:
+        yield f'distillation.init_from.teacher: there is no {chosen!r}.{did_you_mean(chosen, map(str, teachers))}'
 
 
 def _check_features(features: Any, teachers: list[Any]) -> Iterable[str]:

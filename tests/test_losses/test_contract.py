@@ -39,6 +39,15 @@ CASES = {
         Case({'affinity': 'channel'}, **RAW),
         Case({'affinity': 'instance'}),
     ],
+    'VIDLoss': [
+        Case({'pdf': pdf, 'form': form, 'scale': scale}, zero_at_equality=False)
+        for pdf, form, scale in (
+            ('laplace', 'paper', 'element'),
+            ('laplace', 'official', 'channel'),
+            ('gaussian', 'paper', 'position'),
+            ('gaussian', 'official', 'layer'),
+        )
+    ],
     'LSFDLoss': [
         Case(),  # its map vanishes where the images are equal
         Case({'selective': False}, zero_at_equality=False),
