@@ -38,6 +38,8 @@ CASES = {
         Case({'affinity': 'spatial'}),
         Case({'affinity': 'channel'}, **RAW),
         Case({'affinity': 'instance'}),
+        Case({'selective': 'features', 'affinity': 'instance'}),
+        Case({'selective': 'normalised'}),
     ],
     'LSFDLoss': [
         Case(),  # its map vanishes where the images are equal
