@@ -45,7 +45,10 @@ TABLE: dict[str, dict[str, Option]] = {
         'losses': Option((dict,), 'Name in the log (`l_*`) to a loss of the registry and its arguments; `~` for none.'),
     },
     'val': {
-        'quadrants': Option((bool,), "Run a distilled student on four quarters of the image, as in SAN's tables."),
+        'quadrants': Option(
+            (bool, list),
+            'Run the student on four quarters of the image, as in the tables of SAN; or for which datasets.',
+        ),
     },
     'distillation.teachers[]': {
         'name': Option((str,), 'Short name; unique, stored in the checkpoints of stage 1.', required=True),
@@ -156,6 +159,16 @@ def load_experiment(path: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
         missing.append('datasets.train.gt_size')
     if missing:
         raise UserError(f'{path}: missing: {", ".join(missing)}.')
+    chosen, names = opt.get('val', {}).get('quadrants'), [d.get('name') for d in opt['datasets'].values()]
+    for name in chosen if isinstance(chosen, list) else ():
+        if name not in names:
+            raise UserError(
+                f'{path}: val.quadrants: there is no dataset {name!r}.{did_you_mean(name, map(str, names))}'
+            )
+    if chosen and opt['model_type'] in WITHOUT_TEACHERS:
+        raise UserError(
+            f'{path}: val.quadrants needs `model_type: DistillationModel`, which also tests any lone network.'
+        )
     return {**opt, 'name': str(opt['name'])}
 
 

@@ -38,6 +38,7 @@ class DistillationModel(CheckpointedSRModel):
     lq: Tensor
     gt: Tensor
     net_g: nn.Module
+    in_quadrants = False
 
     def init_training_settings(self) -> None:
         """Build teachers, taps and losses, then let SRModel build EMA, image losses, optimiser and schedulers."""
@@ -191,14 +192,19 @@ class DistillationModel(CheckpointedSRModel):
         self.log_dict = self.reduce_loss_dict(self._terms)
         return self.log_dict
 
+    def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> None:
+        """Validate on one set as SRModel does; `val.quadrants` may depend on which one it is."""
+        chosen = (self.opt.get('val') or {}).get('quadrants', False)
+        self.in_quadrants = dataloader.dataset.opt['name'] in chosen if isinstance(chosen, list) else bool(chosen)
+        super().validation(dataloader, current_iter, tb_logger, save_img)
+
     def test(self) -> None:
         """Run the student on `self.lq` of any size, padded to its window; with `val.quadrants` in four parts (SAN)."""
         network: nn.Module = getattr(self, 'net_g_ema', self.net_g)
         network.eval()
         with torch.no_grad():
             padded = partial(run_padded, network, multiple=window_of(self.opt['network_g']))
-            in_quadrants = (self.opt.get('val') or {}).get('quadrants', False)
-            self.output = run_in_quadrants(padded, self.lq) if in_quadrants else padded(self.lq)
+            self.output = run_in_quadrants(padded, self.lq) if self.in_quadrants else padded(self.lq)
         if network is self.net_g:
             network.train(self.is_train)
 
