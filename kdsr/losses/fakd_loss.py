@@ -14,14 +14,19 @@ from kdsr.distillation.outputs import Batch, NetworkOutput
 from kdsr.distillation.precision import at_least_float32
 from kdsr.errors import check_choice
 from kdsr.losses.feature_pair import feature_pair
-from kdsr.losses.loss_range import check_loss_range, in_loss_range
+from kdsr.losses.image_pair import image_pair
+from kdsr.losses.loss_range import PUBLISHED_PEAK, check_loss_range, in_loss_range
+from kdsr.losses.lsfd_loss import selective_map
 
 AFFINITIES = ('spatial', 'channel', 'instance')
+SELECTIVE = ('none', 'features', 'normalised')
 BLOCK = 256
 EPS = 1e-8
 
 
-def affinity_distance(ours: Tensor, theirs: Tensor, affinity: str = 'spatial', block: int = BLOCK) -> Tensor:
+def affinity_distance(
+    ours: Tensor, theirs: Tensor, affinity: str = 'spatial', block: int = BLOCK, attention: Tensor | None = None
+) -> Tensor:
     """Return the mean L1 distance of the affinity matrices of two features; see :class:`FAKDLoss`.
 
     Args:
@@ -29,6 +34,8 @@ def affinity_distance(ours: Tensor, theirs: Tensor, affinity: str = 'spatial', b
         theirs: (N, Ct, H, W), without gradient; Ct = Cs for affinity 'channel'.
         affinity: 'spatial', 'channel' or 'instance'.
         block: Rows of the affinity matrix that are held at a time.
+        attention: (N, 1, H, W), without gradient: multiplies the positions of both normalised features ('instance'
+            normalises none).
 
     Returns:
         A 0-dim tensor, of at least single precision.
@@ -43,7 +50,11 @@ def affinity_distance(ours: Tensor, theirs: Tensor, affinity: str = 'spatial', b
             return (_instance_affinity(ours) - _instance_affinity(theirs)).abs().mean()
         if affinity == 'channel':
             ours, theirs = ours.transpose(1, 2), theirs.transpose(1, 2)
-        return _GramDistance.apply(_unit_columns(ours), _unit_columns(theirs), block)
+        ours, theirs = _unit_columns(ours), _unit_columns(theirs)
+        if attention is not None:
+            factor = attention.flatten(2) if affinity == 'spatial' else attention.flatten(2).mT
+            ours, theirs = ours * factor, theirs * factor
+        return _GramDistance.apply(ours, theirs, block)
 
 
 def _unit_columns(matrix: Tensor) -> Tensor:
@@ -114,40 +125,53 @@ class FAKDLoss(DistillationLoss):
     gradients of the student's size, N*H*W*(3*Cs + Ct) numbers, and a row block of either matrix, 256*H*W numbers
     (2.4 MB each at 48x48; on a GPU times N). Time grows with (H*W)^2.
 
+    With `selective`, LSFD's map M on 0..255 [2] multiplies every position of both features: F with 'features', X with
+    'normalised'. In the spatial affinity M cancels in X, so that 'features' is FAKD itself, while 'normalised' makes
+    of A the map M_i M_j A_ij. [2] reports that M on FAKD's input features does not help; which of the two is meant is
+    left open.
+
     Departs from the paper: no; [1] trains with 'spatial', the other two are in the authors' released code.
-    Needs features: any, channels may differ but for 'channel'.   Zero when student equals teacher: yes.
+    Needs features: any, channels may differ but for 'channel'; with `selective` a whole number of times smaller than
+    the image.   Zero when student equals teacher: yes.
 
     Args:
         affinity: 'spatial', 'channel' or 'instance'. The last compares the samples of a batch; with several processes
             each compares its own.
+        selective: 'none', 'features' or 'normalised' (the same as 'features' for 'instance').
         loss_range: 255 or 1: beside image losses on 0..255 as in [1], or everything 255 times smaller, see
             `kdsr/losses/loss_range.py`.
         loss_weight: Factor on the result; 10 in [1].
         features: Names from `distillation.features`; all of them when left out.
 
     Shape:
-        student.features[f]: (N, Cs, H, W), any range; teacher.features[f]: (N, Ct, H, W), same N, H, W; result: ().
+        student.features[f]: (N, Cs, H, W), any range; teacher.features[f]: (N, Ct, H, W), same N, H, W;
+        student.sr, teacher.sr: (N, C, S*H, S*W), in [0, 1], for `selective`; result: ().
 
     Raises:
         ValueError: an unknown option value; a feature's sizes differ, or its channels with 'channel' (the message
-            names the feature and both shapes).
+            names the feature and both shapes); with `selective`, image and feature sizes that do not fit.
 
     References:
         [1] He, Dai, Lu, Jiang, Xia. FAKD: Feature-Affinity Based Knowledge Distillation for Efficient Image
             Super-Resolution. ICIP 2020.
+        [2] Park, Kwak. Local-Selective Feature Distillation for Single Image Super-Resolution. 2021.
+            https://arxiv.org/abs/2111.10988
     """
 
     def __init__(
         self,
         affinity: str = 'spatial',
+        selective: str = 'none',
         loss_range: int = 255,
         loss_weight: float = 1.0,
         features: list[str] | None = None,
     ) -> None:
         super().__init__(loss_weight, features)
         check_choice('affinity', affinity, AFFINITIES)
+        check_choice('selective', selective, SELECTIVE)
         check_loss_range(loss_range)
         self.affinity = affinity
+        self.selective = selective
         self.loss_range = loss_range
 
     def distance(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> Tensor:
@@ -155,5 +179,14 @@ class FAKDLoss(DistillationLoss):
         total = at_least_float32(student.sr.new_zeros(()))
         equal = '`affinity: channel`' if self.affinity == 'channel' else ''
         for name, ours, theirs in self.pairs(student, teacher):
-            total = total + affinity_distance(*feature_pair('FAKDLoss', name, ours, theirs, equal), self.affinity)
+            ours, theirs = feature_pair('FAKDLoss', name, ours, theirs, equal)
+            attention = None if self.selective == 'none' else _published_map(student, teacher, ours.shape[-2:])
+            if attention is not None and (self.selective == 'features' or self.affinity == 'instance'):
+                ours, theirs, attention = ours * attention, theirs * attention, None
+            total = total + affinity_distance(ours, theirs, self.affinity, attention=attention)
         return in_loss_range(total, self.loss_range, image_term=False)
+
+
+def _published_map(student: NetworkOutput, teacher: NetworkOutput, size: torch.Size) -> Tensor:
+    image, target = image_pair(student, teacher)
+    return PUBLISHED_PEAK * selective_map(image.detach(), target, size)

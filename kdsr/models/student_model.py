@@ -54,6 +54,7 @@ class StudentModel(SRModel):
     lq: Tensor
     gt: Tensor
     net_g: nn.Module
+    in_quadrants = False
 
     def __init__(self, opt: dict[str, Any]) -> None:
         if not opt['dist'] and opt['num_gpu'] > 1:
@@ -144,9 +145,8 @@ class StudentModel(SRModel):
         network.eval()
         with torch.no_grad():
             padded = partial(run_padded, network, multiple=self.window())
-            in_quadrants = (self.opt.get('val') or {}).get('quadrants', False)
             image = self.shown(Batch(self.lq, getattr(self, 'gt', None)))
-            self.output = run_in_quadrants(padded, image) if in_quadrants else padded(image)
+            self.output = run_in_quadrants(padded, image) if self.in_quadrants else padded(image)
         if network is self.net_g:
             network.train(self.is_train)
 
@@ -155,7 +155,9 @@ class StudentModel(SRModel):
         return window_of(self.opt['network_g'])
 
     def nondist_validation(self, dataloader: Any, current_iter: int, tb_logger: Any, save_img: bool) -> None:
-        """Validate on one set; see :func:`kdsr.models.validation.validate`."""
+        """Validate on one set, see `kdsr.models.validation`; `val.quadrants` may name the sets that it is for."""
+        chosen = self.opt['val'].get('quadrants', False)
+        self.in_quadrants = dataloader.dataset.opt['name'] in chosen if isinstance(chosen, list) else bool(chosen)
         validate(self, dataloader, current_iter, tb_logger, save_img)
 
     def checkpoint_extras(self) -> dict[str, Any]:

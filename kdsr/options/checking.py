@@ -8,17 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kdsr.errors import UserError, did_you_mean
-from kdsr.options.table import RAW_SET, TABLE, WEIGHTS, Option
-
-WITHOUT_TEACHERS = (
-    'StudentModel',
-    'SRModel',
-    'SwinIRModel',
-    'SRGANModel',
-    'ESRGANModel',
-    'RealESRNetModel',
-    'RealESRGANModel',
-)
+from kdsr.options.table import BASICSR_MODELS, RAW_SET, TABLE, WEIGHTS, Option
 
 
 def check_values(opt: Mapping[str, Any]) -> None:
@@ -51,7 +41,7 @@ def check(opt: Mapping[str, Any]) -> None:
 
 def _problems(opt: Mapping[str, Any]) -> Iterable[str]:
     block = opt.get('distillation')
-    if opt.get('model_type') in WITHOUT_TEACHERS:
+    if opt.get('model_type') in (*BASICSR_MODELS, 'StudentModel'):
         yield (
             f'`model_type: {opt["model_type"]}` does not use the block, and would train without teachers. Did you '
             'mean `model_type: DistillationModel`? For the baseline, delete the block (`distillation: ~` in a variant).'

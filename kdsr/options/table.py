@@ -23,6 +23,7 @@ class Option:
     choices: tuple[Any, ...] = ()
 
 
+BASICSR_MODELS = ('SRModel', 'SwinIRModel', 'SRGANModel', 'ESRGANModel', 'RealESRNetModel', 'RealESRGANModel')
 RAW_SET = 'RawPairedImageDataset'
 PAIRED_SETS = ('PairedImageDataset', RAW_SET)
 
@@ -50,7 +51,10 @@ TABLE: dict[str, dict[str, Option]] = {
         ),
     },
     'val': {
-        'quadrants': Option((bool,), "Run a student on four quarters of the image, as in SAN's tables."),
+        'quadrants': Option(
+            (bool, list),
+            'Run the student on four quarters of the image, as in the tables of SAN; or for which datasets.',
+        ),
         'round_gt': Option((bool,), 'With `color: y`: round the luminance of the ground truth; false as in PISR.'),
     },
     'distillation.teachers[]': {

@@ -70,6 +70,22 @@ def fakd_loss(student, teacher, kind):
     return np.mean(np.abs(affinity(student, kind) - affinity(teacher, kind)))
 
 
+def selective_fakd_loss(student, teacher, kind, attention, selective):
+    """attention: (N, 1, H, W)."""
+    if selective == 'features':
+        return fakd_loss(student * attention, teacher * attention, kind)
+    flat = attention.reshape(len(attention), -1)
+
+    def weighted(x):
+        if kind == 'spatial':  # A_ij becomes M_i M_j A_ij
+            return affinity(x, kind) * np.array([np.outer(m, m) for m in flat])
+        rows = x.reshape(len(x), x.shape[1], -1)
+        rows = rows / (np.sqrt(np.sum(rows**2, axis=2, keepdims=True)) + 1e-8)
+        return np.array([np.einsum('ap,bp,p->ab', r, r, m**2) for r, m in zip(rows, flat)])
+
+    return np.mean(np.abs(weighted(student) - weighted(teacher)))
+
+
 def selective_map(student, teacher, kernel):
     """Eq. (3) of LSFD, one feature pixel at a time."""
     samples, _, height, width = student.shape

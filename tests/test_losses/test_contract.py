@@ -38,6 +38,8 @@ CASES = {
         Case({'affinity': 'spatial'}),
         Case({'affinity': 'channel'}, **RAW),
         Case({'affinity': 'instance'}),
+        Case({'selective': 'features', 'affinity': 'instance'}),
+        Case({'selective': 'normalised'}),
     ],
     'VIDLoss': [
         Case({'pdf': pdf, 'form': form, 'scale': scale}, zero_at_equality=False)

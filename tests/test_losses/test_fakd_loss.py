@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from kdsr.distillation.outputs import NetworkOutput
-from kdsr.losses.fakd_loss import AFFINITIES, FAKDLoss, affinity_distance
+from kdsr.losses.fakd_loss import AFFINITIES, SELECTIVE, FAKDLoss, affinity_distance
 from tests.references import feature_losses
 from tests.references.frequency import numerical_gradient
 from tests.references.loss_checks import NO_BATCH, check_low_precision_and_zeros, check_scale_and_order
@@ -33,6 +33,41 @@ def test_value_and_gradient_summed_over_features(affinity):
             student.features[name].grad.numpy(), gradient, atol=1e-4 * abs(gradient).max(), err_msg=name
         )
     assert value.item() == pytest.approx(expected, rel=1e-5)
+
+
+def with_image(feature, seed):
+    image = torch.rand(len(feature), 3, *(2 * side for side in feature.shape[2:]), generator=torch.manual_seed(seed))
+    return NetworkOutput(sr=image.requires_grad_(feature.requires_grad), features={'f': feature})
+
+
+@pytest.mark.parametrize('affinity', AFFINITIES)
+@pytest.mark.parametrize('selective', ['features', 'normalised'])
+def test_value_and_gradient_with_the_map_of_lsfd(affinity, selective):
+    student = with_image(maps(3, 1, samples=3).requires_grad_(), 1)
+    teacher = with_image(maps(3, 2, samples=3), 2)
+    value = FAKDLoss(affinity, selective)(student, teacher, NO_BATCH)
+    value.backward()
+    images = (x.sr.detach().double().numpy() for x in (student, teacher))
+    attention = 255 * feature_losses.selective_map(*images, 2)
+    s, t = (x.features['f'].detach().double().numpy() for x in (student, teacher))
+    meant = 'features' if affinity == 'instance' else selective
+
+    def reference(x):
+        return feature_losses.selective_fakd_loss(x, t, affinity, attention, meant)
+
+    assert value.item() == pytest.approx(reference(s), rel=1e-5)
+    expected = numerical_gradient(reference, s)
+    np.testing.assert_allclose(student.features['f'].grad.numpy(), expected, atol=1e-4 * abs(expected).max())
+    assert student.sr.grad is None, 'a gradient flows through the map'
+    small = FAKDLoss(affinity, selective, loss_range=1)(student, teacher, NO_BATCH)
+    assert value.item() / small.item() == pytest.approx(255, rel=1e-6)
+
+
+def test_on_the_features_themselves_the_map_cancels_in_the_spatial_affinity():
+    student, teacher = with_image(maps(3, 1), 1), with_image(maps(5, 2), 2)
+    plain, before, after = (FAKDLoss(selective=s)(student, teacher, NO_BATCH) for s in SELECTIVE)
+    assert before.item() == pytest.approx(plain.item(), rel=1e-5)
+    assert after.item() != pytest.approx(plain.item(), rel=0.1)
 
 
 @pytest.mark.parametrize('block', [1, 3, 10, 19, 20, 64])
@@ -124,3 +159,7 @@ def test_sizes_and_options():
         FAKDLoss('channel')(output(f=maps(3, 1)), output(f=maps(5, 1)), NO_BATCH)
     with pytest.raises(ValueError, match='spatial, channel, instance'):
         FAKDLoss('batch')
+    with pytest.raises(ValueError, match='none, features, normalised'):
+        FAKDLoss(selective='before')
+    with pytest.raises(ValueError, match=r'image of \(8, 8\) does not fit features of \(4, 5\)'):
+        FAKDLoss(selective='features')(output(f=maps(3, 1)), output(f=maps(3, 2)), NO_BATCH)
