@@ -11,7 +11,7 @@ from kdsr import options
 
 FOLDER = Path(__file__).parents[1] / 'options'
 FILES = sorted(p for p in FOLDER.rglob('*.yml'))
-TRAINED = [p for p in FILES if p.name.startswith(('mtkd_', 'baseline_')) or p.parent.name == 'mtkd']
+TRAINED = [p for p in FILES if p.name.startswith(('mtkd_', 'baseline_')) or 'ablations/mtkd' in p.as_posix()]
 QUICKSTART = [p for p in FILES if p.parent.name == 'quickstart']
 TESTED = [p for p in FILES if p.parent.name == 'test']
 STUDENTS = {
