@@ -193,6 +193,14 @@ def test_indicator_is_per_sample_and_ties_copy_the_teacher():
     assert abs(adaptive - plain) > 1e-2, 'one rejected sample changes the loss: alpha is no property of the batch'
 
 
+@pytest.mark.parametrize('adaptive', [True, False])
+def test_the_share_of_rejected_samples_is_measured(adaptive):
+    student, teacher, batch = case()
+    loss = make_loss(student, teacher, adaptive=adaptive)
+    loss(student, teacher, batch)
+    assert {name: float(value) for name, value in loss.measured.items()} == ({'rejected': 0.25} if adaptive else {})
+
+
 def test_only_the_numerator_is_gated():
     """A rejected sample is no positive, and remains a negative of the others."""
     d = torch.rand(4, 4, dtype=torch.float64).requires_grad_()
