@@ -95,7 +95,8 @@ def list_taps(option_file: str) -> str:
 
 def _candidates(opt: Mapping[str, Any], option_file: str) -> Iterator[Candidate]:
     if opt.get('network_g'):
-        yield build_candidate(STUDENT, 'network_g', opt['network_g'])
+        shown_gt = opt.get('model_type') == 'PrivilegedTeacherModel'
+        yield build_candidate(STUDENT, 'network_g', opt['network_g'], int(opt.get('scale', 1)) if shown_gt else 1)
     for i, teacher in enumerate((opt.get('distillation') or {}).get('teachers') or []):
         where = f'distillation.teachers[{i}]'
         if not isinstance(teacher, dict) or not isinstance(teacher.get('network'), dict):

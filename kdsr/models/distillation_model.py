@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,12 +14,14 @@ from torch import Tensor, nn
 
 from kdsr import options
 from kdsr.distillation.building import build_loss_at
-from kdsr.distillation.checkpoint import load_weights
-from kdsr.distillation.distillation_loss import DistillationLoss
-from kdsr.distillation.feature_tap import FeatureTap
+from kdsr.distillation.checkpoint import load_weights, take_weights
+from kdsr.distillation.distillation_loss import DistillationLoss, measurements
+from kdsr.distillation.feature_tap import FeatureTap, module_at
 from kdsr.distillation.health import check_teacher
 from kdsr.distillation.outputs import Batch, NetworkOutput
+from kdsr.distillation.padding import run_padded
 from kdsr.distillation.teacher import build_teachers, window_of
+from kdsr.distillation.views import View, build_view, view_terms
 from kdsr.errors import UserError
 from kdsr.models.student_model import StudentModel
 
@@ -28,8 +31,10 @@ class DistillationModel(StudentModel):
     """BasicSR's SRModel plus the `distillation:` block: teachers, tapped features, distillation losses.
 
     The student is `network_g`; its checkpoints hold nothing else and load wherever BasicSR's do. Trainable helpers of
-    the losses (regressors, estimators) share the student's optimiser and are saved as `net_distill_<iter>.pth`.
-    `train.pixel_opt` may be left out when the image term stands among the distillation losses.
+    the losses (regressors, estimators) share the student's optimiser and are saved as `net_distill_<iter>.pth`. The
+    `views` of the block are extra batches of the same step.
+    `train.pixel_opt` may be left out when the image term stands among the distillation losses. `init_from` starts the
+    student with the weights of a part of a teacher (PISR); then there need be no losses, and the teacher does not run.
     """
 
     def init_training_settings(self) -> None:
@@ -37,9 +42,11 @@ class DistillationModel(StudentModel):
         options.check(self.opt)
         with torch.random.fork_rng(devices=[]):  # the student's own random stream stays that of its baseline
             self.teacher = build_teachers(self.opt).to(self.device)
+            self._take_over_weights()
             points = {n: p['student'] for n, p in (self.opt['distillation'].get('features') or {}).items()}
             self.tap = FeatureTap(self.get_bare_model(self.net_g), points)
-            self.losses = self._build_losses()
+            student, teacher, pair = self._dry_run()
+            self.losses = self._build_losses(student, teacher, pair)
         self._unchecked = bool(self.opt['distillation'].get('health_check', True))
         train_opt = self.opt['train']
         without_image_loss = not train_opt.get('pixel_opt') and not train_opt.get('perceptual_opt')
@@ -49,12 +56,28 @@ class DistillationModel(StudentModel):
         if without_image_loss:
             del train_opt['pixel_opt']
             self.cri_pix = None
+        with torch.random.fork_rng(devices=[]):
+            self.views = self._build_views(pair)
 
-    def _build_losses(self) -> nn.ModuleDict:
-        loss_opts = {n: o for n, o in (self.opt['distillation'].get('losses') or {}).items() if o is not None}
-        if not loss_opts:
-            raise UserError('`distillation.losses` is empty, so nothing is distilled. For the baseline: SRModel.')
-        student, teacher, batch = self._dry_run()
+    def _take_over_weights(self) -> None:
+        """Start from a part of a teacher (`init_from`), before EMA copies the student; a resumed run has its own."""
+        init = self.opt['distillation'].get('init_from')
+        path = self.opt['path']
+        if init is None or path.get('resume_state'):
+            return
+        if path.get('pretrain_network_g'):
+            raise UserError('`path.pretrain_network_g` and `distillation.init_from` both say how the student starts.')
+        teacher = dict(zip(self.teacher.names, self.teacher.members))[init['teacher']].network
+        part = module_at(teacher, init.get('module') or '', 'distillation.init_from.module')
+        source = f'{init.get("module") or "the network"} of teacher {init["teacher"]!r}'
+        take_weights(self.get_bare_model(self.net_g), part.state_dict(), source, 'network_g')
+
+    def _build_losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> nn.ModuleDict:
+        block, train_opt = self.opt['distillation'], self.opt['train']
+        loss_opts = {n: o for n, o in (block.get('losses') or {}).items() if o is not None}
+        taken_over = block.get('init_from') and (train_opt.get('pixel_opt') or train_opt.get('perceptual_opt'))
+        if not loss_opts and not taken_over:
+            raise UserError('`distillation.losses` is empty, so nothing is distilled. For the baseline: StudentModel.')
         losses = nn.ModuleDict()
         for name, loss_opt in loss_opts.items():
             loss = build_loss_at(f'distillation.losses.{name}', loss_opt)
@@ -76,16 +99,31 @@ class DistillationModel(StudentModel):
         return losses
 
     @torch.no_grad()
+    def _build_views(self, batch: Batch) -> dict[str, View]:
+        """Build the views and run each once: what does not fit shows here."""
+        views = {}
+        for name, view_opt in (self.opt['distillation'].get('views') or {}).items():
+            where = f'distillation.views.{name}'
+            if view_opt is None:  # a variant switches off a view of its base
+                continue
+            views[name] = build_view(where, view_opt, self.losses, batch)
+            self.net_g.eval()
+            try:
+                terms = self._view_terms(views[name], batch)
+            except (ValueError, RuntimeError) as error:
+                raise UserError(f'{where}: {error}') from error
+            finally:
+                self.net_g.train()
+            if not terms:
+                raise UserError(f'{where}: nothing is compared: no loss of the run compares images without features.')
+        return views
+
+    @torch.no_grad()
     def _dry_run(self) -> tuple[NetworkOutput, NetworkOutput, Batch]:
-        """Run student and teachers once on a grey ramp of the training size, to learn shapes and in-place changes."""
-        scale, train_set = self.opt['scale'], self.opt['datasets']['train']
+        """Run student and teachers once on a batch of the training size, to learn shapes and in-place changes."""
         network: nn.Module = self.get_bare_model(self.net_g)
-        gt_size = int(train_set['gt_size'])
-        self._check_crop(gt_size, scale)
-        channels = 1 if 'y' in (self.opt.get('color'), train_set.get('color')) else 3
-        ramp = torch.linspace(0, 1, gt_size * gt_size, device=self.device).view(1, 1, gt_size, gt_size)
-        gt = ramp.expand(2, channels, -1, -1).contiguous()
-        batch = Batch(gt[..., ::scale, ::scale].contiguous(), gt)
+        batch = self.example_batch()
+        self._check_crop(batch.lq.shape[-1])
         buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
         self.tap.calibrate(lambda: network.train()(batch.lq))  # what training changes in place, dropout included
         for name, buffer in network.named_buffers():
@@ -96,10 +134,11 @@ class DistillationModel(StudentModel):
         network.train()
         self.teacher.calibrate(batch)
         teacher = self.teacher(batch)
-        if student.sr.shape != gt.shape or teacher.sr.shape != gt.shape:
+        wanted = batch.gt.shape  # type: ignore[union-attr]
+        if student.sr.shape != wanted or teacher.sr.shape != wanted:
             raise UserError(
-                f'`scale: {scale}` turns {tuple(batch.lq.shape[-2:])} into {tuple(gt.shape[-2:])}, but the student '
-                f'gives {tuple(student.sr.shape[-2:])} and the teacher {tuple(teacher.sr.shape[-2:])}: '
+                f'`scale: {self.opt["scale"]}` turns {tuple(batch.lq.shape[-2:])} into {tuple(wanted[-2:])}, but the '
+                f'student gives {tuple(student.sr.shape[-2:])} and the teacher {tuple(teacher.sr.shape[-2:])}: '
                 "make `scale`, `network_g.upscale` and the teachers' `upscale` agree."
             )
         for name in sorted(self.tap.copied):
@@ -109,19 +148,18 @@ class DistillationModel(StudentModel):
             )
         return student, teacher, batch
 
-    def _check_crop(self, gt_size: int, scale: int) -> None:
+    def _check_crop(self, lq_size: int) -> None:
         """Refuse crops that do not fit: the student sees them unpadded, and features of padded ones do not compare."""
-        if gt_size % scale:
-            raise UserError(f'`datasets.train.gt_size: {gt_size}` must be a multiple of `scale: {scale}`.')
         windows = {'the student': window_of(self.opt['network_g'])}
         for name, member in zip(self.teacher.names, self.teacher.members):
             if member.tap.points:
                 windows[f'teacher {name}, which is tapped,'] = member.multiple
         for who, window in windows.items():
-            if (gt_size // scale) % window:
-                fitting = (gt_size // scale // window + 1) * window * scale
+            if lq_size % window:
+                scale = self.opt['scale']
+                fitting = (lq_size // window + 1) * window * scale
                 raise UserError(
-                    f'`datasets.train.gt_size: {gt_size}` gives LR crops of {gt_size // scale}, but {who} needs a '
+                    f'`datasets.train.gt_size: {lq_size * scale}` gives LR crops of {lq_size}, but {who} needs a '
                     f'multiple of its window, {window}: for example gt_size: {fitting}.'
                 )
 
@@ -141,16 +179,26 @@ class DistillationModel(StudentModel):
         if self._unchecked:  # on the first batch: no pair is at hand any earlier
             get_root_logger().info(check_teacher(self.teacher, [batch], self.opt['scale']))
             self._unchecked = False
-        teacher = self.teacher(batch)
         with self.tap as features:
             self.output = self.net_g(self.shown(batch))
         student = NetworkOutput(self.output, features)
-        terms = self.image_terms()
-        terms.update({name: loss(student, teacher, batch) for name, loss in self.losses.items()})
+        terms = self.image_terms(self.output, self.gt)
+        if self.losses:
+            teacher = self.teacher(batch)
+            terms.update({name: loss(student, teacher, batch) for name, loss in self.losses.items()})
+        self.measured = measurements(self.losses)  # on the pair itself, not on its views
+        for name, view in self.views.items():
+            terms.update({f'{term}_{name}': value for term, value in self._view_terms(view, batch).items()})
         if self.opt['dist']:  # DDP waits for every parameter, also for those behind the last tap of a feature loss
             first = next(iter(terms))
             terms[first] = terms[first] + 0 * self.output.mean()
         return terms
+
+    def _view_terms(self, view: View, batch: Batch) -> dict[str, Tensor]:
+        # one forward through DistributedDataParallel is enough: the gradients of these, in the bare network, reach the
+        # same parameters before it averages them
+        student = partial(run_padded, self.get_bare_model(self.net_g), multiple=self.window())
+        return view_terms(view, batch, student, self.teacher, self.losses, self.image_terms)
 
     def after_backward(self) -> None:
         """Do for the helpers what DistributedDataParallel does for the student."""

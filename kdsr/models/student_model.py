@@ -54,6 +54,7 @@ class StudentModel(SRModel):
     lq: Tensor
     gt: Tensor
     net_g: nn.Module
+    in_quadrants = False
 
     def __init__(self, opt: dict[str, Any]) -> None:
         if not opt['dist'] and opt['num_gpu'] > 1:
@@ -67,10 +68,13 @@ class StudentModel(SRModel):
         check_arguments(ARCH_REGISTRY, 'network_g', opt['network_g'])
         self.luminance = opt.get('color') == 'y'
         self.chroma_source: Tensor | None = None
+        self.measured: dict[str, Tensor] = {}  # of the last step: logged, not minimised
         super().__init__(opt)
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Take a batch of float images in [0, 1], or of uint8 images."""
+        if hasattr(self, 'gt'):  # of another batch; this one may have none
+            del self.gt
         super().feed_data({key: data[key] for key in ('lq', 'gt') if key in data})
         self.chroma_source = None
         for name in ('lq', 'gt') if 'gt' in data else ('lq',):
@@ -82,6 +86,21 @@ class StudentModel(SRModel):
                     self.chroma_source = image
                 image = rgb2ycbcr_pt(image, y_only=True)
             setattr(self, name, image)
+
+    def example_batch(self) -> Batch:
+        """Return a grey ramp of the training size, for dry runs.
+
+        Raises:
+            UserError: the training size is no multiple of the scale.
+        """
+        scale, train_set = self.opt['scale'], self.opt['datasets']['train']
+        gt_size = int(train_set['gt_size'])
+        if gt_size % scale:
+            raise UserError(f'`datasets.train.gt_size: {gt_size}` must be a multiple of `scale: {scale}`.')
+        channels = 1 if 'y' in (self.opt.get('color'), train_set.get('color')) else 3
+        ramp = torch.linspace(0, 1, gt_size * gt_size, device=self.device).view(1, 1, gt_size, gt_size)
+        gt = ramp.expand(2, channels, -1, -1).contiguous()
+        return Batch(gt[..., ::scale, ::scale].contiguous(), gt)
 
     def shown(self, batch: Batch) -> Tensor:
         """Return what the network is shown of a batch."""
@@ -101,15 +120,15 @@ class StudentModel(SRModel):
     def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """Run the network on a batch; return what is to be minimised, by its name in the log (`l_*`)."""
         self.output = self.net_g(self.shown(batch))
-        return self.image_terms()
+        return self.image_terms(self.output, self.gt)
 
-    def image_terms(self) -> dict[str, Tensor]:
-        """Return SRModel's own losses of `self.output` under SRModel's own names."""
+    def image_terms(self, image: Tensor, gt: Tensor) -> dict[str, Tensor]:
+        """Return SRModel's own losses of an image under SRModel's own names."""
         terms = {}
         if self.cri_pix:
-            terms['l_pix'] = self.cri_pix(self.output, self.gt)
+            terms['l_pix'] = self.cri_pix(image, gt)
         if self.cri_perceptual:
-            parts = zip(('l_percep', 'l_style'), self.cri_perceptual(self.output, self.gt))
+            parts = zip(('l_percep', 'l_style'), self.cri_perceptual(image, gt))
             terms.update({name: part for name, part in parts if part is not None})
         return terms
 
@@ -117,8 +136,8 @@ class StudentModel(SRModel):
         """Complete the gradients that DistributedDataParallel does not know of."""
 
     def get_current_log(self) -> dict[str, float]:
-        """Return the last step's losses; only here does the step wait for the device."""
-        self.log_dict = self.reduce_loss_dict(self._terms)
+        """Return the last step's losses and measurements; only here does the step wait for the device."""
+        self.log_dict = self.reduce_loss_dict({**self._terms, **self.measured})
         return self.log_dict
 
     def test(self) -> None:
@@ -127,9 +146,8 @@ class StudentModel(SRModel):
         network.eval()
         with torch.no_grad():
             padded = partial(run_padded, network, multiple=self.window())
-            in_quadrants = (self.opt.get('val') or {}).get('quadrants', False)
             image = self.shown(Batch(self.lq, getattr(self, 'gt', None)))
-            self.output = run_in_quadrants(padded, image) if in_quadrants else padded(image)
+            self.output = run_in_quadrants(padded, image) if self.in_quadrants else padded(image)
         if network is self.net_g:
             network.train(self.is_train)
 
@@ -138,7 +156,9 @@ class StudentModel(SRModel):
         return window_of(self.opt['network_g'])
 
     def nondist_validation(self, dataloader: Any, current_iter: int, tb_logger: Any, save_img: bool) -> None:
-        """Validate on one set; see :func:`kdsr.models.validation.validate`."""
+        """Validate on one set, see `kdsr.models.validation`; `val.quadrants` may name the sets that it is for."""
+        chosen = self.opt['val'].get('quadrants', False)
+        self.in_quadrants = dataloader.dataset.opt['name'] in chosen if isinstance(chosen, list) else bool(chosen)
         validate(self, dataloader, current_iter, tb_logger, save_img)
 
     def checkpoint_extras(self) -> dict[str, Any]:

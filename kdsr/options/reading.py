@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from kdsr.errors import UserError, did_you_mean
-from kdsr.options.table import PAIRED_SETS
+from kdsr.options.table import BASICSR_MODELS, PAIRED_SETS
 
 DEFAULTS: dict[str, Any] = {
     'num_gpu': 'auto',
@@ -111,7 +111,18 @@ def complete(opt: Mapping[str, Any], path: str) -> dict[str, Any]:
         missing.append('datasets.train.gt_size')
     if missing:
         raise UserError(f'{path}: missing: {", ".join(missing)}.')
+    _check_quadrants(opt, path)
     return {**opt, 'name': str(opt['name'])}
+
+
+def _check_quadrants(opt: Mapping[str, Any], path: str) -> None:
+    chosen, names = opt.get('val', {}).get('quadrants'), [d.get('name') for d in opt['datasets'].values()]
+    for name in chosen if isinstance(chosen, list) else ():
+        if name not in names:
+            hint = did_you_mean(name, map(str, names))
+            raise UserError(f'{path}: val.quadrants: there is no dataset {name!r}.{hint}')
+    if chosen and opt['model_type'] in BASICSR_MODELS:
+        raise UserError(f'{path}: val.quadrants needs a model of kdsr: `model_type: StudentModel`.')
 
 
 def _with_defaults(opt: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ class Option:
     choices: tuple[Any, ...] = ()
 
 
+BASICSR_MODELS = ('SRModel', 'SwinIRModel', 'SRGANModel', 'ESRGANModel', 'RealESRNetModel', 'RealESRGANModel')
 RAW_SET = 'RawPairedImageDataset'
 PAIRED_SETS = ('PairedImageDataset', RAW_SET)
 
@@ -41,10 +42,20 @@ TABLE: dict[str, dict[str, Option]] = {
         'teachers': Option((list,), 'The frozen teachers. Their order is part of the experiment.', required=True),
         'aggregator': Option((dict,), "A frozen network that fuses the teachers' images into one (MTKD, stage 2)."),
         'features': Option((dict,), 'Feature name to the module paths tapped in student and teacher, early to late.'),
+        'views': Option((dict,), 'Name to an extra batch made of the training pair (`ZoomIn`, ...) and its arguments.'),
         'losses': Option((dict,), 'Name in the log (`l_*`) to a loss of the registry and its arguments; `~` for none.'),
+        'init_from': Option((dict,), 'The part of a teacher whose weights the student starts with (PISR).'),
+    },
+    'train': {
+        'imitation_opt': Option(
+            (dict,), "PrivilegedTeacherModel: loss of the encoder's output to the LR image (PISR)."
+        ),
     },
     'val': {
-        'quadrants': Option((bool,), "Run a student on four quarters of the image, as in SAN's tables."),
+        'quadrants': Option(
+            (bool, list),
+            'Run the student on four quarters of the image, as in the tables of SAN; or for which datasets.',
+        ),
         'round_gt': Option((bool,), 'With `color: y`: round the luminance of the ground truth; false as in PISR.'),
     },
     'distillation.teachers[]': {
@@ -55,10 +66,19 @@ TABLE: dict[str, dict[str, Option]] = {
         'input': Option((str,), 'What the teacher is shown; `gt` for privileged information.', choices=('lq', 'gt')),
     },
     'distillation.aggregator': {'network': NETWORK, 'path': WEIGHTS, 'param_key': PARAM_KEY},
+    'distillation.init_from': {
+        'teacher': Option((str,), 'Name of the teacher.', required=True),
+        'module': Option((str,), 'Module path in it, for example `decoder`; all of it when left out.'),
+    },
     'distillation.features.*': {
         'student': Option((str,), 'Module path in the student; `path:input` taps what goes into it.', required=True),
         'teacher': Option((str,), 'Module path in the teacher.', required=True),
         'from': Option((str,), 'Name of the teacher; needed when there are several.'),
+        'shrink': Option(
+            (str,),
+            "Where the teacher's map is `scale` times too large: average each square, or take its first value.",
+            choices=('average', 'subsample'),
+        ),
     },
 }
 

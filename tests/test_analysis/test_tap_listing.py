@@ -257,6 +257,13 @@ def test_a_privileged_teacher_is_shown_a_large_image(workspace):
     assert re.search(r'conv_first +8x32x32', text)
 
 
+def test_so_is_one_that_is_trained(workspace):
+    network = {'type': 'PISRTeacher', 'upscale': 2}
+    text = list_taps(workspace.write({'model_type': 'PrivilegedTeacherModel', 'scale': 2, 'network_g': network}))
+    assert re.search(r'encoder +1x16x16', text)
+    assert re.search(r'decoder\.expanding +56x16x16', text)
+
+
 def test_networks_of_other_packages(workspace, monkeypatch):
     (workspace.root / 'foreign_networks.py').write_text(
         'from basicsr.archs.edsr_arch import EDSR\n'
