@@ -10,6 +10,7 @@ from kdsr.analysis.comparison_plan import read_comparison
 from kdsr.analysis.comparison_report import write_report
 from kdsr.analysis.comparison_runs import check_kept, select, train_all
 from kdsr.analysis.comparison_summary import summarise
+from kdsr.analysis.comparison_tables import shown_path
 from kdsr.errors import UserError
 
 
@@ -44,7 +45,7 @@ def compare(
         failures = [] if report_only else train_all(comparison, runs, workers, say)
     except KeyboardInterrupt:
         raise UserError('stopped. The same command goes on from the last saved states.') from None
-    command = f'kdsr compare {os.path.relpath(file)}' + (f' --workers {workers}' if workers > 1 else '')
+    command = f'kdsr compare {shown_path(file)}' + (f' --workers {workers}' if workers > 1 else '')
     for problem in write_report(summarise(comparison), folder, command):
         say(problem)
     say(f'Report: {folder}/report.md')

@@ -77,7 +77,7 @@ def _draw_losses(summary: Summary, path: Path) -> bool:
         for label, curves in found.items():
             steps, values, _ = _arrays(curves, 'seconds')
             _band(axis, steps, _smoothed(values), _style(summary, label), marker='')
-        _dress(axis, f'{name}, running mean', 'iteration')
+        _dress(axis, f'{name} as logged, running mean', 'iteration')
         if all(line.get_ydata().min() > 0 for line in axis.lines):
             axis.set_yscale('log')
     _save(figure, summary, [label for label in summary.results if any(label in f for f in losses.values())], path)

@@ -103,10 +103,15 @@ class Summary:
         return gain(self.values(label, column), self.values(self.comparison.baseline, column))
 
     def significant(self, column: Column) -> set[str]:
-        """Return the labels whose difference from the baseline is significant, corrected for their number (Holm)."""
-        gains = {label: self.gain(label, column) for label in self.comparison.shown}
-        p_values = {label: g.p for label, g in gains.items() if g and label != self.comparison.baseline}
-        return holm(p_values)
+        """Return the labels whose difference from the baseline is significant, corrected for their number (Holm).
+
+        A label that has no p value yet, because its runs are not finished, counts in that number.
+        """
+        others = [label for label in self.comparison.shown if label != self.comparison.baseline]
+        gains = {label: self.gain(label, column) for label in others}
+        p_values = {label: found.p for label, found in gains.items() if found and not math.isnan(found.p)}
+        open_ones = [n for n in others if n not in p_values and not all(r.finished for r in self.results[n])]
+        return holm(p_values, len(p_values) + len(open_ones))
 
 
 def summarise(comparison: Comparison) -> Summary:
@@ -152,12 +157,16 @@ def _tested(mean: float, error: float, freedom: float, test: str, n: int) -> Gai
     return Gain(mean, float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error, p, test, n)
 
 
-def holm(p_values: Mapping[str, float]) -> set[str]:
-    """Return the names whose p value is significant at 0.05 after Holm's correction for their number."""
-    known = sorted((p, name) for name, p in p_values.items() if not math.isnan(p))
+def holm(p_values: Mapping[str, float], tests: int) -> set[str]:
+    """Return the names whose p value is significant at 0.05 after Holm's correction.
+
+    Args:
+        p_values: Of the tests that were made.
+        tests: How many are made in all.
+    """
     significant = set()
-    for rank, (p, name) in enumerate(known):
-        if p > LEVEL / (len(known) - rank):
+    for rank, (p, name) in enumerate(sorted((p, name) for name, p in p_values.items())):
+        if p > LEVEL / (tests - rank):
             break
         significant.add(name)
     return significant

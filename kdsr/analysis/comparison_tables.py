@@ -65,7 +65,7 @@ def protocol_table(summary: Summary, command: str) -> Table:
     comparison = summary.comparison
     opt = comparison.of(comparison.baseline)[0].opt
     facts = [run_facts(result) for result in summary.all]
-    sets = ', '.join(f'{name} (`{_shown(d.get("dataroot_gt", ""))}`)' for name, d in validation_sets(opt).items())
+    sets = ', '.join(f'{name} (`{shown_path(str(d.get("dataroot_gt")))}`)' for name, d in validation_sets(opt).items())
     dates = sorted(f[key] for f in facts for key in ('started', 'ended') if f.get(key))
     stages = [label for label in comparison.labels if label not in comparison.shown]
     rows = [
@@ -83,10 +83,10 @@ def protocol_table(summary: Summary, command: str) -> Table:
     return Table('', '', ('', ''), [(key, value) for key, value in rows if value])
 
 
-def _shown(path: str) -> str:
-    """Return a path below the current folder relative to it: another machine has that too."""
-    below = os.path.isabs(path) and not os.path.relpath(path).startswith(os.pardir)
-    return os.path.relpath(path) if below else path
+def shown_path(path: str) -> str:
+    """Return a path as another machine may have it: relative to the current folder, or its last part."""
+    relative = os.path.relpath(path)
+    return os.path.basename(os.path.normpath(path)) if relative.startswith(os.pardir) else relative
 
 
 def _metric(opt: dict[str, Any]) -> str:

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,9 +54,22 @@ def test_equal_values_differ_by_nothing_and_constant_differences_are_certain():
 
 
 def test_holm_stops_at_the_first_that_fails():
-    assert holm({'a': 0.01, 'b': 0.04, 'c': 0.02, 'd': math.nan}) == {'a', 'c', 'b'}
-    assert holm({'a': 0.02, 'b': 0.04, 'c': 0.024}) == set()
-    assert holm({'a': 0.01, 'b': 0.04, 'c': 0.03}) == {'a'}
+    assert holm({'a': 0.01, 'b': 0.04, 'c': 0.02}, 3) == {'a', 'c', 'b'}
+    assert holm({'a': 0.01, 'b': 0.04, 'c': 0.02}, 4) == {'a'}
+    assert holm({'a': 0.02, 'b': 0.04, 'c': 0.024}, 3) == set()
+    assert holm({'a': 0.01, 'b': 0.04, 'c': 0.03}, 3) == {'a'}
+
+
+def test_methods_that_are_not_finished_count_in_the_correction_and_single_runs_do_not(workspace):
+    plan = comparison(workspace, {'plain': {}, 'fast': {}, 'slow': {}, 'teacher': {'seeds': [0]}})
+    for label, values in {'plain': [30.0, 30.0, 30.0], 'fast': [30.5, 30.7, 30.35], 'teacher': [33.0]}.items():
+        for run, value in zip(plan.of(label), values):
+            trained(workspace, run, value)
+    column = ('photos', 'psnr')
+    assert 0.025 < summarise(plan).gain('fast', column).p < 0.05
+    assert summarise(plan).significant(column) == set()
+    slow = tuple(run for run in plan.runs if run.label != 'slow')
+    assert summarise(replace(plan, runs=slow)).significant(column) == {'fast'}
 
 
 def test_only_finished_runs_count_and_the_last_value_is_the_result(workspace):
