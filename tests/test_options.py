@@ -189,5 +189,5 @@ def test_quadrants_are_for_datasets_that_are_there_and_models_that_know_them(tmp
     assert options.load_experiment(known)['val']['quadrants'] == ['Set5']
     with pytest.raises(UserError, match=r"no dataset 'Set6'\. Did you mean 'Set5'"):
         options.load_experiment(write(tmp_path / 'b.yml', f'{text}StudentModel\nval: {{quadrants: [Set6]}}\n'))
-    with pytest.raises(UserError, match='needs `model_type: DistillationModel`'):
+    with pytest.raises(UserError, match='`model_type: StudentModel`'):
         options.load_experiment(write(tmp_path / 'c.yml', f'{text}SRModel\nval: {{quadrants: true}}\n'))
