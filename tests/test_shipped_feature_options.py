@@ -22,7 +22,9 @@ SCALES = (2, 3, 4)
 HEADLINES = [f'lsfd_{n}_x{s}' for n in ('rcan', 'edsr', 'san') for s in SCALES]
 HEADLINES += [f'facd_{n}_x{s}' for n in ('rcan', 'edsr') for s in SCALES]
 FOLDERS = ('comparisons/lsfd', 'comparisons/facd', 'comparisons/mtkd', 'ablations/lsfd', 'ablations/facd')
-NAMES = HEADLINES + [f'{f}/{p.stem}' for f in FOLDERS for p in sorted((FOLDER / f).glob('*.yml'))]
+NAMES = HEADLINES + [
+    f'{f}/{p.stem}' for f in FOLDERS for p in sorted((FOLDER / f).glob('*.yml')) if 'dukd' not in p.stem
+]
 PAPERS = {
     paper: [n for n in NAMES if f'/{paper}/' in n or n.startswith(f'{paper}_')] for paper in ('lsfd', 'facd', 'mtkd')
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,11 +15,13 @@ from torch import Tensor, nn
 from kdsr import options
 from kdsr.distillation.building import build_loss_at
 from kdsr.distillation.checkpoint import load_weights, take_weights
-from kdsr.distillation.distillation_loss import DistillationLoss
+from kdsr.distillation.distillation_loss import DistillationLoss, measurements
 from kdsr.distillation.feature_tap import FeatureTap, module_at
 from kdsr.distillation.health import check_teacher
 from kdsr.distillation.outputs import Batch, NetworkOutput
+from kdsr.distillation.padding import run_padded
 from kdsr.distillation.teacher import build_teachers, window_of
+from kdsr.distillation.views import View, build_view, view_terms
 from kdsr.errors import UserError
 from kdsr.models.student_model import StudentModel
 
@@ -28,7 +31,8 @@ class DistillationModel(StudentModel):
     """BasicSR's SRModel plus the `distillation:` block: teachers, tapped features, distillation losses.
 
     The student is `network_g`; its checkpoints hold nothing else and load wherever BasicSR's do. Trainable helpers of
-    the losses (regressors, estimators) share the student's optimiser and are saved as `net_distill_<iter>.pth`.
+    the losses (regressors, estimators) share the student's optimiser and are saved as `net_distill_<iter>.pth`. The
+    `views` of the block are extra batches of the same step.
     `train.pixel_opt` may be left out when the image term stands among the distillation losses. `init_from` starts the
     student with the weights of a part of a teacher (PISR); then there need be no losses, and the teacher does not run.
     """
@@ -41,7 +45,8 @@ class DistillationModel(StudentModel):
             self._take_over_weights()
             points = {n: p['student'] for n, p in (self.opt['distillation'].get('features') or {}).items()}
             self.tap = FeatureTap(self.get_bare_model(self.net_g), points)
-            self.losses = self._build_losses()
+            student, teacher, pair = self._dry_run()
+            self.losses = self._build_losses(student, teacher, pair)
         self._unchecked = bool(self.opt['distillation'].get('health_check', True))
         train_opt = self.opt['train']
         without_image_loss = not train_opt.get('pixel_opt') and not train_opt.get('perceptual_opt')
@@ -51,6 +56,8 @@ class DistillationModel(StudentModel):
         if without_image_loss:
             del train_opt['pixel_opt']
             self.cri_pix = None
+        with torch.random.fork_rng(devices=[]):
+            self.views = self._build_views(pair)
 
     def _take_over_weights(self) -> None:
         """Start from a part of a teacher (`init_from`), before EMA copies the student; a resumed run has its own."""
@@ -65,13 +72,12 @@ class DistillationModel(StudentModel):
         source = f'{init.get("module") or "the network"} of teacher {init["teacher"]!r}'
         take_weights(self.get_bare_model(self.net_g), part.state_dict(), source, 'network_g')
 
-    def _build_losses(self) -> nn.ModuleDict:
+    def _build_losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> nn.ModuleDict:
         block, train_opt = self.opt['distillation'], self.opt['train']
         loss_opts = {n: o for n, o in (block.get('losses') or {}).items() if o is not None}
         taken_over = block.get('init_from') and (train_opt.get('pixel_opt') or train_opt.get('perceptual_opt'))
         if not loss_opts and not taken_over:
             raise UserError('`distillation.losses` is empty, so nothing is distilled. For the baseline: StudentModel.')
-        student, teacher, batch = self._dry_run()
         losses = nn.ModuleDict()
         for name, loss_opt in loss_opts.items():
             loss = build_loss_at(f'distillation.losses.{name}', loss_opt)
@@ -91,6 +97,26 @@ class DistillationModel(StudentModel):
             for tensor in losses.state_dict().values():
                 torch.distributed.broadcast(tensor, src=0)
         return losses
+
+    @torch.no_grad()
+    def _build_views(self, batch: Batch) -> dict[str, View]:
+        """Build the views and run each once: what does not fit shows here."""
+        views = {}
+        for name, view_opt in (self.opt['distillation'].get('views') or {}).items():
+            where = f'distillation.views.{name}'
+            if view_opt is None:  # a variant switches off a view of its base
+                continue
+            views[name] = build_view(where, view_opt, self.losses, batch)
+            self.net_g.eval()
+            try:
+                terms = self._view_terms(views[name], batch)
+            except (ValueError, RuntimeError) as error:
+                raise UserError(f'{where}: {error}') from error
+            finally:
+                self.net_g.train()
+            if not terms:
+                raise UserError(f'{where}: nothing is compared: no loss of the run compares images without features.')
+        return views
 
     @torch.no_grad()
     def _dry_run(self) -> tuple[NetworkOutput, NetworkOutput, Batch]:
@@ -156,14 +182,23 @@ class DistillationModel(StudentModel):
         with self.tap as features:
             self.output = self.net_g(self.shown(batch))
         student = NetworkOutput(self.output, features)
-        terms = self.image_terms()
+        terms = self.image_terms(self.output, self.gt)
         if self.losses:
             teacher = self.teacher(batch)
             terms.update({name: loss(student, teacher, batch) for name, loss in self.losses.items()})
+        self.measured = measurements(self.losses)  # on the pair itself, not on its views
+        for name, view in self.views.items():
+            terms.update({f'{term}_{name}': value for term, value in self._view_terms(view, batch).items()})
         if self.opt['dist']:  # DDP waits for every parameter, also for those behind the last tap of a feature loss
             first = next(iter(terms))
             terms[first] = terms[first] + 0 * self.output.mean()
         return terms
+
+    def _view_terms(self, view: View, batch: Batch) -> dict[str, Tensor]:
+        # one forward through DistributedDataParallel is enough: the gradients of these, in the bare network, reach the
+        # same parameters before it averages them
+        student = partial(run_padded, self.get_bare_model(self.net_g), multiple=self.window())
+        return view_terms(view, batch, student, self.teacher, self.losses, self.image_terms)
 
     def after_backward(self) -> None:
         """Do for the helpers what DistributedDataParallel does for the student."""

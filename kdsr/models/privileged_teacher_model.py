@@ -78,7 +78,7 @@ class PrivilegedTeacherModel(StudentModel):
         """Run the network on the ground truth; return SRModel's own losses, and the imitation loss."""
         with self.tap as features:
             self.output = self.net_g(self.shown(batch))
-        terms = self.image_terms()
+        terms = self.image_terms(self.output, self.gt)
         if self.cri_imitation:
             terms['l_im'] = self.cri_imitation(features[ENCODING], batch.lq)
         return terms

@@ -68,6 +68,7 @@ class StudentModel(SRModel):
         check_arguments(ARCH_REGISTRY, 'network_g', opt['network_g'])
         self.luminance = opt.get('color') == 'y'
         self.chroma_source: Tensor | None = None
+        self.measured: dict[str, Tensor] = {}  # of the last step: logged, not minimised
         super().__init__(opt)
 
     def feed_data(self, data: dict[str, Any]) -> None:
@@ -119,15 +120,15 @@ class StudentModel(SRModel):
     def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """Run the network on a batch; return what is to be minimised, by its name in the log (`l_*`)."""
         self.output = self.net_g(self.shown(batch))
-        return self.image_terms()
+        return self.image_terms(self.output, self.gt)
 
-    def image_terms(self) -> dict[str, Tensor]:
-        """Return SRModel's own losses of `self.output` under SRModel's own names."""
+    def image_terms(self, image: Tensor, gt: Tensor) -> dict[str, Tensor]:
+        """Return SRModel's own losses of an image under SRModel's own names."""
         terms = {}
         if self.cri_pix:
-            terms['l_pix'] = self.cri_pix(self.output, self.gt)
+            terms['l_pix'] = self.cri_pix(image, gt)
         if self.cri_perceptual:
-            parts = zip(('l_percep', 'l_style'), self.cri_perceptual(self.output, self.gt))
+            parts = zip(('l_percep', 'l_style'), self.cri_perceptual(image, gt))
             terms.update({name: part for name, part in parts if part is not None})
         return terms
 
@@ -135,8 +136,8 @@ class StudentModel(SRModel):
         """Complete the gradients that DistributedDataParallel does not know of."""
 
     def get_current_log(self) -> dict[str, float]:
-        """Return the last step's losses; only here does the step wait for the device."""
-        self.log_dict = self.reduce_loss_dict(self._terms)
+        """Return the last step's losses and measurements; only here does the step wait for the device."""
+        self.log_dict = self.reduce_loss_dict({**self._terms, **self.measured})
         return self.log_dict
 
     def test(self) -> None:

@@ -62,12 +62,14 @@ def _problems(opt: Mapping[str, Any]) -> Iterable[str]:
         yield 'distillation.teachers: the list is empty.'
     if block.get('aggregator') is not None:
         yield from _check_keys('distillation.aggregator', 'distillation.aggregator', block['aggregator'])
-    for key in ('losses', 'features', 'aggregator', 'init_from') if opt.get('model_type') == 'AggregationModel' else ():
+    unused = ('losses', 'features', 'views', 'aggregator', 'init_from')
+    for key in unused if opt.get('model_type') == 'AggregationModel' else ():
         if block.get(key):
             yield f'distillation.{key}: AggregationModel (stage 1) does not use it; it belongs to stage 2.'
     yield from _check_init(block.get('init_from'), names)
     yield from _check_features(block.get('features'), names)
     yield from _check_losses(block.get('losses'))
+    yield from _check_views(block.get('views'), block.get('losses'))
 
 
 def _check_init(init: Any, teachers: list[Any]) -> Iterable[str]:
@@ -101,6 +103,21 @@ def _check_losses(losses: Any) -> Iterable[str]:
             yield f"{where}: the name is the log's; start it with 'l_' and leave BasicSR's l_pix, l_percep, l_style."
         if not isinstance(loss, dict) or 'type' not in loss:
             yield f'{where}: needs a `type:`, the name of a loss.'
+
+
+def _check_views(views: Any, losses: Any) -> Iterable[str]:
+    terms = ['l_pix', 'l_percep', 'l_style', *(losses if isinstance(losses, dict) else ())]
+    for name, view in (views or {}).items() if isinstance(views, dict) else ():
+        where = f'distillation.views.{name}'
+        if view is None:  # a variant switches off a view of its base
+            continue
+        if not re.fullmatch(r'\w+', str(name)):
+            yield f'{where}: the name ends those of its losses in the log: letters, digits and _.'
+        for term in terms:
+            if f'{term}_{name}' in terms:
+                yield f'{where}: the log would call its part of {term} {term}_{name}, the name of a loss of the run.'
+        if not isinstance(view, dict) or 'type' not in view:
+            yield f'{where}: needs a `type:`, the name of a view.'
 
 
 def _check_keys(where: str, table: str, block: Any) -> Iterable[str]:

@@ -42,6 +42,7 @@ TABLE: dict[str, dict[str, Option]] = {
         'teachers': Option((list,), 'The frozen teachers. Their order is part of the experiment.', required=True),
         'aggregator': Option((dict,), "A frozen network that fuses the teachers' images into one (MTKD, stage 2)."),
         'features': Option((dict,), 'Feature name to the module paths tapped in student and teacher, early to late.'),
+        'views': Option((dict,), 'Name to an extra batch made of the training pair (`ZoomIn`, ...) and its arguments.'),
         'losses': Option((dict,), 'Name in the log (`l_*`) to a loss of the registry and its arguments; `~` for none.'),
         'init_from': Option((dict,), 'The part of a teacher whose weights the student starts with (PISR).'),
     },

@@ -144,6 +144,14 @@ def test_scalar_and_linear_in_its_weight(name, case):
 
 
 @pytest.mark.parametrize(('name', 'case'), TABLE)
+def test_what_it_measures_can_be_logged(name, case):
+    student, teacher, batch = outputs(case)
+    loss = built(name, case, student, teacher)
+    loss(with_gradient(student), teacher, batch)
+    assert all(v.shape == () and v.dtype == torch.float32 and not v.requires_grad for v in loss.measured.values())
+
+
+@pytest.mark.parametrize(('name', 'case'), TABLE)
 def test_zero_at_equality(name, case):
     _, teacher, batch = outputs(case)
     batch = Batch(batch.lq, batch.gt)
