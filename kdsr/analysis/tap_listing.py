@@ -146,11 +146,12 @@ def explore(candidate: Candidate, side: int | None = None) -> Tapped:
         UserError: the network takes no images.
     """
     network = candidate.network
-    side = (side or _common_side([candidate.multiple])) * candidate.magnified
+    lq_side = side or _common_side([candidate.multiple])
+    side = lq_side * candidate.magnified
     image = torch.linspace(0, 1, side * side).view(1, 1, side, side).repeat(1, input_channels(network), 1, 1)
     ran = _run(network, image, candidate.where)
     shapes, copied = _probe(network, image, ran)
-    grows = [path for path, size in ran.items() if shapes[path][-1] > size >= image.shape[-1]]
+    grows = [path for path, size in ran.items() if shapes[path][-1] > size >= lq_side]
     points = paper_points(network, list(ran), grows)
     inputs, copied_inputs = _probe(network, image, [p for p in points.values() if p.endswith(INPUT)])
     title = candidate.name if candidate.name == STUDENT else f'teacher {candidate.name}'
