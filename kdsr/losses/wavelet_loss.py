@@ -81,9 +81,9 @@ class _HaarDistance(torch.autograd.Function):
     """The Haar distance of two images by additions alone, its gradient made on the way.
 
     With unnormalised butterflies a band of level k is 2^k times the orthonormal one and has 4^k times fewer elements
-    than the image, so that both its mean and its gradient carry the whole number 2^k. The gradient image therefore
-    consists of small whole numbers, which are all that the backward pass needs: a quarter of the memory of the image.
-    On a CPU a few channels at a time keep the intermediate images in the cache.
+    than the image, so that both its mean and its gradient carry the whole number 2^k. One factor of 2 aside, the
+    gradient image therefore consists of small whole numbers, which are all that the backward pass needs: a quarter of
+    the memory of the image. On a CPU a few channels at a time keep the intermediate images in the cache.
     """
 
     @staticmethod
@@ -94,7 +94,7 @@ class _HaarDistance(torch.autograd.Function):
         group = max(1, CACHED_PIXELS // planes[0][0].numel()) if image.device.type == 'cpu' else len(planes[0])
         total = image.new_zeros(())
         for ours, theirs, out in zip(*(x.split(group) for x in planes)):
-            difference = ours - theirs
+            difference = (ours - theirs).contiguous()
             total += _haar_sum(difference, level, high_frequency_only)
             out.copy_(difference)
         ctx.save_for_backward(steps)
@@ -116,7 +116,7 @@ def _haar_sum(image: Tensor, level: int, high_frequency_only: bool) -> Tensor:
     which takes no separate copies of the even and the odd columns; (1 + i) is its transpose.
     """
     top, bottom = image.unflatten(1, (-1, 2)).unbind(2)
-    bands = torch.empty_like(image, memory_format=torch.contiguous_format).unflatten(1, (2, -1))
+    bands = torch.empty_like(image).unflatten(1, (2, -1))
     torch.add(top, bottom, out=bands[:, 0])
     torch.sub(top, bottom, out=bands[:, 1])
     pairs = torch.view_as_complex(bands.unflatten(-1, (-1, 2)))
@@ -126,7 +126,7 @@ def _haar_sum(image: Tensor, level: int, high_frequency_only: bool) -> Tensor:
         deeper = low.clone(memory_format=torch.contiguous_format)
     if level > 1 or high_frequency_only:
         low.zero_()
-    total = bands.abs().sum()
+    total = torch.abs(bands, out=image.view_as(bands)).sum()  # the image itself has served
     bands.sign_()
     if level > 1:
         total += 2 * _haar_sum(deeper, level - 1, high_frequency_only)
