@@ -36,6 +36,12 @@ def _complexity(args: argparse.Namespace) -> None:
     print(complexity.table(complexity.of_option_files(args.option_files, args.output_size)))
 
 
+def _diagnose(args: argparse.Namespace) -> None:
+    from kdsr.analysis.diagnosis import diagnose
+
+    print(diagnose(args.option_file, args.iter, args.images, args.pictures, args.out))
+
+
 def _quickstart(args: argparse.Namespace) -> None:
     from kdsr.quickstart import quickstart
 
@@ -87,6 +93,20 @@ def _parser() -> argparse.ArgumentParser:
     complexity.add_argument('option_files', nargs='+')
     complexity.add_argument('--output-size', type=int, nargs=2, default=(720, 1280), metavar=('H', 'W'))
     complexity.set_defaults(run=_complexity)
+
+    diagnose = commands.add_parser(
+        'diagnose',
+        help='what the papers look at in a trained run: where the teacher is worse, features, the selective map',
+        description='Runs student and teachers of a trained experiment over its validation sets: the share of patches '
+        "in which the teacher is worse than the student, the PSNR of the student's features against the teacher's, and "
+        "a picture of LSFD's attention map. Written as Markdown and PNG.",
+    )
+    diagnose.add_argument('option_file', help='the file that the run was trained with')
+    diagnose.add_argument('--iter', default='latest', help='checkpoint, for example 5000 (default: latest)')
+    diagnose.add_argument('--images', type=int, help='at most so many of each validation set (default: all)')
+    diagnose.add_argument('--pictures', type=int, default=3, help='images to draw (default: 3)')
+    diagnose.add_argument('--out', help='folder (default: experiments/<name>/diagnosis)')
+    diagnose.set_defaults(run=_diagnose)
 
     quickstart = commands.add_parser(
         'quickstart', help='distil a small network from three teachers on sample photos, in minutes'
