@@ -115,7 +115,7 @@ class DistillationModel(StudentModel):
             finally:
                 self.net_g.train()
             if not terms:
-                raise UserError(f'{where}: nothing is compared: no loss of the run compares images without features.')
+                raise UserError(f'{where}: nothing is compared. Views need a loss on images, for example ResponseLoss.')
         return views
 
     @torch.no_grad()
