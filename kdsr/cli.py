@@ -21,6 +21,15 @@ def _prepare(args: argparse.Namespace) -> None:
         )
 
 
+def _cache(args: argparse.Namespace) -> None:
+    from kdsr import options, plugins
+    from kdsr.data.teacher_cache import make_cache
+
+    opt = options.load_experiment(args.option_file, args.force_yml)
+    plugins.import_named(opt.get('import_modules') or ())
+    make_cache(opt, args.workers, args.tile)
+
+
 def _convert(args: argparse.Namespace) -> None:
     from kdsr.archs.convert import convert_checkpoint
 
@@ -78,6 +87,20 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument('--step', type=int, default=240, help='distance between HR sub-images (default: 240)')
     prepare.add_argument('--workers', type=int, help='processes (default: all processors)')
     prepare.set_defaults(run=_prepare)
+
+    cache = commands.add_parser(
+        'cache',
+        help="run an experiment's teachers once over its training images",
+        description='Writes what the student will be taught to the folder that `distillation.cache` names in the '
+        'option file; training then runs no teacher. A killed run is continued by the same command.',
+    )
+    cache.add_argument('option_file')
+    cache.add_argument('--workers', type=int, help='processes (default: one a GPU; one without GPUs)')
+    cache.add_argument(
+        '--tile', type=int, help='side of tiles in LR pixels, 0 for whole images (default: 384 beyond 512x512 pixels)'
+    )
+    cache.add_argument('--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help='as in training')
+    cache.set_defaults(run=_cache)
 
     convert = commands.add_parser(
         'convert',

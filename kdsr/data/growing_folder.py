@@ -129,7 +129,7 @@ class GrowingFolder(Generic[Content]):
         if not (self.final / SETTINGS_FILE).exists():
             raise UserError(f'{self.final} exists, but not from this command. {cure}')
         made = json.loads((self.final / SETTINGS_FILE).read_bytes())
-        difference = self._differing_settings(made['settings'])
+        difference = differences(made['settings'], self._settings)
         if made['sources'] != self._sources:
             changed = sorted(f for f, _ in made['sources'].items() ^ self._sources.items())
             difference.append(f'other source images ({_some(changed)})')
@@ -140,7 +140,7 @@ class GrowingFolder(Generic[Content]):
     def _check_partial(self) -> None:
         cure = f'Undo that to continue, or delete {self.partial} to start again.'
         started = json.loads((self.partial / SETTINGS_FILE).read_bytes())
-        difference = self._differing_settings(started['settings'])
+        difference = differences(started['settings'], self._settings)
         if difference:
             raise UserError(f'{self.partial} was begun with {", ".join(difference)}. {cure}')
         changed = sorted(f for f, record in self._journal.items() if self._sources.get(f) != record['bytes'])
@@ -149,12 +149,6 @@ class GrowingFolder(Generic[Content]):
         added = sorted({Path(f).stem for f in self._sources} - {Path(f).stem for f in started['sources']})
         if added:
             raise UserError(f'{self.partial} was begun without the images {_some(added)}. {cure}')
-
-    def _differing_settings(self, made: Mapping[str, Any]) -> list[str]:
-        names = sorted(made.keys() | self._settings.keys())
-        return [
-            f'{n} {made.get(n)} (now {self._settings.get(n)})' for n in names if made.get(n) != self._settings.get(n)
-        ]
 
     def _read_journal(self) -> None:
         path = self.partial / JOURNAL_FILE
@@ -177,6 +171,18 @@ def _told_when_full() -> Iterator[None]:
         if error.errno not in _DISK_IS_FULL:
             raise
         raise UserError(f'{error}. Make room and run the same command again; what is finished is kept.') from error
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Return the settings with which a finished set was made; empty when it was not made by kdsr."""
+    path = folder / SETTINGS_FILE
+    return dict(json.loads(path.read_bytes())['settings']) if path.is_file() else {}
+
+
+def differences(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Name what two settings differ in."""
+    names = sorted(made.keys() | wanted.keys())
+    return [f'{n} {made.get(n)} (now {wanted.get(n)})' for n in names if made.get(n) != wanted.get(n)]
 
 
 def _some(names: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,16 @@ from kdsr.errors import UserError
 FORMAT = 'kdsr raw 1'
 INDEX_FILE = 'index.json'
 PIXEL_FILE = 'pixels.bin'
+
+
+class Window(NamedTuple):
+    """A named part of an image, in pixels."""
+
+    key: str
+    top: int
+    left: int
+    height: int
+    width: int
 
 
 class RawImages:
@@ -26,6 +36,8 @@ class RawImages:
         keys: Names of the images, in the order of the file.
         channels: Planes per image; 3 is RGB.
         sizes: (N, 2), height and width of every image.
+        frames: Names of the whole images, of which images are parts.
+        frame_sizes: Their (height, width).
 
     Raises:
         UserError: the folder is missing, unfinished, of another kind, or damaged.
@@ -36,7 +48,9 @@ class RawImages:
         index = self._read_index(what)
         self.channels: int = index['channels']
         self.keys: list[str] = [window[1] for window in index['windows']]
-        self._frames = [tuple(frame) for frame in index['frames']]
+        self.frames: list[str] = [frame[0] for frame in index['frames']]
+        self.frame_sizes: list[tuple[int, int]] = [(frame[2], frame[3]) for frame in index['frames']]
+        self._offsets = [frame[1] for frame in index['frames']]
         self._windows = np.array([[w[0], *w[2:]] for w in index['windows']], dtype=np.int64).reshape(-1, 5)
         self.sizes: np.ndarray = self._windows[:, 3:]
         self._pixels: np.ndarray | None = None
@@ -50,10 +64,17 @@ class RawImages:
         return self.frame(frame)[:, top : top + height, left : left + width]
 
     def frame(self, number: int) -> np.ndarray:
-        """Return the whole image `number`, of which images are parts, as a read-only view, (C, H, W) uint8."""
-        _, offset, height, width = self._frames[number]
+        """Return the whole image `number` as a read-only view, (C, H, W) uint8."""
+        offset, (height, width) = self._offsets[number], self.frame_sizes[number]
         size = self.channels * height * width
         return self._map()[offset : offset + size].reshape(self.channels, height, width)
+
+    def windows(self) -> list[list[Window]]:
+        """Return the images of every whole image."""
+        windows: list[list[Window]] = [[] for _ in self.frames]
+        for key, (frame, *place) in zip(self.keys, self._windows.tolist()):
+            windows[frame].append(Window(key, *place))
+        return windows
 
     def _map(self) -> np.ndarray:
         if self._pixels is None:
@@ -94,4 +115,4 @@ class RawImages:
             return 'is not finished: run the command that began it again.'
         if self.folder.exists():
             return f'holds no {INDEX_FILE}: it is no raw set. `kdsr prepare --raw` makes one.'
-        return 'does not exist. `kdsr prepare --raw` makes raw sets.'
+        return 'does not exist.'

@@ -8,12 +8,12 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from basicsr.data.transforms import augment, paired_random_crop
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.functional import normalize
 
+from kdsr.data.random_crops import random_crops
 from kdsr.data.raw_images import RawImages
 from kdsr.errors import UserError
 
@@ -34,8 +34,9 @@ class RawPairedImageDataset(Dataset[dict[str, Any]]):
     Args:
         opt: Of the dataset: `dataroot_gt`, `dataroot_lq`, `scale`, `phase`; for training `gt_size`, `use_hflip`,
             `use_rot`; if wanted `color: y`, `mean` and `std`, and
-            `dataroot_teacher`: a third raw set of HR size, such as a teacher's images; cropped and flipped with the GT;
-            `uint8`: hand out whole numbers, a quarter of the memory, which kdsr's models divide by 255 on the device.
+            `dataroot_teacher`: a third raw set of HR size, the teachers' images, cropped and flipped with the GT (kdsr
+            sets it for `distillation.cache`); they are handed out as uint8;
+            `uint8`: hand out everything so, a quarter of the memory; kdsr's models divide by 255 on the device.
 
     Raises:
         UserError: a set is missing or damaged, the sets do not belong together, or a crop does not fit.
@@ -60,32 +61,20 @@ class RawPairedImageDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return `lq`, `gt`, and `teacher` if there is one, (C, h, w), RGB or Y, and their keys as `*_path`."""
-        key, scale = self.keys[index], self.opt['scale']
+        key = self.keys[index]
         views = {name: images.image(self._numbers[name][index]) for name, images in self.sets.items()}
-        flips = (False, False, False)
         if self._train:
-            views = self._crop(views, key)
-            _, flips = augment([], self.opt['use_hflip'], self.opt['use_rot'], return_status=True)
+            images = random_crops(views, self.opt, key)
         else:
-            height, width = (scale * side for side in views['lq'].shape[1:])
-            views = {name: view if name == 'lq' else view[:, :height, :width] for name, view in views.items()}
-        sample: dict[str, Any] = {name: self._tensor(copy_flipped(view, *flips)) for name, view in views.items()}
+            height, width = (self.opt['scale'] * side for side in views['lq'].shape[1:])
+            images = {name: view[:, :height, :width].copy() for name, view in views.items()}
+        sample: dict[str, Any] = {name: self._tensor(name, image) for name, image in images.items()}
         return {**sample, 'lq_path': key, 'gt_path': key}
 
-    def _crop(self, views: dict[str, np.ndarray], key: str) -> dict[str, np.ndarray]:
-        """Let BasicSR choose the place; nothing is copied."""
-        lq, *targets = (view.transpose(1, 2, 0) for view in views.values())
-        targets, lq = paired_random_crop(targets, lq, self.opt['gt_size'], self.opt['scale'], key)
-        crops = [lq, *targets] if isinstance(targets, list) else [lq, targets]
-        return {name: crop.transpose(2, 0, 1) for name, crop in zip(views, crops)}
-
-    def _tensor(self, pixels: np.ndarray) -> Tensor:
-        if self.opt.get('uint8'):
+    def _tensor(self, name: str, pixels: np.ndarray) -> Tensor:
+        if self.opt.get('uint8') or name == 'teacher':
             return torch.from_numpy(pixels)
-        if self._y and len(pixels) == 3:
-            tensor = torch.from_numpy(luma(pixels))
-        else:
-            tensor = torch.from_numpy(pixels).float().div_(255)
+        tensor = torch.from_numpy(luma(pixels)) if self._y else torch.from_numpy(pixels).float().div_(255)
         if self.mean is not None or self.std is not None:
             normalize(tensor, self.mean, self.std, inplace=True)
         return tensor
@@ -131,21 +120,6 @@ class RawPairedImageDataset(Dataset[dict[str, Any]]):
                 f'{self.opt["name"]}: {self.keys[small[0]]!r} in {self.sets[name].folder} has {size} pixels, less than '
                 f'a crop of `gt_size: {self.opt["gt_size"]}` ({len(small)} such). Lower `gt_size`.'
             )
-
-
-def copy_flipped(view: np.ndarray, hflip: bool, vflip: bool, rot90: bool) -> np.ndarray:
-    """Copy (C, h, w) uint8, mirrored left-right, then top-down, then transposed, as BasicSR's `augment` does."""
-    channels, height, width = view.shape
-    copy = np.empty((channels, width, height) if rot90 else view.shape, np.uint8)
-    axis = {(True, False): 1, (False, True): 0, (True, True): -1}.get((bool(hflip), bool(vflip)))
-    for plane, place in zip(view, copy):  # OpenCV is three times as fast on planes as NumPy
-        if axis is not None:
-            plane = cv2.flip(plane, axis, None if rot90 else place)
-        if rot90:
-            cv2.transpose(plane, place)
-        elif axis is None:
-            place[...] = plane
-    return copy
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:

@@ -8,24 +8,13 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from kdsr.data.growing_folder import GrowingFolder
-from kdsr.data.raw_images import FORMAT, INDEX_FILE, PIXEL_FILE
+from kdsr.data.raw_images import FORMAT, INDEX_FILE, PIXEL_FILE, Window
 from kdsr.errors import UserError
-
-
-class Window(NamedTuple):
-    """A named part of an image, in pixels."""
-
-    key: str
-    top: int
-    left: int
-    height: int
-    width: int
-
 
 # one image, (C, H, W) uint8, and what datasets see of it
 Frame = tuple[np.ndarray, Sequence[Window]]
@@ -42,7 +31,7 @@ class RawWriter(GrowingFolder[Frame]):
 
     def __init__(self, final: Path, settings: Mapping[str, Any], sources: Mapping[str, Any], channels: int = 3) -> None:
         super().__init__(final, settings, sources)
-        self._channels = channels
+        self.channels = channels
 
     @property
     def bytes_stored(self) -> int:
@@ -51,7 +40,7 @@ class RawWriter(GrowingFolder[Frame]):
 
     def _size(self, record: Mapping[str, Any]) -> int:
         height, width = record['frame']
-        return self._channels * height * width
+        return self.channels * height * width
 
     def _bytes_on_disk(self) -> int:
         return os.fstat(self._pixels.fileno()).st_size
@@ -82,7 +71,7 @@ class RawWriter(GrowingFolder[Frame]):
             end += self._size(record)
         index = {
             'format': FORMAT,
-            'channels': self._channels,
+            'channels': self.channels,
             'bytes': end,
             'frames': [[record['file'], offsets[record['file']], *record['frame']] for record in records],
             'windows': [[number, *entry] for number, record in enumerate(records) for entry in record['entries']],

@@ -13,7 +13,9 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
 from kdsr import options
+from kdsr.data.teacher_cache import open_cache
 from kdsr.distillation.building import build_loss_at
+from kdsr.distillation.cached_teachers import without_border
 from kdsr.distillation.checkpoint import load_weights, take_weights
 from kdsr.distillation.distillation_loss import DistillationLoss, measurements
 from kdsr.distillation.feature_tap import FeatureTap, module_at
@@ -33,6 +35,7 @@ class DistillationModel(StudentModel):
     The student is `network_g`; its checkpoints hold nothing else and load wherever BasicSR's do. Trainable helpers of
     the losses (regressors, estimators) share the student's optimiser and are saved as `net_distill_<iter>.pth`. The
     `views` of the block are extra batches of the same step.
+    With `cache` the training set delivers what the teachers made of its images before, and no teacher is loaded.
     `train.pixel_opt` may be left out when the image term stands among the distillation losses. `init_from` starts the
     student with the weights of a part of a teacher (PISR); then there need be no losses, and the teacher does not run.
     """
@@ -41,13 +44,14 @@ class DistillationModel(StudentModel):
         """Build teachers, taps and losses, then let SRModel build EMA, image losses, optimiser and schedulers."""
         options.check(self.opt)
         with torch.random.fork_rng(devices=[]):  # the student's own random stream stays that of its baseline
-            self.teacher = build_teachers(self.opt).to(self.device)
+            self.cache = options.used_cache(self.opt)
+            self.teacher = (open_cache(self.opt) if self.cache else build_teachers(self.opt)).to(self.device)
             self._take_over_weights()
             points = {n: p['student'] for n, p in (self.opt['distillation'].get('features') or {}).items()}
             self.tap = FeatureTap(self.get_bare_model(self.net_g), points)
             student, teacher, pair = self._dry_run()
             self.losses = self._build_losses(student, teacher, pair)
-        self._unchecked = bool(self.opt['distillation'].get('health_check', True))
+        self._unchecked = bool(self.opt['distillation'].get('health_check', True)) and self.cache is None
         train_opt = self.opt['train']
         without_image_loss = not train_opt.get('pixel_opt') and not train_opt.get('perceptual_opt')
         if without_image_loss:  # SRModel insists on one
@@ -184,8 +188,9 @@ class DistillationModel(StudentModel):
         student = NetworkOutput(self.output, features)
         terms = self.image_terms(self.output, self.gt)
         if self.losses:
-            teacher = self.teacher(batch)
-            terms.update({name: loss(student, teacher, batch) for name, loss in self.losses.items()})
+            margin = self.cache.margin if self.cache else 0
+            compared = without_border(student, self.teacher(batch), batch, margin)
+            terms.update({name: loss(*compared) for name, loss in self.losses.items()})
         self.measured = measurements(self.losses)  # on the pair itself, not on its views
         for name, view in self.views.items():
             terms.update({f'{term}_{name}': value for term, value in self._view_terms(view, batch).items()})

@@ -54,6 +54,7 @@ class StudentModel(SRModel):
     lq: Tensor
     gt: Tensor
     net_g: nn.Module
+    cached: Tensor | None = None  # what the teachers made of the batch before
     in_quadrants = False
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -76,6 +77,7 @@ class StudentModel(SRModel):
         if hasattr(self, 'gt'):  # of another batch; this one may have none
             del self.gt
         super().feed_data({key: data[key] for key in ('lq', 'gt') if key in data})
+        self.cached = data['teacher'].to(self.device).float().div_(255) if 'teacher' in data else None
         self.chroma_source = None
         for name in ('lq', 'gt') if 'gt' in data else ('lq',):
             image = getattr(self, name)
@@ -100,7 +102,7 @@ class StudentModel(SRModel):
         channels = 1 if 'y' in (self.opt.get('color'), train_set.get('color')) else 3
         ramp = torch.linspace(0, 1, gt_size * gt_size, device=self.device).view(1, 1, gt_size, gt_size)
         gt = ramp.expand(2, channels, -1, -1).contiguous()
-        return Batch(gt[..., ::scale, ::scale].contiguous(), gt)
+        return Batch(gt[..., ::scale, ::scale].contiguous(), gt, gt)
 
     def shown(self, batch: Batch) -> Tensor:
         """Return what the network is shown of a batch."""
@@ -109,7 +111,7 @@ class StudentModel(SRModel):
     def optimize_parameters(self, current_iter: int) -> None:
         """Take one training step on the batch that was fed."""
         self.optimizer_g.zero_grad()
-        terms = self.loss_terms(Batch(self.lq, self.gt))
+        terms = self.loss_terms(Batch(self.lq, self.gt, self.cached))
         torch.stack(list(terms.values())).sum().backward()
         self.after_backward()
         self.optimizer_g.step()

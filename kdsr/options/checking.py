@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kdsr.errors import UserError, did_you_mean
+from kdsr.options.caching import cache_problems, used_cache
 from kdsr.options.table import BASICSR_MODELS, RAW_SET, TABLE, WEIGHTS, Option
 
 
@@ -66,6 +67,7 @@ def _problems(opt: Mapping[str, Any]) -> Iterable[str]:
     for key in unused if opt.get('model_type') == 'AggregationModel' else ():
         if block.get(key):
             yield f'distillation.{key}: AggregationModel (stage 1) does not use it; it belongs to stage 2.'
+    yield from _check_cache(opt, block.get('cache'))
     yield from _check_init(block.get('init_from'), names)
     yield from _check_features(block.get('features'), names)
     yield from _check_losses(block.get('losses'))
@@ -79,6 +81,13 @@ def _check_init(init: Any, teachers: list[Any]) -> Iterable[str]:
     chosen = init.get('teacher') if isinstance(init, dict) else None
     if chosen is not None and chosen not in teachers:
         yield f'distillation.init_from.teacher: there is no {chosen!r}.{did_you_mean(chosen, map(str, teachers))}'
+
+
+def _check_cache(opt: Mapping[str, Any], cache: Any) -> Iterable[str]:
+    problems = list(_check_keys('distillation.cache', 'distillation.cache', cache)) if isinstance(cache, dict) else []
+    yield from problems
+    if isinstance(cache, (dict, str)) and not problems:
+        yield from cache_problems(opt)
 
 
 def _check_features(features: Any, teachers: list[Any]) -> Iterable[str]:
@@ -179,6 +188,11 @@ def _missing_weights(opt: Mapping[str, Any]) -> Iterable[str]:
     block = opt.get('distillation')
     needed = opt.get('is_train', True) or opt.get('model_type') == 'AggregationModel'  # a finished student stands alone
     if not isinstance(block, dict) or not needed:
+        return
+    cache = used_cache(opt)
+    if cache is not None and opt.get('is_train', True) and not os.path.isdir(os.path.expanduser(cache.path)):
+        yield f'distillation.cache: {cache.path} (`kdsr cache FILE` makes it, and continues what was interrupted)'
+    if cache is not None and opt.get('model_type') != 'AggregationModel':  # stage 1 also validates with its teachers
         return
     named = {f'distillation.teachers[{i}]': t for i, t in enumerate(block.get('teachers') or [])}
     named['distillation.aggregator'] = block.get('aggregator')

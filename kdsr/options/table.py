@@ -41,6 +41,10 @@ TABLE: dict[str, dict[str, Option]] = {
         'health_check': Option((bool,), 'Refuse teachers that are worse than bicubic upsampling; true when left out.'),
         'teachers': Option((list,), 'The frozen teachers. Their order is part of the experiment.', required=True),
         'aggregator': Option((dict,), "A frozen network that fuses the teachers' images into one (MTKD, stage 2)."),
+        'cache': Option(
+            (str, dict),
+            "Folder of the teachers' images, made by `kdsr cache`, or a mapping: no teacher runs in training.",
+        ),
         'features': Option((dict,), 'Feature name to the module paths tapped in student and teacher, early to late.'),
         'views': Option((dict,), 'Name to an extra batch made of the training pair (`ZoomIn`, ...) and its arguments.'),
         'losses': Option((dict,), 'Name in the log (`l_*`) to a loss of the registry and its arguments; `~` for none.'),
@@ -66,6 +70,12 @@ TABLE: dict[str, dict[str, Option]] = {
         'input': Option((str,), 'What the teacher is shown; `gt` for privileged information.', choices=('lq', 'gt')),
     },
     'distillation.aggregator': {'network': NETWORK, 'path': WEIGHTS, 'param_key': PARAM_KEY},
+    'distillation.cache': {
+        'path': Option((str,), 'Folder of the cache.', required=True),
+        'self_ensemble': Option((bool,), 'Cache the mean answer over the eight flips and turns of the image.'),
+        'margin': Option((int,), 'LR pixels at the border of a crop that distillation losses leave out; 0 by default.'),
+        'exact': Option((bool,), 'Run the teachers live, on the crops, all the same.'),
+    },
     'distillation.init_from': {
         'teacher': Option((str,), 'Name of the teacher.', required=True),
         'module': Option((str,), 'Module path in it, for example `decoder`; all of it when left out.'),
