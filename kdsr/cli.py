@@ -58,6 +58,12 @@ def _compare(args: argparse.Namespace) -> None:
     compare(args.comparison_file, args.out, args.workers, args.only, args.report, partial(print, flush=True))
 
 
+def _diagnose(args: argparse.Namespace) -> None:
+    from kdsr.analysis.diagnosis import diagnose
+
+    print(diagnose(args.option_file, args.iter, args.images, args.pictures, args.out))
+
+
 def _quickstart(args: argparse.Namespace) -> None:
     from kdsr.quickstart import quickstart
 
@@ -141,6 +147,20 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument('--report', action='store_true', help='train nothing, write the report of what is there')
     compare.add_argument('--out', help='folder of the report (default: results/<name>)')
     compare.set_defaults(run=_compare)
+
+    diagnose = commands.add_parser(
+        'diagnose',
+        help='what the papers look at in a trained run: where the teacher is worse, features, the selective map',
+        description='Runs student and teachers of a trained experiment over its validation sets: the share of patches '
+        "in which the teacher is worse than the student, the PSNR of the student's features against the teacher's, and "
+        "a picture of LSFD's attention map. Written as Markdown and PNG.",
+    )
+    diagnose.add_argument('option_file', help='the file that the run was trained with')
+    diagnose.add_argument('--iter', default='latest', help='checkpoint, for example 5000 (default: latest)')
+    diagnose.add_argument('--images', type=int, help='at most so many of each validation set (default: all)')
+    diagnose.add_argument('--pictures', type=int, default=3, help='images to draw (default: 3)')
+    diagnose.add_argument('--out', help='folder (default: experiments/<name>/diagnosis)')
+    diagnose.set_defaults(run=_diagnose)
 
     quickstart = commands.add_parser(
         'quickstart', help='distil a small network from three teachers on sample photos, in minutes'
