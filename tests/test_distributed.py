@@ -1,6 +1,7 @@
 """Two real processes (gloo, CPU) through `kdsr/train.py`."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -42,7 +43,15 @@ def options(workspace, name, per_process, workers=0):
             'a': {'student': 'body.0', 'teacher': 'body.1', 'from': 'rcan'},
             'b': {'student': 'conv_after_body', 'teacher': 'layers.1', 'from': 'swinir'},
         },
-        'losses': {'l_dwt': {'type': 'WaveletLoss'}, 'l_fit': {'type': 'FitNetLoss', 'loss_weight': 0.01}},
+        'losses': {
+            'l_dwt': {'type': 'WaveletLoss'},
+            'l_fit': {'type': 'FitNetLoss', 'loss_weight': 0.01},
+            'l_facd': {'type': 'FACDLoss', 'use_contrast': False, 'loss_range': 1},
+        },
+        'views': {
+            'all': {'type': 'ZoomIn', 'count': 4, 'consistency': 0, 'losses': ['l_dwt']},
+            'out': {'type': 'ZoomOut'},
+        },
     }
     return opt
 
@@ -66,12 +75,18 @@ def test_two_processes_learn_what_one_learns_from_the_same_global_batch(workspac
     log = next((workspace.root / 'experiments' / 'two').glob('train_*.log')).read_text()
     assert log.count('iter:       3') == 1
     assert 'l_fit: ' in log
+    one = next((workspace.root / 'experiments' / 'one').glob('train_*.log')).read_text()
+    for name in ('l_dwt_all', 'l_pix_out', 'rejected_l_facd'):
+        values = [re.findall(rf'{name}: ([\d.e+-]+)', text) for text in (one, log)]
+        assert len(values[0]) == 3
+        assert [float(v) for v in values[0]] == pytest.approx([float(v) for v in values[1]], rel=1e-2)
 
 
 @pytest.mark.slow
 def test_loader_processes_a_feature_loss_alone_and_validation_of_a_network_with_buffers(workspace):
     opt = options(workspace, 'workers', 1, workers=1)
-    del opt['train']['pixel_opt'], opt['distillation']['losses']['l_dwt']
+    del opt['train']['pixel_opt'], opt['distillation']['views']
+    opt['distillation']['losses'] = {'l_fit': opt['distillation']['losses']['l_fit']}
     opt['distillation']['features'] = {'a': {'student': 'layers.0', 'teacher': 'body.1', 'from': 'rcan'}}
     opt['network_g'] = network_opt('SwinIRLight')  # has buffers, which DDP would broadcast in a validation by rank 0
     opt['train']['ema_decay'] = 0

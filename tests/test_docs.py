@@ -50,6 +50,14 @@ def test_the_example_of_a_new_method_trains(workspace):
         del LOSS_REGISTRY._obj_map['AttentionExampleLoss']
 
 
+def test_the_example_of_views_trains(workspace):
+    block = next(yaml.safe_load(b) for b in blocks('docs/methods.md', 'yaml') if 'views:' in b)
+    opt = workspace.options(model_type='DistillationModel')
+    opt['distillation'] = {'teachers': [workspace.teacher('EDSR')], **block}
+    log = next(workspace.train(opt).glob('train_*.log')).read_text()
+    assert all(f'{term}: ' in log for term in ('l_kd_zoom_in', 'l_kd_zoom_out', 'l_pix_zoom_out'))
+
+
 def test_the_readmes_block_is_a_correct_one():
     block = next(yaml.safe_load(re.sub(r', \.\.\.', '', b)) for b in blocks('README.md', 'yaml') if 'losses:' in b)
     options.check(block)

@@ -22,7 +22,9 @@ SCALES = (2, 3, 4)
 HEADLINES = [f'lsfd_{n}_x{s}' for n in ('rcan', 'edsr', 'san') for s in SCALES]
 HEADLINES += [f'facd_{n}_x{s}' for n in ('rcan', 'edsr') for s in SCALES]
 FOLDERS = ('comparisons/lsfd', 'comparisons/facd', 'comparisons/mtkd', 'ablations/lsfd', 'ablations/facd')
-NAMES = HEADLINES + [f'{f}/{p.stem}' for f in FOLDERS for p in sorted((FOLDER / f).glob('*.yml'))]
+NAMES = HEADLINES + [
+    f'{f}/{p.stem}' for f in FOLDERS for p in sorted((FOLDER / f).glob('*.yml')) if 'dukd' not in p.stem
+]
 PAPERS = {
     paper: [n for n in NAMES if f'/{paper}/' in n or n.startswith(f'{paper}_')] for paper in ('lsfd', 'facd', 'mtkd')
 }
@@ -329,7 +331,7 @@ def test_each_file_takes_a_step(name, monkeypatch):
     before = [p.clone() for p in model.net_g.parameters()]
     model.feed_data({'lq': lq, 'gt': gt})
     model.optimize_parameters(1)
-    log = model.get_current_log()
+    log = {k: v for k, v in model.get_current_log().items() if k.startswith('l_')}  # FACD also logs its rejected share
     image = {'l_pix'} if 'pixel_opt' in opt['train'] else set()
     assert set(log) == image | set(losses(name))
     assert all(0 < value < float('inf') for value in log.values())

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kdsr.distillation.bicubic import keys_cubic
 from kdsr.distillation.precision import at_least_float32
 from kdsr.errors import UserError
 
@@ -35,7 +36,7 @@ class BicubicUpsample(nn.Module):
             raise UserError(f'`upscale` must be at least 1, not {upscale}.')
         self.upscale = upscale
         phases = (torch.arange(upscale, dtype=torch.float64) + 0.5) / upscale - 0.5
-        line = _keys_cubic(phases[:, None] - torch.arange(-2, 3))
+        line = keys_cubic(phases[:, None] - torch.arange(-2, 3))
         kernel = torch.einsum('pk,ql->pqkl', line, line).reshape(upscale**2, 1, 5, 5)
         self.register_buffer('kernel', kernel.float(), persistent=False)
 
@@ -46,13 +47,6 @@ class BicubicUpsample(nn.Module):
             planes = _mirror(_mirror(at_least_float32(x), 2), 3).flatten(0, 1).unsqueeze(1)
             enlarged = F.pixel_shuffle(F.conv2d(planes, self.kernel.to(planes.dtype)), self.upscale)
         return enlarged.squeeze(1).unflatten(0, (-1, channels)).to(x.dtype)
-
-
-def _keys_cubic(distance: Tensor) -> Tensor:
-    d = distance.abs()
-    near = 1.5 * d**3 - 2.5 * d**2 + 1
-    far = -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
-    return torch.where(d < 1, near, torch.where(d < 2, far, torch.zeros_like(d)))
 
 
 def _mirror(x: Tensor, dim: int) -> Tensor:

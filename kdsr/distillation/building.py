@@ -51,3 +51,11 @@ def check_arguments(registry: Registry, where: str, opt: Mapping[str, Any]) -> N
         required = parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         if required and name not in opt:
             raise UserError(f'{where}: {opt["type"]} needs `{name}:`.')
+
+
+def argument_of(opt: Mapping[str, Any], name: str) -> Any:
+    """Return what the network of `opt` gets for an argument, given or by default; None if it has none of that name."""
+    if name in opt:
+        return opt[name]
+    parameter = inspect.signature(ARCH_REGISTRY.get(opt['type'])).parameters.get(name)
+    return None if parameter is None or parameter.default is parameter.empty else parameter.default

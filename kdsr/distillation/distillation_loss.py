@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 from torch import Tensor, nn
 
 from kdsr.distillation.outputs import Batch, NetworkOutput
 from kdsr.errors import UserError
+
+
+class MissingFeaturesError(UserError):
+    """A loss was given outputs without the features that it compares."""
 
 
 class DistillationLoss(nn.Module):
@@ -13,6 +20,9 @@ class DistillationLoss(nn.Module):
 
     A method is a subclass that overrides :meth:`distance`, and :meth:`build_helpers` when it trains regressors or
     estimators of its own. Register it in BasicSR's ``LOSS_REGISTRY``; its constructor arguments are its options.
+
+    What a loss finds out on its way and does not minimise it leaves in `measured`: name to a detached 0-dim tensor,
+    which the log shows as `<name>_<loss>`, averaged over the processes.
 
     Args:
         loss_weight: Factor on the result.
@@ -24,6 +34,7 @@ class DistillationLoss(nn.Module):
         super().__init__()
         self.loss_weight = loss_weight
         self.features = features
+        self.measured: dict[str, Tensor] = {}
 
     def forward(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> Tensor:
         """Return the weighted loss, a 0-dim tensor."""
@@ -40,15 +51,21 @@ class DistillationLoss(nn.Module):
         """Return (name, student feature, teacher feature) for every feature that the loss compares.
 
         Raises:
-            UserError: a named feature is not tapped, or no feature is.
+            MissingFeaturesError: a named feature is not tapped, or no feature is.
         """
         tapped = list(student.features)
         names = tapped if self.features is None else self.features
         missing = [n for n in names if n not in student.features or n not in teacher.features]
         if missing or not names:
             wanted = f'the features {missing}' if missing else 'features'
-            raise UserError(
+            raise MissingFeaturesError(
                 f'{type(self).__name__} compares {wanted}, but `distillation.features` taps {tapped or "none"}. '
                 f"Add them there, or name tapped ones in the loss's `features`."
             )
         return [(n, student.features[n], teacher.features[n]) for n in names]
+
+
+def measurements(losses: nn.ModuleDict) -> dict[str, Tensor]:
+    """Return what the losses measured in their last run, as `<name>_<loss>`, for the log."""
+    named = cast('Iterable[tuple[str, DistillationLoss]]', losses.items())
+    return {f'{what}_{name}': value for name, loss in named for what, value in loss.measured.items()}

@@ -13,42 +13,45 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
 from kdsr import options
+from kdsr.data.teacher_cache import open_cache
 from kdsr.distillation.building import build_loss_at
-from kdsr.distillation.checkpoint import load_weights
-from kdsr.distillation.distillation_loss import DistillationLoss
-from kdsr.distillation.feature_tap import FeatureTap
+from kdsr.distillation.cached_teachers import without_border
+from kdsr.distillation.checkpoint import load_weights, take_weights
+from kdsr.distillation.distillation_loss import DistillationLoss, measurements
+from kdsr.distillation.feature_tap import FeatureTap, module_at
 from kdsr.distillation.health import check_teacher
 from kdsr.distillation.outputs import Batch, NetworkOutput
 from kdsr.distillation.padding import run_padded
-from kdsr.distillation.quadrants import run_in_quadrants
 from kdsr.distillation.teacher import build_teachers, window_of
+from kdsr.distillation.views import View, build_view, view_terms
 from kdsr.errors import UserError
-from kdsr.models.checkpointing import CheckpointedSRModel
+from kdsr.models.student_model import StudentModel
 
 
 @MODEL_REGISTRY.register()
-class DistillationModel(CheckpointedSRModel):
+class DistillationModel(StudentModel):
     """BasicSR's SRModel plus the `distillation:` block: teachers, tapped features, distillation losses.
 
     The student is `network_g`; its checkpoints hold nothing else and load wherever BasicSR's do. Trainable helpers of
-    the losses (regressors, estimators) share the student's optimiser and are saved as `net_distill_<iter>.pth`.
-    `train.pixel_opt` may be left out when the image term stands among the distillation losses.
+    the losses (regressors, estimators) share the student's optimiser and are saved as `net_distill_<iter>.pth`. The
+    `views` of the block are extra batches of the same step.
+    With `cache` the training set delivers what the teachers made of its images before, and no teacher is loaded.
+    `train.pixel_opt` may be left out when the image term stands among the distillation losses. `init_from` starts the
+    student with the weights of a part of a teacher (PISR); then there need be no losses, and the teacher does not run.
     """
-
-    lq: Tensor
-    gt: Tensor
-    net_g: nn.Module
-    in_quadrants = False
 
     def init_training_settings(self) -> None:
         """Build teachers, taps and losses, then let SRModel build EMA, image losses, optimiser and schedulers."""
         options.check(self.opt)
         with torch.random.fork_rng(devices=[]):  # the student's own random stream stays that of its baseline
-            self.teacher = build_teachers(self.opt).to(self.device)
+            self.cache = options.used_cache(self.opt)
+            self.teacher = (open_cache(self.opt) if self.cache else build_teachers(self.opt)).to(self.device)
+            self._take_over_weights()
             points = {n: p['student'] for n, p in (self.opt['distillation'].get('features') or {}).items()}
             self.tap = FeatureTap(self.get_bare_model(self.net_g), points)
-            self.losses = self._build_losses()
-        self._unchecked = bool(self.opt['distillation'].get('health_check', True))
+            student, teacher, pair = self._dry_run()
+            self.losses = self._build_losses(student, teacher, pair)
+        self._unchecked = bool(self.opt['distillation'].get('health_check', True)) and self.cache is None
         train_opt = self.opt['train']
         without_image_loss = not train_opt.get('pixel_opt') and not train_opt.get('perceptual_opt')
         if without_image_loss:  # SRModel insists on one
@@ -57,12 +60,28 @@ class DistillationModel(CheckpointedSRModel):
         if without_image_loss:
             del train_opt['pixel_opt']
             self.cri_pix = None
+        with torch.random.fork_rng(devices=[]):
+            self.views = self._build_views(pair)
 
-    def _build_losses(self) -> nn.ModuleDict:
-        loss_opts = {n: o for n, o in (self.opt['distillation'].get('losses') or {}).items() if o is not None}
-        if not loss_opts:
-            raise UserError('`distillation.losses` is empty, so nothing is distilled. For the baseline: SRModel.')
-        student, teacher, batch = self._dry_run()
+    def _take_over_weights(self) -> None:
+        """Start from a part of a teacher (`init_from`), before EMA copies the student; a resumed run has its own."""
+        init = self.opt['distillation'].get('init_from')
+        path = self.opt['path']
+        if init is None or path.get('resume_state'):
+            return
+        if path.get('pretrain_network_g'):
+            raise UserError('`path.pretrain_network_g` and `distillation.init_from` both say how the student starts.')
+        teacher = dict(zip(self.teacher.names, self.teacher.members))[init['teacher']].network
+        part = module_at(teacher, init.get('module') or '', 'distillation.init_from.module')
+        source = f'{init.get("module") or "the network"} of teacher {init["teacher"]!r}'
+        take_weights(self.get_bare_model(self.net_g), part.state_dict(), source, 'network_g')
+
+    def _build_losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> nn.ModuleDict:
+        block, train_opt = self.opt['distillation'], self.opt['train']
+        loss_opts = {n: o for n, o in (block.get('losses') or {}).items() if o is not None}
+        taken_over = block.get('init_from') and (train_opt.get('pixel_opt') or train_opt.get('perceptual_opt'))
+        if not loss_opts and not taken_over:
+            raise UserError('`distillation.losses` is empty, so nothing is distilled. For the baseline: StudentModel.')
         losses = nn.ModuleDict()
         for name, loss_opt in loss_opts.items():
             loss = build_loss_at(f'distillation.losses.{name}', loss_opt)
@@ -84,16 +103,31 @@ class DistillationModel(CheckpointedSRModel):
         return losses
 
     @torch.no_grad()
+    def _build_views(self, batch: Batch) -> dict[str, View]:
+        """Build the views and run each once: what does not fit shows here."""
+        views = {}
+        for name, view_opt in (self.opt['distillation'].get('views') or {}).items():
+            where = f'distillation.views.{name}'
+            if view_opt is None:  # a variant switches off a view of its base
+                continue
+            views[name] = build_view(where, view_opt, self.losses, batch)
+            self.net_g.eval()
+            try:
+                terms = self._view_terms(views[name], batch)
+            except (ValueError, RuntimeError) as error:
+                raise UserError(f'{where}: {error}') from error
+            finally:
+                self.net_g.train()
+            if not terms:
+                raise UserError(f'{where}: nothing is compared. Views need a loss on images, for example ResponseLoss.')
+        return views
+
+    @torch.no_grad()
     def _dry_run(self) -> tuple[NetworkOutput, NetworkOutput, Batch]:
-        """Run student and teachers once on a grey ramp of the training size, to learn shapes and in-place changes."""
-        scale, train_set = self.opt['scale'], self.opt['datasets']['train']
+        """Run student and teachers once on a batch of the training size, to learn shapes and in-place changes."""
         network: nn.Module = self.get_bare_model(self.net_g)
-        gt_size = int(train_set['gt_size'])
-        self._check_crop(gt_size, scale)
-        channels = 1 if train_set.get('color') == 'y' else 3
-        ramp = torch.linspace(0, 1, gt_size * gt_size, device=self.device).view(1, 1, gt_size, gt_size)
-        gt = ramp.expand(2, channels, -1, -1).contiguous()
-        batch = Batch(gt[..., ::scale, ::scale].contiguous(), gt)
+        batch = self.example_batch()
+        self._check_crop(batch.lq.shape[-1])
         buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
         self.tap.calibrate(lambda: network.train()(batch.lq))  # what training changes in place, dropout included
         for name, buffer in network.named_buffers():
@@ -104,10 +138,11 @@ class DistillationModel(CheckpointedSRModel):
         network.train()
         self.teacher.calibrate(batch)
         teacher = self.teacher(batch)
-        if student.sr.shape != gt.shape or teacher.sr.shape != gt.shape:
+        wanted = batch.gt.shape  # type: ignore[union-attr]
+        if student.sr.shape != wanted or teacher.sr.shape != wanted:
             raise UserError(
-                f'`scale: {scale}` turns {tuple(batch.lq.shape[-2:])} into {tuple(gt.shape[-2:])}, but the student '
-                f'gives {tuple(student.sr.shape[-2:])} and the teacher {tuple(teacher.sr.shape[-2:])}: '
+                f'`scale: {self.opt["scale"]}` turns {tuple(batch.lq.shape[-2:])} into {tuple(wanted[-2:])}, but the '
+                f'student gives {tuple(student.sr.shape[-2:])} and the teacher {tuple(teacher.sr.shape[-2:])}: '
                 "make `scale`, `network_g.upscale` and the teachers' `upscale` agree."
             )
         for name in sorted(self.tap.copied):
@@ -117,19 +152,18 @@ class DistillationModel(CheckpointedSRModel):
             )
         return student, teacher, batch
 
-    def _check_crop(self, gt_size: int, scale: int) -> None:
+    def _check_crop(self, lq_size: int) -> None:
         """Refuse crops that do not fit: the student sees them unpadded, and features of padded ones do not compare."""
-        if gt_size % scale:
-            raise UserError(f'`datasets.train.gt_size: {gt_size}` must be a multiple of `scale: {scale}`.')
         windows = {'the student': window_of(self.opt['network_g'])}
         for name, member in zip(self.teacher.names, self.teacher.members):
             if member.tap.points:
                 windows[f'teacher {name}, which is tapped,'] = member.multiple
         for who, window in windows.items():
-            if (gt_size // scale) % window:
-                fitting = (gt_size // scale // window + 1) * window * scale
+            if lq_size % window:
+                scale = self.opt['scale']
+                fitting = (lq_size // window + 1) * window * scale
                 raise UserError(
-                    f'`datasets.train.gt_size: {gt_size}` gives LR crops of {gt_size // scale}, but {who} needs a '
+                    f'`datasets.train.gt_size: {lq_size * scale}` gives LR crops of {lq_size}, but {who} needs a '
                     f'multiple of its window, {window}: for example gt_size: {fitting}.'
                 )
 
@@ -144,41 +178,34 @@ class DistillationModel(CheckpointedSRModel):
         if helpers:
             self.optimizer_g.add_param_group({'params': helpers})
 
-    def optimize_parameters(self, current_iter: int) -> None:
-        """Take one training step on the batch that was fed."""
-        self.optimizer_g.zero_grad()
-        batch = Batch(self.lq, self.gt)
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
+        """Run teachers and student on a batch; return SRModel's own losses and those of `distillation.losses`."""
         if self._unchecked:  # on the first batch: no pair is at hand any earlier
             get_root_logger().info(check_teacher(self.teacher, [batch], self.opt['scale']))
             self._unchecked = False
-        teacher = self.teacher(batch)
         with self.tap as features:
-            self.output = self.net_g(self.lq)
+            self.output = self.net_g(self.shown(batch))
         student = NetworkOutput(self.output, features)
-
-        terms = self._image_terms()
-        terms.update({name: loss(student, teacher, batch) for name, loss in self.losses.items()})
-        total = torch.stack(list(terms.values())).sum()
+        terms = self.image_terms(self.output, self.gt)
+        if self.losses:
+            margin = self.cache.margin if self.cache else 0
+            compared = without_border(student, self.teacher(batch), batch, margin)
+            terms.update({name: loss(*compared) for name, loss in self.losses.items()})
+        self.measured = measurements(self.losses)  # on the pair itself, not on its views
+        for name, view in self.views.items():
+            terms.update({f'{term}_{name}': value for term, value in self._view_terms(view, batch).items()})
         if self.opt['dist']:  # DDP waits for every parameter, also for those behind the last tap of a feature loss
-            total = total + 0 * self.output.mean()
-        total.backward()
-        self._average_helper_gradients()
-        self.optimizer_g.step()
-        self._terms = {name: term.detach() for name, term in terms.items()}
-        if self.ema_decay > 0:
-            self.model_ema(decay=self.ema_decay)
-
-    def _image_terms(self) -> dict[str, Tensor]:
-        """Return SRModel's own losses under SRModel's own names."""
-        terms = {}
-        if self.cri_pix:
-            terms['l_pix'] = self.cri_pix(self.output, self.gt)
-        if self.cri_perceptual:
-            parts = zip(('l_percep', 'l_style'), self.cri_perceptual(self.output, self.gt))
-            terms.update({name: part for name, part in parts if part is not None})
+            first = next(iter(terms))
+            terms[first] = terms[first] + 0 * self.output.mean()
         return terms
 
-    def _average_helper_gradients(self) -> None:
+    def _view_terms(self, view: View, batch: Batch) -> dict[str, Tensor]:
+        # one forward through DistributedDataParallel is enough: the gradients of these, in the bare network, reach the
+        # same parameters before it averages them
+        student = partial(run_padded, self.get_bare_model(self.net_g), multiple=self.window())
+        return view_terms(view, batch, student, self.teacher, self.losses, self.image_terms)
+
+    def after_backward(self) -> None:
         """Do for the helpers what DistributedDataParallel does for the student."""
         if not self.opt['dist']:
             return
@@ -186,27 +213,6 @@ class DistillationModel(CheckpointedSRModel):
             if parameter.grad is not None:
                 torch.distributed.all_reduce(parameter.grad)
                 parameter.grad /= self.opt['world_size']
-
-    def get_current_log(self) -> dict[str, float]:
-        """Return the last step's losses; only here does the step wait for the device."""
-        self.log_dict = self.reduce_loss_dict(self._terms)
-        return self.log_dict
-
-    def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> None:
-        """Validate on one set as SRModel does; `val.quadrants` may depend on which one it is."""
-        chosen = (self.opt.get('val') or {}).get('quadrants', False)
-        self.in_quadrants = dataloader.dataset.opt['name'] in chosen if isinstance(chosen, list) else bool(chosen)
-        super().validation(dataloader, current_iter, tb_logger, save_img)
-
-    def test(self) -> None:
-        """Run the student on `self.lq` of any size, padded to its window; with `val.quadrants` in four parts (SAN)."""
-        network: nn.Module = getattr(self, 'net_g_ema', self.net_g)
-        network.eval()
-        with torch.no_grad():
-            padded = partial(run_padded, network, multiple=window_of(self.opt['network_g']))
-            self.output = run_in_quadrants(padded, self.lq) if self.in_quadrants else padded(self.lq)
-        if network is self.net_g:
-            network.train(self.is_train)
 
     def _helper_path(self, label: int | str) -> str:
         return os.path.join(self.opt['path']['models'], f'net_distill_{label}.pth')

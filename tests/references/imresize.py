@@ -28,8 +28,8 @@ def mirrored(index: int, size: int) -> int:
     return index
 
 
-def resize_line(line: list[int], out_size: int, factor: Fraction) -> list[int]:
-    """Resize one line of 8-bit samples by `factor` (below 1: smaller, with the kernel stretched by 1 / factor)."""
+def exact_line(line: list[int], out_size: int, factor: Fraction) -> list[Fraction]:
+    """Resize one line of samples by `factor` (below 1: smaller, with the kernel stretched by 1 / factor)."""
     stretch = max(Fraction(1), 1 / factor)
     result = []
     for out in range(out_size):
@@ -40,9 +40,13 @@ def resize_line(line: list[int], out_size: int, factor: Fraction) -> list[int]:
             weight = keys_cubic((centre - index) / stretch)
             weight_sum += weight
             value_sum += weight * line[mirrored(index, len(line))]
-        rounded = math.floor(value_sum / weight_sum + Fraction(1, 2))
-        result.append(min(255, max(0, rounded)))
+        result.append(value_sum / weight_sum)
     return result
+
+
+def resize_line(line: list[int], out_size: int, factor: Fraction) -> list[int]:
+    """The same for 8-bit samples, rounded halves up and clipped."""
+    return [min(255, max(0, math.floor(value + Fraction(1, 2)))) for value in exact_line(line, out_size, factor)]
 
 
 def imresize(image: np.ndarray, factor: Fraction) -> np.ndarray:

@@ -41,6 +41,15 @@ CASES = {
         Case({'selective': 'features', 'affinity': 'instance'}),
         Case({'selective': 'normalised'}),
     ],
+    'VIDLoss': [
+        Case({'pdf': pdf, 'form': form, 'scale': scale}, zero_at_equality=False)
+        for pdf, form, scale in (
+            ('laplace', 'paper', 'element'),
+            ('laplace', 'official', 'channel'),
+            ('gaussian', 'paper', 'position'),
+            ('gaussian', 'official', 'layer'),
+        )
+    ],
     'LSFDLoss': [
         Case(),  # its map vanishes where the images are equal
         Case({'selective': False}, zero_at_equality=False),
@@ -132,6 +141,14 @@ def test_scalar_and_linear_in_its_weight(name, case):
     weighted = built(name, case, student, teacher, loss_weight=2.5)(student, teacher, batch)
     torch.testing.assert_close(weighted, 2.5 * value)
     assert built(name, case, student, teacher, loss_weight=0.0)(student, teacher, batch) == 0
+
+
+@pytest.mark.parametrize(('name', 'case'), TABLE)
+def test_what_it_measures_can_be_logged(name, case):
+    student, teacher, batch = outputs(case)
+    loss = built(name, case, student, teacher)
+    loss(with_gradient(student), teacher, batch)
+    assert all(v.shape == () and v.dtype == torch.float32 and not v.requires_grad for v in loss.measured.values())
 
 
 @pytest.mark.parametrize(('name', 'case'), TABLE)

@@ -193,6 +193,14 @@ def test_indicator_is_per_sample_and_ties_copy_the_teacher():
     assert abs(adaptive - plain) > 1e-2, 'one rejected sample changes the loss: alpha is no property of the batch'
 
 
+@pytest.mark.parametrize('adaptive', [True, False])
+def test_the_share_of_rejected_samples_is_measured(adaptive):
+    student, teacher, batch = case()
+    loss = make_loss(student, teacher, adaptive=adaptive)
+    loss(student, teacher, batch)
+    assert {name: float(value) for name, value in loss.measured.items()} == ({'rejected': 0.25} if adaptive else {})
+
+
 def test_only_the_numerator_is_gated():
     """A rejected sample is no positive, and remains a negative of the others."""
     d = torch.rand(4, 4, dtype=torch.float64).requires_grad_()
@@ -286,7 +294,7 @@ def test_zero_features(options):
         value = make_loss(zeros, target, regressor='none', **options)(zeros, target, batch)
         value.backward()
         assert torch.isfinite(value)
-        assert all(torch.isfinite(f.grad).all() for f in zeros.features.values())
+        assert all(f.grad.abs().max() < 100 for f in zeros.features.values())
 
 
 def test_messages():
@@ -395,7 +403,7 @@ def test_two_processes_with_two_samples_each_equal_one_with_four(tmp_path):
         'CUDA_VISIBLE_DEVICES': '',
         'PYTHONPATH': str(Path(__file__).parents[2]),
     }
-    command = [sys.executable, '-W', 'ignore', '-c', PROCESS]
+    command = [sys.executable, '-W', 'ignore', '-W', 'error::FutureWarning', '-c', PROCESS]
     processes = [
         subprocess.Popen([*command, str(rank), str(tmp_path)], env=env, stderr=subprocess.PIPE, text=True)
         for rank in (0, 1)

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -104,6 +106,27 @@ def test_by_hand():
     assert affinity_distance(ours, theirs, 'instance').item() == pytest.approx(expected, rel=1e-6)
 
 
+def test_zero_columns():
+    """A position without any activation has affinity 0 with all others, and its own gradient is that of x / 1e-8."""
+    ours, theirs = maps(3, 1).double(), maps(7, 2).double()
+    ours[..., 2, 3] = 0
+    ours.requires_grad_()
+    affinity_distance(ours, theirs).backward()
+    s, t = ours.detach().numpy(), theirs.numpy()
+    expected = numerical_gradient(lambda x: feature_losses.fakd_loss(x, t, 'spatial'), s, step=1e-14)
+    np.testing.assert_allclose(ours.grad.numpy(), expected, atol=1e-4 * abs(expected).max())
+    assert ours.grad[..., 2, 3].abs().max() > 1e5
+
+
+def test_equal_wide_features_are_exactly_equal():
+    """A product of many channels is summed in parts, which must not end in different roundings of the two sides."""
+    ours = maps(512, 1, 12, 12).requires_grad_()
+    value = affinity_distance(ours, maps(512, 1, 12, 12))
+    value.backward()
+    assert value == 0
+    assert not ours.grad.any()
+
+
 def test_strength_of_a_position_does_not_count():
     """The diagonal is 1 whatever the features' length: only directions are compared."""
     ours = maps(3, 1).double()
@@ -137,6 +160,18 @@ def test_contract(affinity):
     a, b = maps(3, 1), maps(3, 2)
     check_scale_and_order(lambda w: FAKDLoss(affinity, loss_weight=w), lambda x: output(f=x), a, b)
     check_low_precision_and_zeros(FAKDLoss(affinity), lambda x: output(f=x), a, b)
+
+
+def test_cost_is_told_and_absurd_sizes_are_refused(monkeypatch):
+    told = []
+    monkeypatch.setattr('kdsr.losses.fakd_loss.get_root_logger', lambda: SimpleNamespace(info=told.append))
+    student, teacher = (output(up=torch.zeros(1, c, 1, 1).expand(2, -1, 128, 128)) for c in (64, 256))
+    FAKDLoss().build_helpers(student, teacher)
+    assert told == ["FAKDLoss: 'up', 128x128: 120.3 GFLOP a sample, 4.2 MB a sample kept and 59 MB worked in."]
+    larger = output(up=torch.zeros(1, 64, 1, 1).expand(2, -1, 192, 128))
+    with pytest.raises(ValueError, match=r"'up', 192x128: 270.6 GFLOP.*tap a layer before the upsampler"):
+        FAKDLoss().build_helpers(larger, output(up=torch.zeros(1, 256, 1, 1)))
+    FAKDLoss('instance').build_helpers(larger, larger)
 
 
 def test_without_gradient():

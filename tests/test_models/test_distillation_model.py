@@ -198,7 +198,7 @@ def test_quadrants_may_be_for_some_datasets_only(workspace, monkeypatch, quadran
     model = built(parsed(workspace))
     model.opt['val']['quadrants'] = quadrants
     seen = []
-    monkeypatch.setattr(model, 'nondist_validation', lambda *_: seen.append(model.in_quadrants))
+    monkeypatch.setattr('kdsr.models.student_model.validate', lambda model, *_: seen.append(model.in_quadrants))
     for name in ('small', 'large'):
         model.validation(SimpleNamespace(dataset=SimpleNamespace(opt={'name': name})), 1, None)
     assert seen == expected
@@ -212,6 +212,21 @@ def test_the_log_waits_for_the_device_only_when_it_is_asked_for(workspace, monke
     assert not calls
     model.get_current_log()
     assert len(calls) == 1
+
+
+def test_what_losses_measure_is_logged_and_not_minimised(workspace):
+    facd = {'type': 'FACDLoss', 'use_contrast': False, 'loss_range': 1}
+    model = built(parsed(workspace, losses={'l_facd': facd}))
+    pair = batch()
+    target = model.teacher(Batch(**pair)).sr
+    with torch.no_grad():
+        pair['gt'][0] = model.net_g(pair['lq'])[0]  # here the student is better
+    pair['gt'][1] = target[1]
+    step(model, pair)
+    log = model.get_current_log()
+    assert list(log) == ['l_pix', 'l_facd', 'rejected_l_facd']
+    assert log['rejected_l_facd'] == 0.5
+    assert set(model.loss_terms(model_batch(model))) == {'l_pix', 'l_facd'}
 
 
 @pytest.mark.parametrize(('student', 'teacher', 'taps'), [

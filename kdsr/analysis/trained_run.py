@@ -1,0 +1,122 @@
+"""A trained distillation experiment, brought back to look at: student, teachers, taps and the losses' helpers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from basicsr.data import build_dataset
+from basicsr.models import build_model
+from basicsr.utils import get_root_logger
+from torch import Tensor
+
+from kdsr import options, plugins
+from kdsr.distillation.checkpoint import load_weights
+from kdsr.errors import UserError
+from kdsr.models.distillation_model import DistillationModel
+
+
+class TrainedRun:
+    """The networks of an experiment after some iteration, and its validation sets.
+
+    The student has its averaged weights (`params_ema`) where the checkpoint holds them; the helpers have no average.
+
+    Args:
+        option_file: The YAML that the run was trained with.
+        iteration: Number of a checkpoint, or 'latest'.
+
+    Raises:
+        UserError: the run has no teachers, is not trained yet, or lacks data or weights.
+    """
+
+    def __init__(self, option_file: str, iteration: str = 'latest') -> None:
+        get_root_logger(log_level=logging.WARNING)  # BasicSR would print every layer
+        self.opt = options.load_experiment(option_file)
+        plugins.import_named(self.opt.get('import_modules') or ())
+        _check_kind(self.opt, option_file)
+        self.name, self.scale, self.iteration = self.opt['name'], int(self.opt['scale']), str(iteration)
+        self.folder = os.path.join('experiments', self.name)
+        self.checkpoint = _checkpoint(self.folder, self.iteration, option_file)
+        self._sets = {k: d for k, d in self.opt['datasets'].items() if k.startswith('val')}
+        if not self._sets:
+            raise UserError(f'{option_file}: there is no validation set (`datasets.val`) to look at.')
+        options.check_files({**self.opt, 'datasets': self._sets, 'path': {}})
+        self.model = self._build()
+
+    def _build(self) -> DistillationModel:
+        model = build_model(_for_looking(self.opt, self.folder, self.checkpoint))
+        if not isinstance(model, DistillationModel):
+            raise UserError(f'`model_type: {self.opt["model_type"]}` distils nothing that could be looked at.')
+        if any(True for _ in model.helpers()):
+            path = os.path.join(self.folder, 'models', f'net_distill_{self.iteration}.pth')
+            load_weights(model.losses, path, 'params', 'distillation helpers')
+        model.net_g.eval()
+        model.losses.eval()
+        return model
+
+    def set_names(self) -> list[str]:
+        """Return the names of the validation sets."""
+        return [str(dataset.get('name', phase)) for phase, dataset in self._sets.items()]
+
+    def images(self, set_name: str, count: int | None = None) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Yield (file name, lq, gt) for the first `count` images of a validation set; for all of them when None.
+
+        The images are (1, C, h, w) and (1, C, S*h, S*w), RGB (or Y with `color: y`) in [0, 1], on the model's device.
+
+        Raises:
+            UserError: the set has no ground truth.
+        """
+        phase = list(self._sets)[self.set_names().index(set_name)]
+        dataset = build_dataset({**self._sets[phase], 'phase': 'val', 'scale': self.scale})
+        for i in range(min(len(dataset), len(dataset) if count is None else count)):
+            data = dataset[i]
+            if 'gt' not in data:
+                raise UserError(f'the validation set {set_name!r} has no ground truth (`dataroot_gt`).')
+            self.model.feed_data({key: data[key].unsqueeze(0) for key in ('lq', 'gt')})
+            yield os.path.splitext(os.path.basename(data['lq_path']))[0], self.model.lq, self.model.gt
+
+
+def _check_kind(opt: Mapping[str, Any], option_file: str) -> None:
+    """Refuse experiments in which nothing is distilled into a student."""
+    if not opt.get('distillation'):
+        raise UserError(f'{option_file}: there is no `distillation:` block, so no teacher to compare the student with.')
+    options.check(opt)
+    if opt['model_type'] == 'AggregationModel':
+        raise UserError(f'{option_file} trains an aggregator (stage 1); name the option file of a student.')
+
+
+def _checkpoint(folder: str, iteration: str, option_file: str) -> str:
+    path = os.path.join(folder, 'models', f'net_g_{iteration}.pth')
+    if os.path.isfile(path):
+        return path
+    models = os.path.dirname(path)
+    names = [re.fullmatch(r'net_g_(\w+)\.pth', n) for n in (os.listdir(models) if os.path.isdir(models) else [])]
+    there = sorted((n[1] for n in names if n), key=lambda label: (len(label), label))
+    cure = f'it has {", ".join(there)}: `--iter {there[-1]}`' if there else f'python kdsr/train.py -opt {option_file}'
+    raise UserError(f'{path} does not exist: the run is not trained that far ({cure}).')
+
+
+def _for_looking(opt: Mapping[str, Any], folder: str, checkpoint: str) -> dict[str, Any]:
+    """Return options with which BasicSR builds the run's model, its student loaded, and nothing that only trains."""
+    train = {key: value for key, value in opt['train'].items() if key != 'perceptual_opt'}
+    train.update(ema_decay=0, optim_g={'type': 'Adam', 'lr': 0.0})
+    return {
+        **opt,
+        'is_train': True,
+        'dist': False,
+        'rank': 0,
+        'world_size': 1,
+        'num_gpu': 1 if opt['num_gpu'] != 0 and torch.cuda.is_available() else 0,
+        'train': train,
+        'distillation': {**opt['distillation'], 'views': None},
+        'path': {
+            'models': os.path.join(folder, 'models'),
+            'pretrain_network_g': checkpoint,
+            'param_key_g': 'params_ema',  # BasicSR takes `params` where there are none
+            'strict_load_g': True,
+        },
+    }

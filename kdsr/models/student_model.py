@@ -1,0 +1,187 @@
+"""A student alone: BasicSR's SRModel, in colour or on luminance, and the base of kdsr's other models."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import Any
+
+import torch
+from basicsr.models.sr_model import SRModel
+from basicsr.utils.color_util import rgb2ycbcr_pt
+from basicsr.utils.dist_util import master_only
+from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
+from torch import Tensor, nn
+
+from kdsr import options
+from kdsr.distillation.building import argument_of, check_arguments
+from kdsr.distillation.checkpoint import save_checkpoint
+from kdsr.distillation.outputs import Batch
+from kdsr.distillation.padding import run_padded
+from kdsr.distillation.quadrants import run_in_quadrants
+from kdsr.distillation.teacher import window_of
+from kdsr.errors import UserError
+from kdsr.models.validation import validate
+
+
+def _check_channels(opt: dict[str, Any]) -> None:
+    """Refuse a network of three channels where luminance is trained."""
+    network = opt['network_g']
+    for key in ('num_in_ch', 'in_chans') if opt.get('color') == 'y' else ():
+        if argument_of(network, key) not in (None, 1):
+            raise UserError(f'`color: y` trains on luminance, one channel: set `network_g.{key}: 1`.')
+
+
+@MODEL_REGISTRY.register()
+class StudentModel(SRModel):
+    """BasicSR's SRModel with the same files, logs and losses, and what small networks need besides.
+
+    `color: y` trains a network of one channel on the luminance of RGB images, and writes colour images when it
+    validates. Batches may be uint8. Validation takes images of any size (padded to the network's window; with
+    `val.quadrants` in four parts), and its metrics do not hold up the network. Files are written whole or not at all.
+
+    Subclasses give other terms to :meth:`loss_terms`, remember more in :meth:`checkpoint_extras`, or are shown
+    something else than the low-quality image (:meth:`shown`).
+
+    Args:
+        opt: All options, as BasicSR's pipeline parses them.
+
+    Raises:
+        UserError: several GPUs in one process, which BasicSR would run with DataParallel; a network of three channels
+            with `color: y`.
+    """
+
+    lq: Tensor
+    gt: Tensor
+    net_g: nn.Module
+    cached: Tensor | None = None  # what the teachers made of the batch before
+    in_quadrants = False
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        if not opt['dist'] and opt['num_gpu'] > 1:
+            raise UserError(
+                f'`num_gpu: {opt["num_gpu"]}` without a launcher would use DataParallel, whose copies of a network '
+                "overwrite each other's features. Start one process a GPU: torchrun --nproc_per_node="
+                f'{opt["num_gpu"]} kdsr/train.py -opt FILE --launcher pytorch; or use one GPU: --force_yml num_gpu=1'
+            )
+        options.check_values(opt)
+        _check_channels(opt)
+        check_arguments(ARCH_REGISTRY, 'network_g', opt['network_g'])
+        self.luminance = opt.get('color') == 'y'
+        self.chroma_source: Tensor | None = None
+        self.measured: dict[str, Tensor] = {}  # of the last step: logged, not minimised
+        super().__init__(opt)
+
+    def feed_data(self, data: dict[str, Any]) -> None:
+        """Take a batch of float images in [0, 1], or of uint8 images."""
+        if hasattr(self, 'gt'):  # of another batch; this one may have none
+            del self.gt
+        super().feed_data({key: data[key] for key in ('lq', 'gt') if key in data})
+        self.cached = data['teacher'].to(self.device).float().div_(255) if 'teacher' in data else None
+        self.chroma_source = None
+        for name in ('lq', 'gt') if 'gt' in data else ('lq',):
+            image = getattr(self, name)
+            if image.dtype == torch.uint8:
+                image = image.float().div_(255)
+            if self.luminance and image.shape[1] == 3:
+                if name == 'lq':
+                    self.chroma_source = image
+                image = rgb2ycbcr_pt(image, y_only=True)
+            setattr(self, name, image)
+
+    def example_batch(self) -> Batch:
+        """Return a grey ramp of the training size, for dry runs.
+
+        Raises:
+            UserError: the training size is no multiple of the scale.
+        """
+        scale, train_set = self.opt['scale'], self.opt['datasets']['train']
+        gt_size = int(train_set['gt_size'])
+        if gt_size % scale:
+            raise UserError(f'`datasets.train.gt_size: {gt_size}` must be a multiple of `scale: {scale}`.')
+        channels = 1 if 'y' in (self.opt.get('color'), train_set.get('color')) else 3
+        ramp = torch.linspace(0, 1, gt_size * gt_size, device=self.device).view(1, 1, gt_size, gt_size)
+        gt = ramp.expand(2, channels, -1, -1).contiguous()
+        return Batch(gt[..., ::scale, ::scale].contiguous(), gt, gt)
+
+    def shown(self, batch: Batch) -> Tensor:
+        """Return what the network is shown of a batch."""
+        return batch.lq
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """Take one training step on the batch that was fed."""
+        self.optimizer_g.zero_grad()
+        terms = self.loss_terms(Batch(self.lq, self.gt, self.cached))
+        torch.stack(list(terms.values())).sum().backward()
+        self.after_backward()
+        self.optimizer_g.step()
+        self._terms = {name: term.detach() for name, term in terms.items()}
+        if self.ema_decay > 0:
+            self.model_ema(decay=self.ema_decay)
+
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
+        """Run the network on a batch; return what is to be minimised, by its name in the log (`l_*`)."""
+        self.output = self.net_g(self.shown(batch))
+        return self.image_terms(self.output, self.gt)
+
+    def image_terms(self, image: Tensor, gt: Tensor) -> dict[str, Tensor]:
+        """Return SRModel's own losses of an image under SRModel's own names."""
+        terms = {}
+        if self.cri_pix:
+            terms['l_pix'] = self.cri_pix(image, gt)
+        if self.cri_perceptual:
+            parts = zip(('l_percep', 'l_style'), self.cri_perceptual(image, gt))
+            terms.update({name: part for name, part in parts if part is not None})
+        return terms
+
+    def after_backward(self) -> None:
+        """Complete the gradients that DistributedDataParallel does not know of."""
+
+    def get_current_log(self) -> dict[str, float]:
+        """Return the last step's losses and measurements; only here does the step wait for the device."""
+        self.log_dict = self.reduce_loss_dict({**self._terms, **self.measured})
+        return self.log_dict
+
+    def test(self) -> None:
+        """Run the network on an image of any size, padded to its window; with `val.quadrants` in four parts (SAN)."""
+        network: nn.Module = getattr(self, 'net_g_ema', self.net_g)
+        network.eval()
+        with torch.no_grad():
+            padded = partial(run_padded, network, multiple=self.window())
+            image = self.shown(Batch(self.lq, getattr(self, 'gt', None)))
+            self.output = run_in_quadrants(padded, image) if self.in_quadrants else padded(image)
+        if network is self.net_g:
+            network.train(self.is_train)
+
+    def window(self) -> int:
+        """Return the multiple that the sides of the network's input must have."""
+        return window_of(self.opt['network_g'])
+
+    def nondist_validation(self, dataloader: Any, current_iter: int, tb_logger: Any, save_img: bool) -> None:
+        """Validate on one set, see `kdsr.models.validation`; `val.quadrants` may name the sets that it is for."""
+        chosen = self.opt['val'].get('quadrants', False)
+        self.in_quadrants = dataloader.dataset.opt['name'] in chosen if isinstance(chosen, list) else bool(chosen)
+        validate(self, dataloader, current_iter, tb_logger, save_img)
+
+    def checkpoint_extras(self) -> dict[str, Any]:
+        """Return plain values to store beside the weights."""
+        return {}
+
+    @master_only
+    def save_network(
+        self,
+        net: nn.Module | list[nn.Module],
+        net_label: str,
+        current_iter: int,
+        param_key: str | list[str] = 'params',
+    ) -> None:
+        """Write ``{param_key: weights, **extras}`` to `<net_label>_<iter>.pth`, as BasicSR does, but atomically."""
+        nets = net if isinstance(net, list) else [net]
+        keys = param_key if isinstance(param_key, list) else [param_key]
+        weights = {
+            key: {name: tensor.detach().cpu() for name, tensor in self.get_bare_model(one).state_dict().items()}
+            for key, one in zip(keys, nets)
+        }
+        label = 'latest' if current_iter == -1 else current_iter
+        path = os.path.join(self.opt['path']['models'], f'{net_label}_{label}.pth')
+        save_checkpoint({**weights, **self.checkpoint_extras()}, path)

@@ -1,0 +1,117 @@
+"""The table of every key that kdsr adds to a BasicSR option file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Option:
+    """One row of the option table.
+
+    Attributes:
+        types: What the value may be.
+        doc: One sentence for people.
+        required: Whether it must be given.
+        choices: The only values allowed; empty for any.
+    """
+
+    types: tuple[type, ...]
+    doc: str
+    required: bool = False
+    choices: tuple[Any, ...] = ()
+
+
+BASICSR_MODELS = ('SRModel', 'SwinIRModel', 'SRGANModel', 'ESRGANModel', 'RealESRNetModel', 'RealESRGANModel')
+RAW_SET = 'RawPairedImageDataset'
+PAIRED_SETS = ('PairedImageDataset', RAW_SET)
+
+NETWORK = Option((dict,), "`type` and the network's own arguments, as in BasicSR's `network_g`.", required=True)
+WEIGHTS = Option((str,), 'Checkpoint file. It must match the network to 100 %.', required=True)
+PARAM_KEY = Option((str,), 'Key of the weights in the file; `params_ema`, then `params` when left out.')
+
+TABLE: dict[str, dict[str, Option]] = {
+    'top level': {
+        'color': Option(
+            (str,), '`y`: a kdsr model turns RGB images into luminance, for networks of one channel.', choices=('y',)
+        ),
+    },
+    'distillation': {
+        'health_check': Option((bool,), 'Refuse teachers that are worse than bicubic upsampling; true when left out.'),
+        'teachers': Option((list,), 'The frozen teachers. Their order is part of the experiment.', required=True),
+        'aggregator': Option((dict,), "A frozen network that fuses the teachers' images into one (MTKD, stage 2)."),
+        'cache': Option(
+            (str, dict),
+            "Folder of the teachers' images, made by `kdsr cache`, or a mapping: no teacher runs in training.",
+        ),
+        'features': Option((dict,), 'Feature name to the module paths tapped in student and teacher, early to late.'),
+        'views': Option((dict,), 'Name to an extra batch made of the training pair (`ZoomIn`, ...) and its arguments.'),
+        'losses': Option((dict,), 'Name in the log (`l_*`) to a loss of the registry and its arguments; `~` for none.'),
+        'init_from': Option((dict,), 'The part of a teacher whose weights the student starts with (PISR).'),
+    },
+    'train': {
+        'imitation_opt': Option(
+            (dict,), "PrivilegedTeacherModel: loss of the encoder's output to the LR image (PISR)."
+        ),
+    },
+    'val': {
+        'quadrants': Option(
+            (bool, list),
+            'Run the student on four quarters of the image, as in the tables of SAN; or for which datasets.',
+        ),
+        'round_gt': Option((bool,), 'With `color: y`: round the luminance of the ground truth; false as in PISR.'),
+    },
+    'distillation.teachers[]': {
+        'name': Option((str,), 'Short name; unique, stored in the checkpoints of stage 1.', required=True),
+        'network': NETWORK,
+        'path': Option((str,), f'{WEIGHTS.doc} Left out where `network` names the file itself (`type: Spandrel`).'),
+        'param_key': PARAM_KEY,
+        'input': Option((str,), 'What the teacher is shown; `gt` for privileged information.', choices=('lq', 'gt')),
+    },
+    'distillation.aggregator': {'network': NETWORK, 'path': WEIGHTS, 'param_key': PARAM_KEY},
+    'distillation.cache': {
+        'path': Option((str,), 'Folder of the cache.', required=True),
+        'self_ensemble': Option((bool,), 'Cache the mean answer over the eight flips and turns of the image.'),
+        'margin': Option((int,), 'LR pixels at the border of a crop that distillation losses leave out; 0 by default.'),
+        'exact': Option((bool,), 'Run the teachers live, on the crops, all the same.'),
+    },
+    'distillation.init_from': {
+        'teacher': Option((str,), 'Name of the teacher.', required=True),
+        'module': Option((str,), 'Module path in it, for example `decoder`; all of it when left out.'),
+    },
+    'distillation.features.*': {
+        'student': Option((str,), 'Module path in the student; `path:input` taps what goes into it.', required=True),
+        'teacher': Option((str,), 'Module path in the teacher.', required=True),
+        'from': Option((str,), 'Name of the teacher; needed when there are several.'),
+        'shrink': Option(
+            (str,),
+            "Where the teacher's map is `scale` times too large: average each square, or take its first value.",
+            choices=('average', 'subsample'),
+        ),
+    },
+}
+
+
+def document() -> str:
+    """Return the option table as Markdown; `make docs` writes it to docs/options.md."""
+    lines = [
+        '# Options',
+        '',
+        'Every key that kdsr adds to a BasicSR option file. Made by `make docs` from `kdsr/options/table.py`.',
+        '',
+        '`base: FILE` at the top names the option file that this one varies, relative to it. Mappings are merged key',
+        'by key; lists and plain values are replaced; a mapping with another `type:` is replaced whole.',
+        '',
+        '`import_modules: [hat.archs]` imports other BasicSR-based packages, whose networks can then be named.',
+    ]
+    for block, rows in TABLE.items():
+        lines += ['', f'## `{block}`', '', '| key | value | |', '|---|---|---|']
+        for key, option in rows.items():
+            kind = ' or '.join(option.choices) or ' or '.join(_KINDS[t] for t in option.types)
+            required = ', required' if option.required else ''
+            lines.append(f'| `{key}` | {kind}{required} | {option.doc} |')
+    return '\n'.join(lines) + '\n'
+
+
+_KINDS = {dict: 'mapping', list: 'list', str: 'text', bool: 'true or false', int: 'number', float: 'number'}

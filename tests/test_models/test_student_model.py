@@ -1,0 +1,108 @@
+"""A student without teachers: bit for bit BasicSR's SRModel in colour; on luminance, what PISR's authors do."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from basicsr.models import build_model
+from basicsr.utils.options import parse_options
+
+from kdsr.errors import UserError
+from kdsr.models.validation import colour_image
+
+FSRCNN = {'type': 'FSRCNN', 'upscale': 2, 'num_feat': 8, 'num_shrink': 4, 'num_map': 1}
+
+
+def luminance(bgr):
+    """Y of BT.601 from 8-bit BGR, in 16..235, not rounded."""
+    return bgr.astype(np.float64) @ [24.966 / 255, 128.553 / 255, 65.481 / 255] + 16
+
+
+def trained(workspace, model_type, **changes):
+    folder = workspace.train(workspace.options(name=model_type, model_type=model_type, iterations=3, **changes))
+    return torch.load(folder / 'models' / 'net_g_latest.pth', weights_only=True), next(folder.glob('train_*.log'))
+
+
+def test_in_colour_it_is_bit_identical_to_basicsrs_model_in_weights_and_validation(workspace):
+    (ours, our_log), (theirs, their_log) = (trained(workspace, m) for m in ('StudentModel', 'SRModel'))
+    for key in ('params', 'params_ema'):
+        assert all(torch.equal(ours[key][n], theirs[key][n]) for n in theirs[key])
+    scores = [[line for line in log.read_text().splitlines() if '# psnr' in line] for log in (our_log, their_log)]
+    assert scores[0] == scores[1] != []
+
+
+def parsed(workspace, monkeypatch, **changes):
+    options = workspace.options(model_type='StudentModel', color='y', network_g=FSRCNN, **changes)
+    monkeypatch.setattr('sys.argv', ['train.py', '-opt', workspace.write(options)])
+    return parse_options(str(workspace.root), is_train=True)[0]
+
+
+def test_rgb_becomes_unrounded_studio_range_luminance(workspace, monkeypatch):
+    model = build_model(parsed(workspace, monkeypatch))
+    rng = np.random.default_rng(0)
+    bgr = rng.integers(0, 256, (2, 8, 8, 3), np.uint8)
+    bgr[0, 0, 0] = 255
+    rgb = torch.from_numpy(bgr[..., ::-1].copy()).permute(0, 3, 1, 2)
+    for images in (rgb, rgb.float() / 255):
+        model.feed_data({'lq': images, 'gt': images, 'lq_path': ['a', 'b']})
+        np.testing.assert_allclose(model.gt[:, 0].numpy(), luminance(bgr) / 255, atol=2e-7)
+        assert torch.equal(model.lq, model.gt)
+    assert model.gt[0, 0, 0, 0] == pytest.approx(235 / 255)
+    y = torch.rand(1, 1, 8, 8)
+    model.feed_data({'lq': y, 'gt': y})
+    assert torch.equal(model.gt, y)
+
+
+def test_uint8_batches_give_the_same_bits_as_basicsrs_floats(workspace, monkeypatch):
+    model = build_model(parsed(workspace, monkeypatch))
+    model.luminance = False
+    values = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).repeat(1, 3, 1, 1)
+    model.feed_data({'lq': values})
+    assert torch.equal(model.lq, torch.from_numpy(values.numpy().astype(np.float32) / 255.0))
+
+
+@pytest.mark.parametrize('round_gt', [False, True])
+def test_luminance_is_scored_against_the_unrounded_ground_truth_and_written_in_colour(workspace, monkeypatch, round_gt):
+    metrics = {'psnr': {'type': 'calculate_psnr', 'crop_border': 2, 'test_y_channel': True}}
+    val = {'val_freq': 2, 'save_img': True, 'metrics': metrics, 'round_gt': round_gt}
+    opt = parsed(workspace, monkeypatch, val=val)
+    folder = workspace.train(str(workspace.root / 'run.yml'))
+    weights = torch.load(folder / 'models' / 'net_g_2.pth', weights_only=True)['params_ema']
+    network = build_model(opt).net_g_ema.eval()
+    network.load_state_dict(weights)
+    expected = []
+    for i in range(4):
+        lq, gt = (cv2.imread(str(workspace.root / 'photos' / kind / f'{i:03d}.png')) for kind in ('lq2', 'gt'))
+        y = torch.from_numpy(luminance(lq) / 255).float()[None, None]
+        with torch.no_grad():
+            sr = network(y)[0, 0].clamp(0, 1).mul(255).round().numpy().astype(np.float64)
+        reference = np.round(luminance(gt)) if round_gt else luminance(gt)
+        expected.append(10 * np.log10(255**2 / np.mean((sr - reference)[2:-2, 2:-2] ** 2)))
+        written = cv2.imread(str(folder / 'visualization' / f'{i:03d}' / f'{i:03d}_2.png'))
+        assert written.shape == gt.shape
+        assert np.ptp(written.astype(int), axis=2).max() > 20  # in colour
+    log = next(folder.glob('train_*.log')).read_text()
+    scored = float(next(line for line in log.splitlines() if '# psnr' in line).split('psnr:')[1].split()[0])
+    assert scored == pytest.approx(np.mean(expected), abs=1e-3)
+
+
+def test_a_colour_image_has_the_luminance_and_the_chroma_that_it_was_given():
+    lq = torch.tensor([0.6, 0.4, 0.3]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+    bgr = np.array([0.3, 0.4, 0.6]) * 255
+    image = colour_image(torch.full((1, 1, 8, 8), float(luminance(bgr)) / 255), lq)
+    np.testing.assert_allclose(image, np.broadcast_to(bgr, (8, 8, 3)), atol=1)
+    brighter = colour_image(torch.full((1, 1, 8, 8), float(luminance(bgr)) / 255 + 0.1), lq)
+    np.testing.assert_allclose(brighter.astype(float) - image, 0.1 * 255 * 255 / 219, atol=1.5)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        ({'color': 'yuv'}, "color: must be one of y, is 'yuv'"),
+        ({'color': 'y', 'network_g': {**FSRCNN, 'num_in_ch': 3}}, 'network_g.num_in_ch: 1'),
+        ({'val': {'round_gt': 'yes', 'metrics': None}}, 'val.round_gt: must be bool'),
+    ],
+)
+def test_mistakes_are_told(workspace, changes, words):
+    with pytest.raises((UserError, SystemExit), match=words):
+        workspace.train(workspace.options(model_type='StudentModel', **changes))
