@@ -20,6 +20,7 @@ setup(
         'torch>=2.4',
         'torchvision>=0.19',
         'numpy>=1.22',
+        'scipy>=1.7',
         'opencv-python>=4.5',
         'pyyaml>=5.4',
         'lmdb>=1.2',
@@ -30,7 +31,7 @@ setup(
     extras_require={
         'plots': ['matplotlib>=3.6'],
         'spandrel': ['spandrel>=0.4.2'],
-        'dev': ['pytest', 'pytest-xdist', 'pytest-timeout', 'ruff', 'mypy', 'scipy', 'matplotlib>=3.6'],
+        'dev': ['pytest', 'pytest-xdist', 'pytest-timeout', 'ruff', 'mypy', 'matplotlib>=3.6'],
     },
     entry_points={'console_scripts': ['kdsr=kdsr.cli:main']},
     classifiers=[

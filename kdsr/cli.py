@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 
 import kdsr
 from kdsr.errors import told_plainly
@@ -15,7 +16,18 @@ def _prepare(args: argparse.Namespace) -> None:
     if args.benchmark:
         prepare.prepare_benchmark_set(args.hr_folder, args.out, args.scale, workers=args.workers)
     else:
-        prepare.prepare_training_set(args.hr_folder, args.out, args.scale, args.crop_size, args.step, args.workers)
+        prepare.prepare_training_set(
+            args.hr_folder, args.out, args.scale, args.crop_size, args.step, args.workers, raw=args.raw
+        )
+
+
+def _cache(args: argparse.Namespace) -> None:
+    from kdsr import options, plugins
+    from kdsr.data.teacher_cache import make_cache
+
+    opt = options.load_experiment(args.option_file, args.force_yml)
+    plugins.import_named(opt.get('import_modules') or ())
+    make_cache(opt, args.workers, args.tile)
 
 
 def _convert(args: argparse.Namespace) -> None:
@@ -34,6 +46,12 @@ def _complexity(args: argparse.Namespace) -> None:
     from kdsr.analysis import complexity
 
     print(complexity.table(complexity.of_option_files(args.option_files, args.output_size)))
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from kdsr.analysis.comparison import compare
+
+    compare(args.comparison_file, args.out, args.workers, args.only, args.report, partial(print, flush=True))
 
 
 def _diagnose(args: argparse.Namespace) -> None:
@@ -62,11 +80,27 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument('hr_folder', help='folder of HR images, for example datasets/DIV2K/DIV2K_train_HR')
     prepare.add_argument('--out', required=True, help='folder for the result, for example datasets/DIV2K')
     prepare.add_argument('--scale', type=int, nargs='+', default=[2, 3, 4], help='default: 2 3 4')
-    prepare.add_argument('--benchmark', action='store_true', help='a test set: whole images, PNG')
+    kind = prepare.add_mutually_exclusive_group()
+    kind.add_argument('--benchmark', action='store_true', help='a test set: whole images, PNG')
+    kind.add_argument('--raw', action='store_true', help='raw pixels for RawPairedImageDataset instead of LMDBs')
     prepare.add_argument('--crop-size', type=int, default=480, help='side of an HR sub-image (default: 480)')
     prepare.add_argument('--step', type=int, default=240, help='distance between HR sub-images (default: 240)')
     prepare.add_argument('--workers', type=int, help='processes (default: all processors)')
     prepare.set_defaults(run=_prepare)
+
+    cache = commands.add_parser(
+        'cache',
+        help="run an experiment's teachers once over its training images",
+        description='Writes what the student will be taught to the folder that `distillation.cache` names in the '
+        'option file; training then runs no teacher. A killed run is continued by the same command.',
+    )
+    cache.add_argument('option_file')
+    cache.add_argument('--workers', type=int, help='processes (default: one a GPU; one without GPUs)')
+    cache.add_argument(
+        '--tile', type=int, help='side of tiles in LR pixels, 0 for whole images (default: 384 beyond 512x512 pixels)'
+    )
+    cache.add_argument('--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help='as in training')
+    cache.set_defaults(run=_cache)
 
     convert = commands.add_parser(
         'convert',
@@ -93,6 +127,20 @@ def _parser() -> argparse.ArgumentParser:
     complexity.add_argument('option_files', nargs='+')
     complexity.add_argument('--output-size', type=int, nargs=2, default=(720, 1280), metavar=('H', 'W'))
     complexity.set_defaults(run=_complexity)
+
+    compare = commands.add_parser(
+        'compare',
+        help='train several methods and seeds with the same budget, and report what the difference is worth',
+        description='Trains every run of a comparison file with every seed as an ordinary experiment, and writes '
+        'tables with mean, spread and significance, and curves. A killed comparison is continued by the same command; '
+        'what is finished is not trained again. The format: docs/compare.md.',
+    )
+    compare.add_argument('comparison_file')
+    compare.add_argument('--workers', type=int, default=1, help='trainings at a time (default: 1)')
+    compare.add_argument('--only', nargs='+', default=[], metavar='LABEL', help='only these runs and what they need')
+    compare.add_argument('--report', action='store_true', help='train nothing, write the report of what is there')
+    compare.add_argument('--out', help='folder of the report (default: results/<name>)')
+    compare.set_defaults(run=_compare)
 
     diagnose = commands.add_parser(
         'diagnose',

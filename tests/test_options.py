@@ -181,3 +181,13 @@ def test_all_mistakes_are_told_at_once():
 def test_a_missing_block_is_told():
     with pytest.raises(UserError, match='DistillationModel needs at least'):
         options.check({'model_type': 'DistillationModel'})
+
+
+def test_quadrants_are_for_datasets_that_are_there_and_models_that_know_them(tmp_path):
+    text = 'name: a\nnetwork_g: {type: SAN}\ndatasets: {test_1: {name: Set5}}\nmodel_type: '
+    known = write(tmp_path / 'a.yml', f'{text}StudentModel\nval: {{quadrants: [Set5]}}\n')
+    assert options.load_experiment(known)['val']['quadrants'] == ['Set5']
+    with pytest.raises(UserError, match=r"no dataset 'Set6'\. Did you mean 'Set5'"):
+        options.load_experiment(write(tmp_path / 'b.yml', f'{text}StudentModel\nval: {{quadrants: [Set6]}}\n'))
+    with pytest.raises(UserError, match='`model_type: StudentModel`'):
+        options.load_experiment(write(tmp_path / 'c.yml', f'{text}SRModel\nval: {{quadrants: true}}\n'))

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ from kdsr import options
 
 FOLDER = Path(__file__).parents[1] / 'options'
 FILES = sorted(p for p in FOLDER.rglob('*.yml'))
-TRAINED = [p for p in FILES if p.name.startswith(('mtkd_', 'baseline_')) or 'ablations/mtkd' in p.as_posix()]
+OURS = re.compile(r'(mtkd_aggregator|((mtkd|baseline)_)?(edsr|rcan|swinir))_x\d\.yml')
+TRAINED = [p for p in FILES if 'ablations/mtkd' in p.as_posix() or (p.parent == FOLDER and OURS.fullmatch(p.name))]
 QUICKSTART = [p for p in FILES if p.parent.name == 'quickstart']
-TESTED = [p for p in FILES if p.parent.name == 'test']
+TESTED = [p for p in FILES if p.parent.name == 'test' and p.name.startswith(('edsr', 'rcan', 'san', 'swinir'))]
 STUDENTS = {
     ('EDSR', 2): 1_369_859, ('EDSR', 3): 1_554_499, ('EDSR', 4): 1_517_571,
     ('RCAN', 2): 5_023_603, ('RCAN', 3): 5_208_243, ('RCAN', 4): 5_171_315,
@@ -47,7 +49,7 @@ def shrink(network):
         small.update(img_size=16, depths=[2, 2], num_heads=[2, 2], embed_dim=8)
     elif small['type'] == 'DCTSwin':
         small.update(depths=[2] * len(small['depths']), num_heads=2, embed_dim=8, num_feat=8)
-    elif small['type'] in ('EDSR', 'RCAN'):
+    elif small['type'] in ('EDSR', 'RCAN', 'SAN'):
         small.update(
             {'num_feat': 8, 'num_block': 1}, **({'num_group': 2, 'squeeze_factor': 4} if 'num_group' in small else {})
         )
@@ -85,10 +87,11 @@ def test_the_papers_runs_and_their_ablations_are_all_there():
                 f'baseline_{student}_x{scale}.yml',
                 f'test/{student}_x{scale}.yml',
             } <= names
+        assert f'test/san_x{scale}.yml' in names
     for version in range(1, 8):
         assert any(n.startswith(f'ablations/mtkd/v{version}_') for n in names)
     assert len(QUICKSTART) == 6
-    assert len(TESTED) == 9
+    assert len(TESTED) == 12
     assert {'ablations/mtkd/released_aggregator.yml', 'ablations/mtkd/released_edsr.yml'} <= names
 
 
@@ -142,11 +145,12 @@ def test_each_file_trains_validates_and_saves(path, workspace):
 def test_each_test_file_tests(path, workspace):
     opt = options.load(str(path))
     dataset = workspace.images(count=1, size=16 * opt['scale'], scale=opt['scale'])
-    opt['datasets'] = dict.fromkeys(opt['datasets'], dataset)
+    sets = [test_set['name'] for test_set in opt['datasets'].values()]
+    opt['datasets'] = {f'test_{i}': {**dataset, 'name': name} for i, name in enumerate(sets)}
     opt['network_g'] = shrink(opt['network_g'])
     opt['path']['pretrain_network_g'] = workspace.weights(opt['network_g'], 'student')
     results = workspace.test({**opt, 'num_gpu': 0})
-    assert (results / 'visualization' / 'photos' / f'000_{opt["name"]}.png').exists()
+    assert all((results / 'visualization' / name / f'000_{opt["name"]}.png').exists() for name in sets)
 
 
 @pytest.mark.parametrize('path', TESTED, ids=ids)

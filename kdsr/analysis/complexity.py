@@ -128,7 +128,7 @@ def _networks(path: str, opt: Mapping[str, Any]) -> Iterator[tuple[str, Any, str
     teachers = block.get('teachers') or [] if isinstance(block, dict) else None
     if not isinstance(teachers, list) or not all(isinstance(t, dict) for t in teachers):
         raise UserError(f'{path}: `distillation.teachers` must be a list of mappings.')
-    yield run, opt.get('network_g'), 'lq'
+    yield run, opt.get('network_g'), 'gt' if opt.get('model_type') == 'PrivilegedTeacherModel' else 'lq'
     for i, teacher in enumerate(teachers):
         scale = f' x{opt["scale"]}' if 'scale' in opt else ''
         yield f'teacher {teacher.get("name", i)}{scale}', teacher.get('network'), teacher.get('input', 'lq')

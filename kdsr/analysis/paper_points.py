@@ -52,8 +52,10 @@ def paper_points(network: nn.Module, ran: Sequence[str], grows: Sequence[str] = 
 
 
 def _unwrapped(network: nn.Module) -> tuple[nn.Module, str]:
-    """Return the network inside wrappers such as `Spandrel`, and what its paths begin with."""
+    """Return the network inside wrappers such as `Spandrel` and PISR's teacher, and what its paths begin with."""
     children = list(network.named_children())
+    if [name for name, _ in children] == ['encoder', 'decoder']:
+        del children[0]
     if len(children) != 1:
         return network, ''
     name, child = children[0]

@@ -95,7 +95,8 @@ def list_taps(option_file: str) -> str:
 
 def _candidates(opt: Mapping[str, Any], option_file: str) -> Iterator[Candidate]:
     if opt.get('network_g'):
-        yield build_candidate(STUDENT, 'network_g', opt['network_g'])
+        shown_gt = opt.get('model_type') == 'PrivilegedTeacherModel'
+        yield build_candidate(STUDENT, 'network_g', opt['network_g'], int(opt.get('scale', 1)) if shown_gt else 1)
     for i, teacher in enumerate((opt.get('distillation') or {}).get('teachers') or []):
         where = f'distillation.teachers[{i}]'
         if not isinstance(teacher, dict) or not isinstance(teacher.get('network'), dict):
@@ -145,11 +146,12 @@ def explore(candidate: Candidate, side: int | None = None) -> Tapped:
         UserError: the network takes no images.
     """
     network = candidate.network
-    side = (side or _common_side([candidate.multiple])) * candidate.magnified
+    lq_side = side or _common_side([candidate.multiple])
+    side = lq_side * candidate.magnified
     image = torch.linspace(0, 1, side * side).view(1, 1, side, side).repeat(1, input_channels(network), 1, 1)
     ran = _run(network, image, candidate.where)
     shapes, copied = _probe(network, image, ran)
-    grows = [path for path, size in ran.items() if shapes[path][-1] > size >= image.shape[-1]]
+    grows = [path for path, size in ran.items() if shapes[path][-1] > size >= lq_side]
     points = paper_points(network, list(ran), grows)
     inputs, copied_inputs = _probe(network, image, [p for p in points.values() if p.endswith(INPUT)])
     title = candidate.name if candidate.name == STUDENT else f'teacher {candidate.name}'

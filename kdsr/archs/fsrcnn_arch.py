@@ -5,6 +5,8 @@ from __future__ import annotations
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
+from kdsr.archs.transposed_conv import EnlargingConvTranspose2d, fast_layout
+
 
 def _conv_prelu(num_in: int, num_out: int, kernel_size: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(num_in, num_out, kernel_size, padding=kernel_size // 2), nn.PReLU())
@@ -15,14 +17,16 @@ class FSRCNN(nn.Module):
     """Accelerated super-resolution network [1], with the settings of PISR [2].
 
         f = conv1x1_{s->d}(mapping(conv1x1_{d->s}(conv5x5(x))))     each convolution with a PReLU
-        y = conv_transposed9x9(f)                                   stride S
+        y = conv_transposed9x9(f)                                   stride S; conv9x9(f) where S is 1
+
+    S = 1 is PISR's teacher without hourglass, which is shown the ground truth itself ([2], Table 1).
 
     Every PReLU has one slope for all its channels; [1] has one per channel, which would make 12,809 parameters.
 
     Parameters, as published: 12,644 at every scale; 125,504 for FSRCNN-L (`num_shrink` 56).
 
     Args:
-        upscale: S, at most 9.
+        upscale: S, 1 to 9.
         num_in_ch: Channels of the input; 1 for luminance.
         num_out_ch: Channels of the output.
         num_feat: d, 56.
@@ -57,9 +61,13 @@ class FSRCNN(nn.Module):
         self.shrinking = _conv_prelu(num_feat, num_shrink, 1)
         self.mapping = nn.Sequential(*[_conv_prelu(num_shrink, num_shrink, 3) for _ in range(num_map)])
         self.expanding = _conv_prelu(num_shrink, num_feat, 1)
-        self.last_layer = nn.ConvTranspose2d(num_feat, num_out_ch, 9, upscale, padding=4, output_padding=upscale - 1)
+        self.last_layer: nn.Module = (
+            nn.Conv2d(num_feat, num_out_ch, 9, padding=4)
+            if upscale == 1
+            else EnlargingConvTranspose2d(num_feat, num_out_ch, 9, upscale)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the enlarged image (N, num_out_ch, S*h, S*w)."""
-        x = self.shrinking(self.feature_extraction(x * self.img_range))
+        x = self.shrinking(self.feature_extraction(fast_layout(x * self.img_range)))
         return self.last_layer(self.expanding(self.mapping(x))) / self.img_range

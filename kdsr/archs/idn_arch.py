@@ -7,6 +7,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from kdsr.archs.bicubic import BicubicUpsample
+from kdsr.archs.transposed_conv import EnlargingConvTranspose2d, fast_layout
 from kdsr.errors import UserError, check_choice
 
 UPSAMPLERS = ('pixelshuffle', 'deconv')
@@ -105,7 +106,7 @@ class IDN(nn.Module):
         self.body = nn.Sequential(*[InformationDistillationBlock(num_feat, num_kept) for _ in range(num_block)])
         self.upsample: nn.Module
         if upsampler == 'deconv':
-            self.upsample = nn.ConvTranspose2d(num_feat, num_in_ch, 17, upscale, padding=8, output_padding=upscale - 1)
+            self.upsample = EnlargingConvTranspose2d(num_feat, num_in_ch, 17, upscale)
         else:
             self.upsample = nn.Sequential(
                 nn.Conv2d(num_feat, num_feat, 3, 1, 1),
@@ -115,5 +116,5 @@ class IDN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the enlarged image (N, num_in_ch, S*h, S*w)."""
-        correction = self.upsample(self.body(self.conv_first(x * self.img_range)))
+        correction = self.upsample(self.body(self.conv_first(fast_layout(x * self.img_range))))
         return self.bicubic(x) + correction / self.img_range

@@ -52,7 +52,7 @@ def repair_parse_options() -> None:
         if is_train and opt.get('distillation') is not None:
             options.check(opt)
         options.check_files(opt)
-        return opt, args
+        return options.with_cache(opt) if is_train else opt, args
 
     for module in (basicsr_options, basicsr.train, basicsr.test):
         module.parse_options = parse_options

@@ -1,26 +1,16 @@
-"""A BasicSR LMDB that is written image by image, survives a kill at any time, and appears only when it is complete.
-
-While it grows it is the folder ``<final>.partial``: an LMDB environment, ``kdsr_prepare.json`` (the settings) and
-``finished.jsonl`` (one line per source image whose sub-images are committed). At the end ``meta_info.txt`` is added
-and the folder is renamed.
-"""
+"""A BasicSR LMDB that is written image by image."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Callable
 
 import lmdb
 
-from kdsr.data.durable import sync_folder, write_durably
+from kdsr.data.growing_folder import GrowingFolder
 from kdsr.errors import UserError
 
-SETTINGS_FILE = 'kdsr_prepare.json'
-JOURNAL_FILE = 'finished.jsonl'
 PNG_LEVEL = 1
 _FIRST_MAP_SIZE = 64 * 2**20
 
@@ -28,85 +18,19 @@ _FIRST_MAP_SIZE = 64 * 2**20
 Entry = tuple[str, tuple[int, int], bytes]
 
 
-class LmdbWriter:
-    """One LMDB on its way to `final`. Creating the object only looks; :meth:`open` starts writing.
+class LmdbWriter(GrowingFolder[Sequence[Entry]]):
+    """An LMDB environment and ``meta_info.txt``, as BasicSR reads them; `final` ends in ``.lmdb``."""
 
-    Args:
-        final: Where the finished LMDB goes; ends in ``.lmdb``.
-        settings: What the content depends on, besides the source images; plain JSON values.
-        sources: The source images: file name to file size in bytes.
+    def _open_storage(self, stack: contextlib.ExitStack) -> None:
+        self._env = stack.enter_context(lmdb.open(str(self.partial), map_size=_FIRST_MAP_SIZE))
 
-    Attributes:
-        complete: The LMDB is there already, made from the same images with the same settings.
-        finished: File names of the source images whose sub-images are committed.
-
-    Raises:
-        UserError: `final` or its partial folder was made otherwise.
-    """
-
-    def __init__(self, final: Path, settings: Mapping[str, Any], sources: Mapping[str, int]) -> None:
-        self.final = final
-        self.partial = final.with_name(f'{final.name}.partial')
-        self._settings = json.loads(json.dumps(settings))  # as it will be read back: lists, not tuples
-        self._sources = dict(sources)
-        self._journal: dict[str, dict[str, Any]] = {}
-        self._journal_bytes = 0
-        self.complete = final.exists()
-        if self.complete:
-            self._check_final()
-        elif (self.partial / SETTINGS_FILE).exists():
-            self._read_journal()
-            self._check_partial()
-        self.finished = set(self._journal)
-
-    def open(self) -> None:
-        """Create or reopen the partial folder.
-
-        Raises:
-            UserError: another process is writing there.
-        """
-        self.partial.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as stack:
-            self._journal_file = stack.enter_context((self.partial / JOURNAL_FILE).open('ab'))
-            _lock(self._journal_file.fileno(), self.partial)
-            self._journal_file.truncate(self._journal_bytes)  # a kill may have left half a line
-            if not (self.partial / SETTINGS_FILE).exists():
-                self._write_settings(self._sources)
-            self._env = stack.enter_context(lmdb.open(str(self.partial), map_size=_FIRST_MAP_SIZE))
-            self._files = stack.pop_all()
-
-    def add(self, source: str, file_bytes: int, entries: Sequence[Entry]) -> None:
-        """Commit the sub-images of the source image `source`, and then note it as finished."""
-
+    def _store(self, content: Sequence[Entry]) -> dict[str, Any]:
         def put(transaction: lmdb.Transaction) -> None:
-            for key, _, png in entries:
+            for key, _, png in content:
                 transaction.put(key.encode('ascii'), png)
 
         self._transact(put)
-        record = {'file': source, 'bytes': file_bytes, 'entries': [[key, *size] for key, size, _ in entries]}
-        self._journal_file.write(json.dumps(record).encode() + b'\n')
-        self._journal_file.flush()
-        os.fsync(self._journal_file.fileno())
-        self._journal[source] = record
-        self.finished.add(source)
-
-    def finish(self) -> None:
-        """Write ``meta_info.txt`` in the order of the sources and give the folder its final name."""
-        records = [self._journal[source] for source in self._sources]
-        entries = [entry for record in records for entry in record['entries']]
-        self._keep_only({key.encode('ascii') for key, _, _ in entries})
-        self.close()
-        meta = ''.join(f'{key}.png ({height},{width},3) {PNG_LEVEL}\n' for key, height, width in entries)
-        write_durably(self.partial / 'meta_info.txt', meta.encode('ascii'))
-        self._write_settings({record['file']: record['bytes'] for record in records})
-        self.partial.rename(self.final)
-        sync_folder(self.final.parent)
-        (self.final / JOURNAL_FILE).unlink()
-        self.complete = True
-
-    def close(self) -> None:
-        """Let go of the files; what is not finished stays for the next run. Closing twice is harmless."""
-        self._files.close()
+        return {'entries': [[key, *size] for key, size, _ in content]}
 
     def _transact(self, work: Callable[[lmdb.Transaction], None]) -> None:
         while True:
@@ -121,8 +45,9 @@ class LmdbWriter:
                     f'{error}. Make room and run the same command again; what is finished is kept.'
                 ) from error
 
-    def _keep_only(self, keys: set[bytes]) -> None:
+    def _check_stored(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Delete what a killed run committed but did not note, where the image was replaced or removed since."""
+        keys = {key.encode('ascii') for record in records for key, _, _ in record['entries']}
         with self._env.begin() as transaction:
             present = set(transaction.cursor().iternext(values=False))
         if keys - present:
@@ -134,67 +59,7 @@ class LmdbWriter:
 
         self._transact(delete)
 
-    def _write_settings(self, sources: Mapping[str, int]) -> None:
-        content = json.dumps({'settings': self._settings, 'sources': dict(sources)}, indent=1)
-        write_durably(self.partial / SETTINGS_FILE, content.encode())
-
-    def _check_final(self) -> None:
-        cure = f'Delete {self.final} to make it again, or choose another output folder.'
-        if not (self.final / SETTINGS_FILE).exists():
-            raise UserError(f'{self.final} exists, but not from this command. {cure}')
-        made = json.loads((self.final / SETTINGS_FILE).read_bytes())
-        difference = self._differing_settings(made['settings'])
-        if made['sources'] != self._sources:
-            changed = sorted(f for f, _ in made['sources'].items() ^ self._sources.items())
-            difference.append(f'other source images ({_some(changed)})')
-        if difference:
-            raise UserError(f'{self.final} exists, made with {", ".join(difference)}. {cure}')
-        (self.final / JOURNAL_FILE).unlink(missing_ok=True)  # a kill between renaming and this
-
-    def _check_partial(self) -> None:
-        cure = f'Undo that to continue, or delete {self.partial} to start again.'
-        started = json.loads((self.partial / SETTINGS_FILE).read_bytes())
-        difference = self._differing_settings(started['settings'])
-        if difference:
-            raise UserError(f'{self.partial} was begun with {", ".join(difference)}. {cure}')
-        changed = sorted(f for f, record in self._journal.items() if self._sources.get(f) != record['bytes'])
-        if changed:
-            raise UserError(f'{self.partial} holds images that were changed or removed since: {_some(changed)}. {cure}')
-        added = sorted({Path(f).stem for f in self._sources} - {Path(f).stem for f in started['sources']})
-        if added:
-            raise UserError(f'{self.partial} was begun without the images {_some(added)}. {cure}')
-
-    def _differing_settings(self, made: Mapping[str, Any]) -> list[str]:
-        names = sorted(made.keys() | self._settings.keys())
-        return [
-            f'{n} {made.get(n)} (now {self._settings.get(n)})' for n in names if made.get(n) != self._settings.get(n)
-        ]
-
-    def _read_journal(self) -> None:
-        path = self.partial / JOURNAL_FILE
-        for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                return
-            if not line.endswith(b'\n'):
-                return
-            self._journal[record['file']] = record
-            self._journal_bytes += len(line)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f' and {len(names) - 5} more' if len(names) > 5 else ''
-    return ', '.join(names[:5]) + more
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    """Hold the file as long as this process lives, where the platform can (worker processes do not inherit it)."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise UserError(f'Another process is writing to {folder}. Wait for it, or stop it.') from None
+    def _index(self, records: Sequence[Mapping[str, Any]]) -> tuple[str, bytes]:
+        entries = [entry for record in records for entry in record['entries']]
+        meta = ''.join(f'{key}.png ({height},{width},3) {PNG_LEVEL}\n' for key, height, width in entries)
+        return 'meta_info.txt', meta.encode('ascii')

@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
-from typing import Callable, TypeVar
+from typing import Any, Callable, TypeVar
 
 from kdsr.errors import UserError
 
@@ -26,7 +26,10 @@ def default_workers() -> int:
 
 
 def ordered_map(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int,
+    setup: Callable[[int], None] | None = None,
 ) -> Generator[Result, None, None]:
     """Yield `function(item)` in the order of `items`; at most two results per worker are held at a time.
 
@@ -35,16 +38,20 @@ def ordered_map(
     Args:
         function: Picklable, as are the items and results, unless `workers` is 1.
         items: What to work on.
-        workers: Number of processes; 1 works in this one.
+        workers: Number of processes; 1 works in this one, unless there is a `setup`.
+        setup: Run first in every process with its number, from 0. The processes are then started afresh, not forked:
+            a forked one could not compute with torch.
 
     Raises:
         UserError: a worker process was killed from outside.
         Exception: whatever `function` raised, at its item's turn.
     """
-    if workers == 1:
+    if workers == 1 and setup is None:
         yield from map(function, items)
         return
-    executor = ProcessPoolExecutor(workers, mp_context=_context(), initializer=_start_worker)
+    context = _context() if setup is None else multiprocessing.get_context('spawn')
+    numbers = context.Value('i', 0)
+    executor = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(numbers, setup))
     try:
         window: collections.deque[Future[Result]] = collections.deque()
         for item in items:
@@ -77,9 +84,14 @@ def _context() -> BaseContext:
     return context
 
 
-def _start_worker() -> None:
+def _start_worker(numbers: Any, setup: Callable[[int], None] | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    if setup is not None:
+        with numbers.get_lock():
+            number = numbers.value
+            numbers.value += 1
+        setup(number)
 
 
 def _die_with_parent() -> None:

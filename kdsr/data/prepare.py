@@ -7,16 +7,18 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Callable, TypeVar
+from typing import Any, Callable, TypeVar
 
 from tqdm import tqdm
 
-from kdsr.data.lmdb_writer import Entry, LmdbWriter
+from kdsr.data.growing_folder import GrowingFolder
+from kdsr.data.lmdb_writer import LmdbWriter
 from kdsr.data.parallel import default_workers, ordered_map
+from kdsr.data.raw_writer import RawWriter, check_room, gigabytes
 from kdsr.data.source_images import Source, header_size, list_sources
-from kdsr.data.sub_images import Cutting, cut_image, degrade_image
+from kdsr.data.sub_images import Cutting, cut_image, degrade_image, frame_bytes, frame_image
 from kdsr.errors import UserError
 
 Result = TypeVar('Result')
@@ -30,6 +32,7 @@ def prepare_training_set(
     step: int = 240,
     workers: int | None = None,
     progress: bool = True,
+    raw: bool = False,
 ) -> list[Path]:
     """Cut HR images and their bicubic LR images into aligned sub-images, in LMDBs as BasicSR reads them.
 
@@ -43,6 +46,10 @@ def prepare_training_set(
     finished must stay as they were, and new ones may not be added. Finished LMDBs are left alone if they were made
     from the same images with the same settings.
 
+    With `raw` the same sub-images are kept as plain pixels, in `*_sub.raw` instead of `*_sub.lmdb`, for
+    :class:`~kdsr.data.raw_paired_image_dataset.RawPairedImageDataset`: whole images, of which the sub-images are
+    windows. How much disk that takes is known, said and checked before anything is written.
+
     Args:
         hr_folder: PNG, JPEG, BMP, TIFF or WebP images of 8 bits; grey ones, palettes and opaque alpha become RGB.
         out: Folder for the LMDBs, created if missing.
@@ -51,35 +58,41 @@ def prepare_training_set(
         step: Distance between HR sub-images in pixels, a multiple of every scale.
         workers: Number of processes; all processors when left out. 1 works in this process.
         progress: Say what is done and show a bar.
+        raw: Write raw pixels instead of LMDBs of PNG files.
 
     Returns:
-        The finished LMDBs: HR, then one per scale.
+        The finished sets: HR, then one per scale.
 
     Raises:
-        UserError: a setting is impossible, images cannot be used, or the output was made or begun with other settings
-            or images. The message names them and the cure.
+        UserError: a setting is impossible, images cannot be used, the disk is too small, or the output was
+            made or begun with other settings or images. The message names them and the cure.
     """
     mod, workers = _check_arguments(scales, workers)
     cutting = _check_cutting(crop_size, step, tuple(scales))
     sources = list_sources(Path(hr_folder), smallest=mod, lmdb_names=True)
-    writers = _training_writers(Path(hr_folder), Path(out), cutting, sources)
+    writers = _training_writers(Path(hr_folder), Path(out), cutting, sources, raw)
     outputs = [writer.final for writer in writers.values()]
     growing = {scale: writer for scale, writer in writers.items() if not writer.complete}
     pending = [s for s in sources if any(s.path.name not in w.finished for w in growing.values())]
     made = f'sub-images of {crop_size}x{crop_size} every {step} pixels'
+    needed = sum(frame_bytes(s, cutting, list(growing)) for s in pending) if raw else 0
+    if raw:
+        made += f', {gigabytes(needed)} of disk'
     _announce(progress, hr_folder, len(sources), len(pending), bool(growing), made, outputs)
+    check_room(Path(out), needed)
     with contextlib.ExitStack() as stack:
         for writer in growing.values():
             writer.open()
             stack.callback(writer.close)
 
-        def keep(source: Source, result: tuple[int, dict[int, list[Entry]]]) -> None:
-            file_bytes, entries = result
+        def keep(source: Source, result: tuple[int, Mapping[int, Any]]) -> None:
+            file_bytes, contents = result
             for scale, writer in growing.items():
                 if source.path.name not in writer.finished:
-                    writer.add(source.path.name, file_bytes, entries[scale])
+                    writer.add(source.path.name, file_bytes, contents[scale])
 
-        work = functools.partial(cut_image, cutting=cutting)
+        cut: Callable[..., tuple[int, Mapping[int, Any]]] = frame_image if raw else cut_image
+        work = functools.partial(cut, cutting=cutting)
         _process(work, pending, keep, len(sources), workers, progress and bool(growing))
         for writer in growing.values():
             writer.finish()
@@ -145,15 +158,16 @@ def _check_cutting(crop_size: int, step: int, scales: tuple[int, ...]) -> Cuttin
     return Cutting(crop_size, step, scales)
 
 
-def _training_writers(hr_folder: Path, out: Path, cutting: Cutting, sources: list[Source]) -> dict[int, LmdbWriter]:
+def _training_writers(
+    hr_folder: Path, out: Path, cutting: Cutting, sources: list[Source], raw: bool
+) -> Mapping[int, GrowingFolder[Any]]:
     name = Path(os.path.abspath(hr_folder)).name  # not resolve(): a link's own name counts
     prefix = '' if name == 'HR' else f'{name[: -len("_HR")] if name.endswith("_HR") else name}_'
     settings = dataclasses.asdict(cutting)
     files = {s.path.name: s.file_bytes for s in sources}
-    return {
-        scale: LmdbWriter(out / f'{prefix}{"HR" if scale == 1 else f"LR_bicubic_X{scale}"}_sub.lmdb', settings, files)
-        for scale in (1, *cutting.scales)
-    }
+    kind, ending = (RawWriter, 'raw') if raw else (LmdbWriter, 'lmdb')
+    names = {scale: f'{prefix}{"HR" if scale == 1 else f"LR_bicubic_X{scale}"}_sub' for scale in (1, *cutting.scales)}
+    return {scale: kind(out / f'{name}.{ending}', settings, files) for scale, name in names.items()}
 
 
 def _check_benchmark_folders(folders: dict[int, Path], sources: list[Source], mod: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,8 @@ import numpy as np
 from kdsr.data.durable import write_durably
 from kdsr.data.lmdb_writer import PNG_LEVEL, Entry
 from kdsr.data.matlab_bicubic import imresize_bicubic
+from kdsr.data.raw_images import Window
+from kdsr.data.raw_writer import Frame
 from kdsr.data.source_images import Source, read_rgb
 
 
@@ -39,18 +42,45 @@ def cut_image(source: Source, cutting: Cutting) -> tuple[int, dict[int, list[Ent
     Raises:
         UserError: the image cannot be used.
     """
+    file_bytes, frames = frame_image(source, cutting)
+    entries = {}
+    for scale, (planes, windows) in frames.items():
+        whole = planes[::-1].transpose(1, 2, 0)  # BGR
+        parts = [whole[w.top :, w.left :][: w.height, : w.width] for w in windows]
+        entries[scale] = [(w.key, p.shape[:2], _png(p, PNG_LEVEL)) for w, p in zip(windows, parts)]
+    return file_bytes, entries
+
+
+def frame_image(source: Source, cutting: Cutting) -> tuple[int, dict[int, Frame]]:
+    """Degrade the whole image, cropped to a multiple of all scales, and say where its sub-images are.
+
+    Returns:
+        The size of the source file in bytes and, per scale (1: HR), the RGB image and its sub-images row by row.
+
+    Raises:
+        UserError: the image cannot be used.
+    """
     image, file_bytes = read_rgb(source.path)
     hr = _mod_crop(image[..., ::-1], math.lcm(*cutting.scales))
     tops = sub_image_starts(hr.shape[0], cutting.crop_size, cutting.step)
     lefts = sub_image_starts(hr.shape[1], cutting.crop_size, cutting.step)
     corners = [(top, left) for top in tops for left in lefts]
-    entries = {}
+    height, width = (min(cutting.crop_size, side) for side in hr.shape[:2])
+    frames: dict[int, Frame] = {}
     for scale in (1, *cutting.scales):
-        whole, size = _shrink(hr, scale), cutting.crop_size // scale
-        parts = [whole[y // scale :, x // scale :][:size, :size] for y, x in corners]
-        names = [f'{source.name}_s{number:03d}' for number in range(1, len(parts) + 1)]
-        entries[scale] = [(n, p.shape[:2], _png(p, PNG_LEVEL)) for n, p in zip(names, parts)]
-    return file_bytes, entries
+        windows = [
+            Window(f'{source.name}_s{number:03d}', y // scale, x // scale, height // scale, width // scale)
+            for number, (y, x) in enumerate(corners, 1)
+        ]
+        frames[scale] = np.ascontiguousarray(_shrink(hr, scale)[..., ::-1].transpose(2, 0, 1)), windows
+    return file_bytes, frames
+
+
+def frame_bytes(source: Source, cutting: Cutting, scales: Iterable[int]) -> int:
+    """Return how many bytes :func:`frame_image` makes of an image for the given scales (1: HR)."""
+    mod = math.lcm(*cutting.scales)
+    height, width = (side - side % mod for side in source.size)
+    return sum(3 * (height // scale) * (width // scale) for scale in scales)
 
 
 def degrade_image(source: Source, folders: dict[int, Path], mod: int) -> None:

@@ -93,31 +93,47 @@ def load_weights(network: nn.Module, path: str, param_key: str | None = None, na
         if whole or not torch.isfinite(tensor).all():
             what = f'whole numbers ({tensor.dtype})' if whole else 'values that are not finite'
             raise UserError(f'{name}: {key!r} in {path!r} holds {what}; the file is damaged or no trained network.')
+    take_weights(network, weights, repr(path), name)
+    return content
+
+
+def take_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str, name: str) -> None:
+    """Copy weights into `network`; anything but a complete match is refused.
+
+    Args:
+        network: Any module.
+        weights: Of another module, by name.
+        source: Whose they are, for messages.
+        name: What to call the network in messages.
+
+    Raises:
+        UserError: names or shapes do not fit.
+    """
+    own = network.state_dict()
     fitting = [k for k in own if k in weights and weights[k].shape == own[k].shape]
     if len(fitting) < len(own) or len(weights) > len(own):
         raise UserError(
-            f'{name} ({type(network).__name__}): only {len(fitting)} of its {len(own)} tensors match {path!r} '
+            f'{name} ({type(network).__name__}): only {len(fitting)} of its {len(own)} tensors match {source} '
             f'({_mismatch(own, weights, fitting)}). '
             'Is it the checkpoint of this architecture, with these settings and this scale?'
         )
     network.load_state_dict(weights)
-    get_root_logger().info(f'{name}: all {len(own)} tensors loaded from {path}.')
-    return content
+    get_root_logger().info(f'{name}: all {len(own)} tensors loaded from {source}.')
 
 
 def _mismatch(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], fitting: list[str]) -> str:
     lacking = [k for k in own if k not in weights]
     foreign = [k for k in weights if k not in own]
     resized = [
-        f'{k}: file {tuple(weights[k].shape)}, network {tuple(own[k].shape)}'
+        f'{k}: there {tuple(weights[k].shape)}, here {tuple(own[k].shape)}'
         for k in own
         if k in weights and k not in fitting
     ]
     parts = [
         f'{len(names)} {what}, for example {names[0]}'
         for names, what in (
-            (lacking, 'missing in the file'),
-            (foreign, 'only in the file'),
+            (lacking, 'missing there'),
+            (foreign, 'only there'),
             (resized, 'of another size'),
         )
         if names

@@ -143,9 +143,20 @@ def _is_size(value: Any) -> bool:
 def _find(network: nn.Module, name: str, point: str) -> tuple[nn.Module, bool]:
     is_input = point.endswith(INPUT)
     path = point[: -len(INPUT)] if is_input else point
+    if not path:
+        raise UserError(f'feature {name!r}: {point!r} names no module.')
+    return module_at(network, path, f'feature {name!r}'), is_input
+
+
+def module_at(network: nn.Module, path: str, where: str) -> nn.Module:
+    """Return the part of `network` at a module path; the network itself for an empty one.
+
+    Raises:
+        UserError: there is none; the message names `where` it was asked for, and the close ones.
+    """
     modules = dict(network.named_modules())
-    if path not in modules or not path:
+    if path not in modules:
         children = ', '.join(n for n, _ in network.named_children())
         hint = did_you_mean(path, modules) or f' Its parts are {children}.'
-        raise UserError(f'feature {name!r}: {type(network).__name__} has no module {path!r}.{hint}')
-    return modules[path], is_input
+        raise UserError(f'{where}: {type(network).__name__} has no module {path!r}.{hint}')
+    return modules[path]

@@ -14,10 +14,12 @@ class Batch:
     Attributes:
         lq: (N, C, h, w), RGB (or Y) in [0, 1].
         gt: (N, C, S*h, S*w), RGB (or Y) in [0, 1]; None when there is no ground truth.
+        cached: (N, C', S*h, S*w), what the teachers made of it before, in [0, 1]; None where they run live.
     """
 
     lq: Tensor
     gt: Tensor | None = None
+    cached: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from kdsr.distillation.building import argument_of, build_network_at
 from kdsr.distillation.checkpoint import load_weights
+from kdsr.distillation.feature_size import shrink
 from kdsr.distillation.feature_tap import FeatureTap
 from kdsr.distillation.outputs import Batch, NetworkOutput
 from kdsr.distillation.padding import run_padded
@@ -24,13 +26,21 @@ class FrozenNetwork(nn.Module):
         network: Maps (N, C, h, w) to (N, 3, S*h, S*w), [0, 1].
         multiple: Window size that its input must be a multiple of; 1 for none.
         points: Feature name to tapped module, see :class:`FeatureTap`.
+        changes: Feature name to what is made of it before it is compared.
     """
 
-    def __init__(self, network: nn.Module, multiple: int = 1, points: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        multiple: int = 1,
+        points: Mapping[str, str] | None = None,
+        changes: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    ) -> None:
         super().__init__()
         self.network = network.requires_grad_(False)
         self.multiple = multiple
         self.tap = FeatureTap(network, points or {})
+        self.changes = dict(changes or {})
         self.eval()
 
     def train(self, mode: bool = True) -> FrozenNetwork:
@@ -42,7 +52,7 @@ class FrozenNetwork(nn.Module):
         """Run the network; the outputs have no graph."""
         with self.tap as features:
             sr = run_padded(self.network, image, self.multiple)
-        return NetworkOutput(sr, features)
+        return NetworkOutput(sr, {**features, **{n: change(features[n]) for n, change in self.changes.items()}})
 
     def calibrate(self, image: Tensor) -> None:
         """Learn from one run which features have to be copied when they are captured."""
@@ -139,15 +149,22 @@ def build_teachers(opt: Mapping[str, Any]) -> TeacherEnsemble:
                 f'distillation.teachers[{i}].path: missing; {teacher["network"]["type"]} brings no weights.'
             )
         multiple = getattr(network, 'multiple', window_of(teacher['network']))
-        members[name] = FrozenNetwork(network, multiple, _points(block, name))
+        tapped = _tapped(block, name)
+        points = {feature: pair['teacher'] for feature, pair in tapped.items()}
+        changes = {
+            feature: partial(shrink, how=pair['shrink'], factor=int(opt['scale']))
+            for feature, pair in tapped.items()
+            if pair.get('shrink')
+        }
+        members[name] = FrozenNetwork(network, multiple, points, changes)
         inputs[name] = teacher.get('input', 'lq')
     return TeacherEnsemble(members, inputs, _aggregator(block.get('aggregator'), list(members)))
 
 
-def _points(block: Mapping[str, Any], teacher: str) -> dict[str, str]:
+def _tapped(block: Mapping[str, Any], teacher: str) -> dict[str, Any]:
     features = block.get('features') or {}
     only = len(block['teachers']) == 1
-    return {name: pair['teacher'] for name, pair in features.items() if only or pair['from'] == teacher}
+    return {name: pair for name, pair in features.items() if only or pair['from'] == teacher}
 
 
 def _aggregator(opt: Mapping[str, Any] | None, teachers: list[str]) -> FrozenNetwork | None:

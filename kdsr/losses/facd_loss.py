@@ -13,7 +13,7 @@ from kdsr.distillation.distillation_loss import DistillationLoss
 from kdsr.distillation.outputs import Batch, NetworkOutput
 from kdsr.distillation.precision import at_least_float32
 from kdsr.errors import UserError, check_choice
-from kdsr.losses.feature_pair import FeatureRegressors
+from kdsr.losses.feature_pair import FeatureRegressors, of_unit_length
 from kdsr.losses.image_pair import image_pair
 from kdsr.losses.loss_range import check_loss_range, in_loss_range
 from kdsr.losses.sample_pairs import of_all_processes, pairwise_l1
@@ -260,5 +260,5 @@ class FACDLoss(DistillationLoss):
         if self.similarity == 'l1_ratio':
             return contrastive_ratio(of_all_processes(pairwise_l1(ours, theirs)), alpha, self.negatives)
         with torch.autocast(ours.device.type, enabled=False):
-            ours, theirs = (F.normalize(x.flatten(1), eps=EPS) for x in (ours, theirs))
+            ours, theirs = (of_unit_length(x.flatten(1), (1,)) for x in (ours, theirs))
             return info_nce(of_all_processes(ours @ theirs.T), alpha, self.tau)

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 
 from kdsr.distillation.adapters import ACTIVATIONS, ConvRegressor, helper_key
 from kdsr.distillation.precision import at_least_float32
 from kdsr.errors import check_choice
+
+SHORTEST = 1e-12
+
+
+def of_unit_length(feature: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Return `feature` divided by its L2 norm over `dims`.
+
+    What is shorter than 1e-12 has no direction and is returned as it is. An all-zero feature so gets the gradient of
+    the difference itself, which leads it to the teacher's; to divide by a small number instead, as
+    `torch.nn.functional.normalize` does, would multiply that gradient by 1e12.
+    """
+    length = torch.linalg.vector_norm(feature, dim=dims, keepdim=True)
+    return feature / length.masked_fill(length <= SHORTEST, 1)
 
 
 def feature_pair(loss: str, name: str, ours: Tensor, theirs: Tensor, equal_channels: str = '') -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from kdsr.distillation.outputs import Batch, NetworkOutput
 from kdsr.distillation.precision import at_least_float32
 from kdsr.errors import check_choice
 from kdsr.losses.feature_pair import feature_pair
+from kdsr.losses.loss_range import check_loss_range, in_loss_range
 
 
 @LOSS_REGISTRY.register()
@@ -28,6 +29,8 @@ class FitNetLoss(DistillationLoss):
         regressor: 'conv1x1', or 'none' to compare the features as they are, which needs equal channels [3].
         act: After the regressor: 'relu', or 'none' where the teacher's features have negative values worth copying.
         norm: 'l1' or 'l2'.
+        loss_range: 255 or 1: beside image losses on 0..255, or everything 255 times smaller, see
+            `kdsr/losses/loss_range.py`.
         loss_weight: Factor on the result.
         features: Names from `distillation.features`; all of them when left out.
 
@@ -52,6 +55,7 @@ class FitNetLoss(DistillationLoss):
         regressor: str = 'conv1x1',
         act: str = 'relu',
         norm: str = 'l1',
+        loss_range: int = 255,
         loss_weight: float = 1.0,
         features: list[str] | None = None,
     ) -> None:
@@ -59,9 +63,11 @@ class FitNetLoss(DistillationLoss):
         check_choice('regressor', regressor, ('conv1x1', 'none'))
         check_choice('act', act, ('relu', 'none'))
         check_choice('norm', norm, ('l1', 'l2'))
+        check_loss_range(loss_range)
         self.regressor = regressor
         self.act = act
         self.norm = norm
+        self.loss_range = loss_range
         self.regressors = nn.ModuleDict()
         self._equal_channels = '`regressor: none`' if regressor == 'none' else ''
 
@@ -82,4 +88,4 @@ class FitNetLoss(DistillationLoss):
             regressed, target = feature_pair('FitNetLoss', name, ours, theirs, self._equal_channels)
             difference = regressed - target
             total = total + (difference.abs().mean() if self.norm == 'l1' else difference.square().mean())
-        return total
+        return in_loss_range(total, self.loss_range, image_term=False)

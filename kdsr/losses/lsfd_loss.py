@@ -11,13 +11,12 @@ from kdsr.distillation.distillation_loss import DistillationLoss
 from kdsr.distillation.outputs import Batch, NetworkOutput
 from kdsr.distillation.precision import at_least_float32
 from kdsr.errors import check_choice
-from kdsr.losses.feature_pair import FeatureRegressors
+from kdsr.losses.feature_pair import FeatureRegressors, of_unit_length
 from kdsr.losses.image_pair import image_pair
 from kdsr.losses.loss_range import check_loss_range, in_loss_range
 
 FEATURE_NORMS = ('l2_flat', 'l2_channel', 'none')
 REDUCTIONS = ('mean', 'sum_per_sample')
-EPS = 1e-12
 
 
 def feature_difference(ours: Tensor, theirs: Tensor, feature_norm: str = 'l2_flat') -> Tensor:
@@ -35,7 +34,7 @@ def feature_difference(ours: Tensor, theirs: Tensor, feature_norm: str = 'l2_fla
     ours, theirs = at_least_float32(ours), at_least_float32(theirs)
     if feature_norm != 'none':
         dims = (1, 2, 3) if feature_norm == 'l2_flat' else (1,)
-        ours, theirs = (F.normalize(x, dim=dims, eps=EPS) for x in (ours, theirs))  # type: ignore[arg-type]
+        ours, theirs = of_unit_length(ours, dims), of_unit_length(theirs, dims)
     return (ours - theirs).abs()
 
 

@@ -54,6 +54,11 @@ def _elements_at_a_time(x: Tensor, y: Tensor) -> int:
     return max(1, numbers // (len(x) * len(y)))
 
 
+def _processes() -> int:
+    available = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if available else 1
+
+
 def of_all_processes(tensor: Tensor) -> Tensor:
     """Return the tensors of all processes, joined along the first dimension in the order of the ranks.
 
@@ -64,9 +69,24 @@ def of_all_processes(tensor: Tensor) -> Tensor:
     Args:
         tensor: (N, ...), of the same shape in every process; returned as it is where there is only one.
     """
-    distributed = torch.distributed
-    if not distributed.is_available() or not distributed.is_initialized() or distributed.get_world_size() == 1:
+    if _processes() == 1:
         return tensor
-    from torch.distributed.nn.functional import all_gather
+    return _Gathered.apply(tensor)
 
-    return torch.cat(all_gather(tensor.contiguous()))
+
+class _Gathered(torch.autograd.Function):
+    """Each process gets all tensors; what flows back to one is the sum of all processes' gradients of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        ctx.samples = len(tensor)
+        parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(_processes())]
+        torch.distributed.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        summed = gradients[0].clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(summed)
+        return summed.split(ctx.samples)[torch.distributed.get_rank()]

@@ -18,7 +18,7 @@ from kdsr.distillation.precision import at_least_float32
 from kdsr.errors import UserError, check_choice, did_you_mean
 from kdsr.losses.image_pair import image_pair
 
-CACHED_PIXELS = 2**19
+CACHED_PIXELS = 2**18
 MODES = ('symmetric', 'reflect', 'periodization', 'zero')
 
 
@@ -78,25 +78,27 @@ def _number_of_bands(level: int, high_frequency_only: bool) -> int:
 
 
 class _HaarDistance(torch.autograd.Function):
-    """The Haar distance of two images by additions alone.
+    """The Haar distance of two images by additions alone, its gradient made on the way.
 
     With unnormalised butterflies a band of level k is 2^k times the orthonormal one and has 4^k times fewer elements
-    than the image, so that both its mean and its gradient carry the whole number 2^k. The gradient image therefore
-    consists of small whole numbers, which are all that the backward pass needs: a quarter of the memory of the image.
-    On a CPU a few channels at a time keep the intermediate images in the cache.
+    than the image, so that both its mean and its gradient carry the whole number 2^k. One factor of 2 aside, the
+    gradient image therefore consists of small whole numbers, which are all that the backward pass needs: a quarter of
+    the memory of the image. On a CPU a few channels at a time keep the intermediate images in the cache.
     """
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, target: Tensor, level: int, high_frequency_only: bool) -> Tensor:
-        counter = torch.int8 if 3 * (2 ** (level + 1) - 2) + 2**level <= 127 else torch.int32
+        counter = torch.int8 if 3 * (2**level - 1) + 2 ** (level - 1) <= 127 else torch.int32
         steps = torch.empty(image.shape, dtype=counter, device=image.device)
         planes = [x.flatten(0, 1) for x in (image, target, steps)]
         group = max(1, CACHED_PIXELS // planes[0][0].numel()) if image.device.type == 'cpu' else len(planes[0])
         total = image.new_zeros(())
         for ours, theirs, out in zip(*(x.split(group) for x in planes)):
-            total += _haar_sum(ours - theirs, level, high_frequency_only, out)
+            difference = (ours - theirs).contiguous()
+            total += _haar_sum(difference, level, high_frequency_only)
+            out.copy_(difference)
         ctx.save_for_backward(steps)
-        ctx.scale = 1 / (_number_of_bands(level, high_frequency_only) * image.numel())
+        ctx.scale = 2 / (_number_of_bands(level, high_frequency_only) * image.numel())
         return total * ctx.scale
 
     @staticmethod
@@ -107,42 +109,32 @@ class _HaarDistance(torch.autograd.Function):
         return gradient, -gradient if ctx.needs_input_grad[1] else None, None, None
 
 
-def _haar_sum(difference: Tensor, level: int, high_frequency_only: bool, steps: Tensor) -> Tensor:
-    """Return the sum over the bands of 2^k * sum |band k|, and write its gradient, whole numbers, to `steps`."""
-    low, total, signs = difference, difference.new_zeros(()), []
-    for k in range(1, level + 1):
-        low, *high = _split(low)
-        signs.append([band.sign().to(steps.dtype) for band in high])
-        total += sum(band.abs_().sum() for band in high) * 2**k
-    gradient = low.sign().to(steps.dtype) * (0 if high_frequency_only else 2**level)
-    if not high_frequency_only:
-        total += low.abs_().sum() * 2**level
-    for k in range(level, 0, -1):
-        gradient = _merge(gradient, *[sign * 2**k for sign in signs[k - 1]])
-    steps.copy_(gradient)
+def _haar_sum(image: Tensor, level: int, high_frequency_only: bool) -> Tensor:
+    """Return the sum over the bands of 2^(k-1) * sum |band k| of (B, H, W), and put its gradient in place of `image`.
+
+    A row's neighbours l and r are added and subtracted as one complex product, (l + ir)(1 - i) = (l + r) + i(r - l),
+    which takes no separate copies of the even and the odd columns; (1 + i) is its transpose.
+    """
+    top, bottom = image.unflatten(1, (-1, 2)).unbind(2)
+    bands = torch.empty_like(image).unflatten(1, (2, -1))
+    torch.add(top, bottom, out=bands[:, 0])
+    torch.sub(top, bottom, out=bands[:, 1])
+    pairs = torch.view_as_complex(bands.unflatten(-1, (-1, 2)))
+    pairs.mul_(1 - 1j)
+    low = bands[:, 0, :, ::2]
+    if level > 1:
+        deeper = low.clone(memory_format=torch.contiguous_format)
+    if level > 1 or high_frequency_only:
+        low.zero_()
+    total = torch.abs(bands, out=image.view_as(bands)).sum()  # the image itself has served
+    bands.sign_()
+    if level > 1:
+        total += 2 * _haar_sum(deeper, level - 1, high_frequency_only)
+        torch.mul(deeper, 2, out=low)
+    pairs.mul_(1 + 1j)
+    torch.add(bands[:, 0], bands[:, 1], out=top)
+    torch.sub(bands[:, 0], bands[:, 1], out=bottom)
     return total
-
-
-def _split(image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the four sums of every 2x2 block: all added, then the two columns, rows, diagonals subtracted."""
-    top, bottom = image[..., ::2, :], image[..., 1::2, :]
-    added, subtracted = top + bottom, top - bottom
-    left, right = added[..., ::2], added[..., 1::2]
-    low, columns = left + right, left - right
-    left, right = subtracted[..., ::2], subtracted[..., 1::2]
-    return low, columns, left + right, left - right
-
-
-def _merge(low: Tensor, columns: Tensor, rows: Tensor, diagonals: Tensor) -> Tensor:
-    """Apply the transpose of :func:`_split`."""
-    image = low.new_empty((*low.shape[:-2], 2 * low.shape[-2], 2 * low.shape[-1]))
-    left, right = low + columns, low - columns
-    left_change, right_change = rows + diagonals, rows - diagonals
-    image[..., ::2, ::2] = left + left_change
-    image[..., 1::2, ::2] = left - left_change
-    image[..., ::2, 1::2] = right + right_change
-    image[..., 1::2, 1::2] = right - right_change
-    return image
 
 
 def _filtered_distance(difference: Tensor, wave: str, level: int, high_frequency_only: bool, mode: str) -> Tensor:

@@ -10,10 +10,11 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor
 
 from kdsr import options
+from kdsr.data.teacher_cache import open_cache
 from kdsr.distillation.checkpoint import read_checkpoint
 from kdsr.distillation.health import check_teacher
 from kdsr.distillation.outputs import Batch
-from kdsr.distillation.teacher import build_teachers, check_trained_for
+from kdsr.distillation.teacher import TeacherEnsemble, build_teachers, check_trained_for
 from kdsr.errors import UserError
 from kdsr.models.student_model import StudentModel
 
@@ -24,29 +25,38 @@ class AggregationModel(StudentModel):
 
     `network_g` is the aggregator; its input is (N, 3*T, S*h, S*w), the images of the T teachers in the order of
     `distillation.teachers`. Losses, validation and logs are StudentModel's: Eq. (1) of the paper is its `pixel_opt`.
-    The checkpoints remember the teachers' names and order.
+    The checkpoints remember the teachers' names and order. With `distillation.cache` the training set delivers these
+    images, and teachers run only where something is validated.
     """
 
     lq: Tensor
+    _teachers: TeacherEnsemble | None = None
 
     def __init__(self, opt: dict[str, Any]) -> None:
         options.check(opt)
         super().__init__(opt)
-        with torch.random.fork_rng(devices=[]):
-            self.teachers = build_teachers(opt).to(self.device)
+        self.names = [teacher['name'] for teacher in opt['distillation']['teachers']]
         pretrained = opt['path'].get('pretrain_network_g')
         if pretrained:  # also when a run is resumed
-            check_trained_for(read_checkpoint(pretrained), self.teachers.names, pretrained)
+            check_trained_for(read_checkpoint(pretrained), self.names, pretrained)
+        if not self.is_train or not options.used_cache(opt):
+            _ = self.teachers
+        else:
+            open_cache(opt)  # a look at whether it fits
         self._unchecked = self.is_train and bool(opt['distillation'].get('health_check', True))
+
+    @property
+    def teachers(self) -> TeacherEnsemble:
+        """The live teachers; beside a cache, they are loaded when something is validated."""
+        if self._teachers is None:
+            with torch.random.fork_rng(devices=[]):
+                self._teachers = build_teachers(self.opt).to(self.device)
+        return self._teachers
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Take a batch and replace its `lq` by the teachers' images."""
         super().feed_data(data)
-        batch = Batch(self.lq, getattr(self, 'gt', None))
-        if self._unchecked:  # on the first batch: no pair is at hand any earlier
-            get_root_logger().info(check_teacher(self.teachers, [batch], self.opt['scale']))
-            self._unchecked = False
-        images = self.teachers.images(batch)
+        images = self._images(Batch(self.lq, getattr(self, 'gt', None))) if self.cached is None else self.cached
         if images.shape[-1] != self.lq.shape[-1] * self.opt['scale']:
             raise UserError(
                 f'the teachers turn {tuple(self.lq.shape[-2:])} into {tuple(images.shape[-2:])}, '
@@ -54,6 +64,12 @@ class AggregationModel(StudentModel):
             )
         self.lq = images
 
+    def _images(self, batch: Batch) -> Tensor:
+        if self._unchecked:  # on the first batch: no pair is at hand any earlier
+            get_root_logger().info(check_teacher(self.teachers, [batch], self.opt['scale']))
+            self._unchecked = False
+        return self.teachers.images(batch)
+
     def checkpoint_extras(self) -> dict[str, Any]:
         """Remember which teachers the aggregator was trained for, in which order."""
-        return {'teachers': self.teachers.names}
+        return {'teachers': self.names}

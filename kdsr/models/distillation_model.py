@@ -13,10 +13,12 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
 from kdsr import options
+from kdsr.data.teacher_cache import open_cache
 from kdsr.distillation.building import build_loss_at
-from kdsr.distillation.checkpoint import load_weights
+from kdsr.distillation.cached_teachers import without_border
+from kdsr.distillation.checkpoint import load_weights, take_weights
 from kdsr.distillation.distillation_loss import DistillationLoss, measurements
-from kdsr.distillation.feature_tap import FeatureTap
+from kdsr.distillation.feature_tap import FeatureTap, module_at
 from kdsr.distillation.health import check_teacher
 from kdsr.distillation.outputs import Batch, NetworkOutput
 from kdsr.distillation.padding import run_padded
@@ -33,19 +35,23 @@ class DistillationModel(StudentModel):
     The student is `network_g`; its checkpoints hold nothing else and load wherever BasicSR's do. Trainable helpers of
     the losses (regressors, estimators) share the student's optimiser and are saved as `net_distill_<iter>.pth`. The
     `views` of the block are extra batches of the same step.
-    `train.pixel_opt` may be left out when the image term stands among the distillation losses.
+    With `cache` the training set delivers what the teachers made of its images before, and no teacher is loaded.
+    `train.pixel_opt` may be left out when the image term stands among the distillation losses. `init_from` starts the
+    student with the weights of a part of a teacher (PISR); then there need be no losses, and the teacher does not run.
     """
 
     def init_training_settings(self) -> None:
         """Build teachers, taps and losses, then let SRModel build EMA, image losses, optimiser and schedulers."""
         options.check(self.opt)
         with torch.random.fork_rng(devices=[]):  # the student's own random stream stays that of its baseline
-            self.teacher = build_teachers(self.opt).to(self.device)
+            self.cache = options.used_cache(self.opt)
+            self.teacher = (open_cache(self.opt) if self.cache else build_teachers(self.opt)).to(self.device)
+            self._take_over_weights()
             points = {n: p['student'] for n, p in (self.opt['distillation'].get('features') or {}).items()}
             self.tap = FeatureTap(self.get_bare_model(self.net_g), points)
             student, teacher, pair = self._dry_run()
             self.losses = self._build_losses(student, teacher, pair)
-        self._unchecked = bool(self.opt['distillation'].get('health_check', True))
+        self._unchecked = bool(self.opt['distillation'].get('health_check', True)) and self.cache is None
         train_opt = self.opt['train']
         without_image_loss = not train_opt.get('pixel_opt') and not train_opt.get('perceptual_opt')
         if without_image_loss:  # SRModel insists on one
@@ -57,10 +63,25 @@ class DistillationModel(StudentModel):
         with torch.random.fork_rng(devices=[]):
             self.views = self._build_views(pair)
 
+    def _take_over_weights(self) -> None:
+        """Start from a part of a teacher (`init_from`), before EMA copies the student; a resumed run has its own."""
+        init = self.opt['distillation'].get('init_from')
+        path = self.opt['path']
+        if init is None or path.get('resume_state'):
+            return
+        if path.get('pretrain_network_g'):
+            raise UserError('`path.pretrain_network_g` and `distillation.init_from` both say how the student starts.')
+        teacher = dict(zip(self.teacher.names, self.teacher.members))[init['teacher']].network
+        part = module_at(teacher, init.get('module') or '', 'distillation.init_from.module')
+        source = f'{init.get("module") or "the network"} of teacher {init["teacher"]!r}'
+        take_weights(self.get_bare_model(self.net_g), part.state_dict(), source, 'network_g')
+
     def _build_losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> nn.ModuleDict:
-        loss_opts = {n: o for n, o in (self.opt['distillation'].get('losses') or {}).items() if o is not None}
-        if not loss_opts:
-            raise UserError('`distillation.losses` is empty, so nothing is distilled. For the baseline: SRModel.')
+        block, train_opt = self.opt['distillation'], self.opt['train']
+        loss_opts = {n: o for n, o in (block.get('losses') or {}).items() if o is not None}
+        taken_over = block.get('init_from') and (train_opt.get('pixel_opt') or train_opt.get('perceptual_opt'))
+        if not loss_opts and not taken_over:
+            raise UserError('`distillation.losses` is empty, so nothing is distilled. For the baseline: StudentModel.')
         losses = nn.ModuleDict()
         for name, loss_opt in loss_opts.items():
             loss = build_loss_at(f'distillation.losses.{name}', loss_opt)
@@ -103,15 +124,10 @@ class DistillationModel(StudentModel):
 
     @torch.no_grad()
     def _dry_run(self) -> tuple[NetworkOutput, NetworkOutput, Batch]:
-        """Run student and teachers once on a grey ramp of the training size, to learn shapes and in-place changes."""
-        scale, train_set = self.opt['scale'], self.opt['datasets']['train']
+        """Run student and teachers once on a batch of the training size, to learn shapes and in-place changes."""
         network: nn.Module = self.get_bare_model(self.net_g)
-        gt_size = int(train_set['gt_size'])
-        self._check_crop(gt_size, scale)
-        channels = 1 if 'y' in (self.opt.get('color'), train_set.get('color')) else 3
-        ramp = torch.linspace(0, 1, gt_size * gt_size, device=self.device).view(1, 1, gt_size, gt_size)
-        gt = ramp.expand(2, channels, -1, -1).contiguous()
-        batch = Batch(gt[..., ::scale, ::scale].contiguous(), gt)
+        batch = self.example_batch()
+        self._check_crop(batch.lq.shape[-1])
         buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
         self.tap.calibrate(lambda: network.train()(batch.lq))  # what training changes in place, dropout included
         for name, buffer in network.named_buffers():
@@ -122,10 +138,11 @@ class DistillationModel(StudentModel):
         network.train()
         self.teacher.calibrate(batch)
         teacher = self.teacher(batch)
-        if student.sr.shape != gt.shape or teacher.sr.shape != gt.shape:
+        wanted = batch.gt.shape  # type: ignore[union-attr]
+        if student.sr.shape != wanted or teacher.sr.shape != wanted:
             raise UserError(
-                f'`scale: {scale}` turns {tuple(batch.lq.shape[-2:])} into {tuple(gt.shape[-2:])}, but the student '
-                f'gives {tuple(student.sr.shape[-2:])} and the teacher {tuple(teacher.sr.shape[-2:])}: '
+                f'`scale: {self.opt["scale"]}` turns {tuple(batch.lq.shape[-2:])} into {tuple(wanted[-2:])}, but the '
+                f'student gives {tuple(student.sr.shape[-2:])} and the teacher {tuple(teacher.sr.shape[-2:])}: '
                 "make `scale`, `network_g.upscale` and the teachers' `upscale` agree."
             )
         for name in sorted(self.tap.copied):
@@ -135,19 +152,18 @@ class DistillationModel(StudentModel):
             )
         return student, teacher, batch
 
-    def _check_crop(self, gt_size: int, scale: int) -> None:
+    def _check_crop(self, lq_size: int) -> None:
         """Refuse crops that do not fit: the student sees them unpadded, and features of padded ones do not compare."""
-        if gt_size % scale:
-            raise UserError(f'`datasets.train.gt_size: {gt_size}` must be a multiple of `scale: {scale}`.')
         windows = {'the student': window_of(self.opt['network_g'])}
         for name, member in zip(self.teacher.names, self.teacher.members):
             if member.tap.points:
                 windows[f'teacher {name}, which is tapped,'] = member.multiple
         for who, window in windows.items():
-            if (gt_size // scale) % window:
-                fitting = (gt_size // scale // window + 1) * window * scale
+            if lq_size % window:
+                scale = self.opt['scale']
+                fitting = (lq_size // window + 1) * window * scale
                 raise UserError(
-                    f'`datasets.train.gt_size: {gt_size}` gives LR crops of {gt_size // scale}, but {who} needs a '
+                    f'`datasets.train.gt_size: {lq_size * scale}` gives LR crops of {lq_size}, but {who} needs a '
                     f'multiple of its window, {window}: for example gt_size: {fitting}.'
                 )
 
@@ -167,12 +183,14 @@ class DistillationModel(StudentModel):
         if self._unchecked:  # on the first batch: no pair is at hand any earlier
             get_root_logger().info(check_teacher(self.teacher, [batch], self.opt['scale']))
             self._unchecked = False
-        teacher = self.teacher(batch)
         with self.tap as features:
             self.output = self.net_g(self.shown(batch))
         student = NetworkOutput(self.output, features)
         terms = self.image_terms(self.output, self.gt)
-        terms.update({name: loss(student, teacher, batch) for name, loss in self.losses.items()})
+        if self.losses:
+            margin = self.cache.margin if self.cache else 0
+            compared = without_border(student, self.teacher(batch), batch, margin)
+            terms.update({name: loss(*compared) for name, loss in self.losses.items()})
         self.measured = measurements(self.losses)  # on the pair itself, not on its views
         for name, view in self.views.items():
             terms.update({f'{term}_{name}': value for term, value in self._view_terms(view, batch).items()})

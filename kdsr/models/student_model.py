@@ -54,6 +54,8 @@ class StudentModel(SRModel):
     lq: Tensor
     gt: Tensor
     net_g: nn.Module
+    cached: Tensor | None = None  # what the teachers made of the batch before
+    in_quadrants = False
 
     def __init__(self, opt: dict[str, Any]) -> None:
         if not opt['dist'] and opt['num_gpu'] > 1:
@@ -72,7 +74,10 @@ class StudentModel(SRModel):
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Take a batch of float images in [0, 1], or of uint8 images."""
+        if hasattr(self, 'gt'):  # of another batch; this one may have none
+            del self.gt
         super().feed_data({key: data[key] for key in ('lq', 'gt') if key in data})
+        self.cached = data['teacher'].to(self.device).float().div_(255) if 'teacher' in data else None
         self.chroma_source = None
         for name in ('lq', 'gt') if 'gt' in data else ('lq',):
             image = getattr(self, name)
@@ -84,6 +89,21 @@ class StudentModel(SRModel):
                 image = rgb2ycbcr_pt(image, y_only=True)
             setattr(self, name, image)
 
+    def example_batch(self) -> Batch:
+        """Return a grey ramp of the training size, for dry runs.
+
+        Raises:
+            UserError: the training size is no multiple of the scale.
+        """
+        scale, train_set = self.opt['scale'], self.opt['datasets']['train']
+        gt_size = int(train_set['gt_size'])
+        if gt_size % scale:
+            raise UserError(f'`datasets.train.gt_size: {gt_size}` must be a multiple of `scale: {scale}`.')
+        channels = 1 if 'y' in (self.opt.get('color'), train_set.get('color')) else 3
+        ramp = torch.linspace(0, 1, gt_size * gt_size, device=self.device).view(1, 1, gt_size, gt_size)
+        gt = ramp.expand(2, channels, -1, -1).contiguous()
+        return Batch(gt[..., ::scale, ::scale].contiguous(), gt, gt)
+
     def shown(self, batch: Batch) -> Tensor:
         """Return what the network is shown of a batch."""
         return batch.lq
@@ -91,7 +111,7 @@ class StudentModel(SRModel):
     def optimize_parameters(self, current_iter: int) -> None:
         """Take one training step on the batch that was fed."""
         self.optimizer_g.zero_grad()
-        terms = self.loss_terms(Batch(self.lq, self.gt))
+        terms = self.loss_terms(Batch(self.lq, self.gt, self.cached))
         torch.stack(list(terms.values())).sum().backward()
         self.after_backward()
         self.optimizer_g.step()
@@ -128,9 +148,8 @@ class StudentModel(SRModel):
         network.eval()
         with torch.no_grad():
             padded = partial(run_padded, network, multiple=self.window())
-            in_quadrants = (self.opt.get('val') or {}).get('quadrants', False)
             image = self.shown(Batch(self.lq, getattr(self, 'gt', None)))
-            self.output = run_in_quadrants(padded, image) if in_quadrants else padded(image)
+            self.output = run_in_quadrants(padded, image) if self.in_quadrants else padded(image)
         if network is self.net_g:
             network.train(self.is_train)
 
@@ -139,7 +158,9 @@ class StudentModel(SRModel):
         return window_of(self.opt['network_g'])
 
     def nondist_validation(self, dataloader: Any, current_iter: int, tb_logger: Any, save_img: bool) -> None:
-        """Validate on one set; see :func:`kdsr.models.validation.validate`."""
+        """Validate on one set, see `kdsr.models.validation`; `val.quadrants` may name the sets that it is for."""
+        chosen = self.opt['val'].get('quadrants', False)
+        self.in_quadrants = dataloader.dataset.opt['name'] in chosen if isinstance(chosen, list) else bool(chosen)
         validate(self, dataloader, current_iter, tb_logger, save_img)
 
     def checkpoint_extras(self) -> dict[str, Any]:

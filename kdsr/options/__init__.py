@@ -1,17 +1,31 @@
 """The options that kdsr adds to a BasicSR YAML file: reading them, and checking them before anything is built."""
 
+from kdsr.options.caching import Cache, cache_of, used_cache, with_cache
 from kdsr.options.checking import check, check_files, check_values
-from kdsr.options.reading import SafeDumper, SafeLoader, dump, load, load_experiment, merge, parse_value, read_yaml
+from kdsr.options.reading import (
+    SafeDumper,
+    SafeLoader,
+    complete,
+    dump,
+    load,
+    load_experiment,
+    merge,
+    parse_value,
+    read_yaml,
+)
 from kdsr.options.table import TABLE, Option, document
 
 __all__ = [
     'TABLE',
+    'Cache',
     'Option',
     'SafeDumper',
     'SafeLoader',
+    'cache_of',
     'check',
     'check_files',
     'check_values',
+    'complete',
     'document',
     'dump',
     'load',
@@ -19,4 +33,6 @@ __all__ = [
     'merge',
     'parse_value',
     'read_yaml',
+    'used_cache',
+    'with_cache',
 ]

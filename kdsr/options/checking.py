@@ -8,17 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kdsr.errors import UserError, did_you_mean
-from kdsr.options.table import TABLE, WEIGHTS, Option
-
-WITHOUT_TEACHERS = (
-    'StudentModel',
-    'SRModel',
-    'SwinIRModel',
-    'SRGANModel',
-    'ESRGANModel',
-    'RealESRNetModel',
-    'RealESRGANModel',
-)
+from kdsr.options.caching import cache_problems, used_cache
+from kdsr.options.table import BASICSR_MODELS, RAW_SET, TABLE, WEIGHTS, Option
 
 
 def check_values(opt: Mapping[str, Any]) -> None:
@@ -27,7 +18,7 @@ def check_values(opt: Mapping[str, Any]) -> None:
     Raises:
         UserError: a value is not what its key takes.
     """
-    tables = {'top level': opt, 'val': opt.get('val') or {}}
+    tables = {'top level': opt, 'val': opt.get('val') or {}, 'train': opt.get('train') or {}}
     for table, block in tables.items():
         where = '' if table == 'top level' else f'{table}.'
         problems = [
@@ -51,7 +42,7 @@ def check(opt: Mapping[str, Any]) -> None:
 
 def _problems(opt: Mapping[str, Any]) -> Iterable[str]:
     block = opt.get('distillation')
-    if opt.get('model_type') in WITHOUT_TEACHERS:
+    if opt.get('model_type') in (*BASICSR_MODELS, 'StudentModel'):
         yield (
             f'`model_type: {opt["model_type"]}` does not use the block, and would train without teachers. Did you '
             'mean `model_type: DistillationModel`? For the baseline, delete the block (`distillation: ~` in a variant).'
@@ -72,12 +63,31 @@ def _problems(opt: Mapping[str, Any]) -> Iterable[str]:
         yield 'distillation.teachers: the list is empty.'
     if block.get('aggregator') is not None:
         yield from _check_keys('distillation.aggregator', 'distillation.aggregator', block['aggregator'])
-    for key in ('losses', 'features', 'views', 'aggregator') if opt.get('model_type') == 'AggregationModel' else ():
+    unused = ('losses', 'features', 'views', 'aggregator', 'init_from')
+    for key in unused if opt.get('model_type') == 'AggregationModel' else ():
         if block.get(key):
             yield f'distillation.{key}: AggregationModel (stage 1) does not use it; it belongs to stage 2.'
+    yield from _check_cache(opt, block.get('cache'))
+    yield from _check_init(block.get('init_from'), names)
     yield from _check_features(block.get('features'), names)
     yield from _check_losses(block.get('losses'))
     yield from _check_views(block.get('views'), block.get('losses'))
+
+
+def _check_init(init: Any, teachers: list[Any]) -> Iterable[str]:
+    if init is None:
+        return
+    yield from _check_keys('distillation.init_from', 'distillation.init_from', init)
+    chosen = init.get('teacher') if isinstance(init, dict) else None
+    if chosen is not None and chosen not in teachers:
+        yield f'distillation.init_from.teacher: there is no {chosen!r}.{did_you_mean(chosen, map(str, teachers))}'
+
+
+def _check_cache(opt: Mapping[str, Any], cache: Any) -> Iterable[str]:
+    problems = list(_check_keys('distillation.cache', 'distillation.cache', cache)) if isinstance(cache, dict) else []
+    yield from problems
+    if isinstance(cache, (dict, str)) and not problems:
+        yield from cache_problems(opt)
 
 
 def _check_features(features: Any, teachers: list[Any]) -> Iterable[str]:
@@ -157,9 +167,9 @@ def check_files(opt: Mapping[str, Any]) -> None:
 
 def _missing_data(datasets: Mapping[str, Any]) -> Iterable[str]:
     for phase, dataset in datasets.items():
-        backend = (dataset.get('io_backend') or {}).get('type')
+        backend = 'raw' if dataset.get('type') == RAW_SET else (dataset.get('io_backend') or {}).get('type')
         for key, path in dataset.items():
-            if not key.startswith('dataroot') or not isinstance(path, str) or backend not in ('disk', 'lmdb'):
+            if not key.startswith('dataroot') or not isinstance(path, str) or backend not in ('disk', 'lmdb', 'raw'):
                 continue
             path = os.path.expanduser(path)
             if not os.path.exists(path):
@@ -178,6 +188,11 @@ def _missing_weights(opt: Mapping[str, Any]) -> Iterable[str]:
     block = opt.get('distillation')
     needed = opt.get('is_train', True) or opt.get('model_type') == 'AggregationModel'  # a finished student stands alone
     if not isinstance(block, dict) or not needed:
+        return
+    cache = used_cache(opt)
+    if cache is not None and opt.get('is_train', True) and not os.path.isdir(os.path.expanduser(cache.path)):
+        yield f'distillation.cache: {cache.path} (`kdsr cache FILE` makes it, and continues what was interrupted)'
+    if cache is not None and opt.get('model_type') != 'AggregationModel':  # stage 1 also validates with its teachers
         return
     named = {f'distillation.teachers[{i}]': t for i, t in enumerate(block.get('teachers') or [])}
     named['distillation.aggregator'] = block.get('aggregator')

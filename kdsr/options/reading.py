@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from kdsr.errors import UserError, did_you_mean
+from kdsr.options.table import BASICSR_MODELS, PAIRED_SETS
 
 DEFAULTS: dict[str, Any] = {
     'num_gpu': 'auto',
@@ -95,17 +96,33 @@ def load(path: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
 
 def load_experiment(path: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
     """Read an option file that is to be run: :func:`load`, and the keys without which nothing runs must be there."""
-    opt = load(path, overrides)
+    return complete(load(path, overrides), path)
+
+
+def complete(opt: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Return options with all defaults; what is missing is told with `path`, where they come from."""
+    opt = _with_defaults(_plain(opt))
     needed = ['name', 'model_type', 'datasets', 'network_g']
     if opt.get('distillation') is not None:  # BasicSR also restores without enlarging
         needed.append('scale')
     missing = [key for key in needed if not opt.get(key)]
     train_set = opt.get('datasets', {}).get('train')
-    if train_set is not None and 'gt_size' not in train_set and train_set.get('type') == 'PairedImageDataset':
+    if train_set is not None and 'gt_size' not in train_set and train_set.get('type') in PAIRED_SETS:
         missing.append('datasets.train.gt_size')
     if missing:
         raise UserError(f'{path}: missing: {", ".join(missing)}.')
+    _check_quadrants(opt, path)
     return {**opt, 'name': str(opt['name'])}
+
+
+def _check_quadrants(opt: Mapping[str, Any], path: str) -> None:
+    chosen, names = opt.get('val', {}).get('quadrants'), [d.get('name') for d in opt['datasets'].values()]
+    for name in chosen if isinstance(chosen, list) else ():
+        if name not in names:
+            hint = did_you_mean(name, map(str, names))
+            raise UserError(f'{path}: val.quadrants: there is no dataset {name!r}.{hint}')
+    if chosen and opt['model_type'] in BASICSR_MODELS:
+        raise UserError(f'{path}: val.quadrants needs a model of kdsr: `model_type: StudentModel`.')
 
 
 def _with_defaults(opt: dict[str, Any]) -> dict[str, Any]:

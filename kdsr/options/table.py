@@ -23,6 +23,10 @@ class Option:
     choices: tuple[Any, ...] = ()
 
 
+BASICSR_MODELS = ('SRModel', 'SwinIRModel', 'SRGANModel', 'ESRGANModel', 'RealESRNetModel', 'RealESRGANModel')
+RAW_SET = 'RawPairedImageDataset'
+PAIRED_SETS = ('PairedImageDataset', RAW_SET)
+
 NETWORK = Option((dict,), "`type` and the network's own arguments, as in BasicSR's `network_g`.", required=True)
 WEIGHTS = Option((str,), 'Checkpoint file. It must match the network to 100 %.', required=True)
 PARAM_KEY = Option((str,), 'Key of the weights in the file; `params_ema`, then `params` when left out.')
@@ -37,12 +41,25 @@ TABLE: dict[str, dict[str, Option]] = {
         'health_check': Option((bool,), 'Refuse teachers that are worse than bicubic upsampling; true when left out.'),
         'teachers': Option((list,), 'The frozen teachers. Their order is part of the experiment.', required=True),
         'aggregator': Option((dict,), "A frozen network that fuses the teachers' images into one (MTKD, stage 2)."),
+        'cache': Option(
+            (str, dict),
+            "Folder of the teachers' images, made by `kdsr cache`, or a mapping: no teacher runs in training.",
+        ),
         'features': Option((dict,), 'Feature name to the module paths tapped in student and teacher, early to late.'),
         'views': Option((dict,), 'Name to an extra batch made of the training pair (`ZoomIn`, ...) and its arguments.'),
         'losses': Option((dict,), 'Name in the log (`l_*`) to a loss of the registry and its arguments; `~` for none.'),
+        'init_from': Option((dict,), 'The part of a teacher whose weights the student starts with (PISR).'),
+    },
+    'train': {
+        'imitation_opt': Option(
+            (dict,), "PrivilegedTeacherModel: loss of the encoder's output to the LR image (PISR)."
+        ),
     },
     'val': {
-        'quadrants': Option((bool,), "Run a student on four quarters of the image, as in SAN's tables."),
+        'quadrants': Option(
+            (bool, list),
+            'Run the student on four quarters of the image, as in the tables of SAN; or for which datasets.',
+        ),
         'round_gt': Option((bool,), 'With `color: y`: round the luminance of the ground truth; false as in PISR.'),
     },
     'distillation.teachers[]': {
@@ -53,10 +70,25 @@ TABLE: dict[str, dict[str, Option]] = {
         'input': Option((str,), 'What the teacher is shown; `gt` for privileged information.', choices=('lq', 'gt')),
     },
     'distillation.aggregator': {'network': NETWORK, 'path': WEIGHTS, 'param_key': PARAM_KEY},
+    'distillation.cache': {
+        'path': Option((str,), 'Folder of the cache.', required=True),
+        'self_ensemble': Option((bool,), 'Cache the mean answer over the eight flips and turns of the image.'),
+        'margin': Option((int,), 'LR pixels at the border of a crop that distillation losses leave out; 0 by default.'),
+        'exact': Option((bool,), 'Run the teachers live, on the crops, all the same.'),
+    },
+    'distillation.init_from': {
+        'teacher': Option((str,), 'Name of the teacher.', required=True),
+        'module': Option((str,), 'Module path in it, for example `decoder`; all of it when left out.'),
+    },
     'distillation.features.*': {
         'student': Option((str,), 'Module path in the student; `path:input` taps what goes into it.', required=True),
         'teacher': Option((str,), 'Module path in the teacher.', required=True),
         'from': Option((str,), 'Name of the teacher; needed when there are several.'),
+        'shrink': Option(
+            (str,),
+            "Where the teacher's map is `scale` times too large: average each square, or take its first value.",
+            choices=('average', 'subsample'),
+        ),
     },
 }
 

@@ -70,6 +70,22 @@ def fakd_loss(student, teacher, kind):
     return np.mean(np.abs(affinity(student, kind) - affinity(teacher, kind)))
 
 
+def selective_fakd_loss(student, teacher, kind, attention, selective):
+    """attention: (N, 1, H, W)."""
+    if selective == 'features':
+        return fakd_loss(student * attention, teacher * attention, kind)
+    flat = attention.reshape(len(attention), -1)
+
+    def weighted(x):
+        if kind == 'spatial':  # A_ij becomes M_i M_j A_ij
+            return affinity(x, kind) * np.array([np.outer(m, m) for m in flat])
+        rows = x.reshape(len(x), x.shape[1], -1)
+        rows = rows / (np.sqrt(np.sum(rows**2, axis=2, keepdims=True)) + 1e-8)
+        return np.array([np.einsum('ap,bp,p->ab', r, r, m**2) for r, m in zip(rows, flat)])
+
+    return np.mean(np.abs(weighted(student) - weighted(teacher)))
+
+
 def selective_map(student, teacher, kernel):
     """Eq. (3) of LSFD, one feature pixel at a time."""
     samples, _, height, width = student.shape
@@ -145,3 +161,31 @@ def csd_layer(student, teacher, negatives):
     near = np.mean(np.abs(teacher - student))
     far = sum(np.mean(np.abs(student - negative[None])) for negative in negatives)
     return near / (far + 1e-7)
+
+
+def vid_branch(x, weight1, bias1, slope, weight2, bias2):
+    """conv1x1, PReLU, conv1x1; weights (C_out, C_in)."""
+    hidden = np.einsum('oc,nchw->nohw', weight1, x) + bias1[:, None, None]
+    hidden = np.where(hidden > 0, hidden, slope * hidden)
+    return np.einsum('oc,nchw->nohw', weight2, hidden) + bias2[:, None, None]
+
+
+def vid_loss(student, teacher, mean_weights, scale_weights, pdf, form, scale):
+    """Element by element, from the densities' exponents and normalisers."""
+    mu = vid_branch(student, *mean_weights)
+    raw = vid_branch(student, *scale_weights)
+    if scale in ('channel', 'layer'):
+        raw = raw.mean(axis=(2, 3), keepdims=True)
+    spread = np.broadcast_to(np.log1p(np.exp(raw)), mu.shape)
+    if form == 'official':
+        spread = spread * (0.1 if pdf == 'laplace' else 0.001)
+    spread = spread + 1e-8
+    terms = np.zeros_like(mu)
+    for at in np.ndindex(*mu.shape):
+        error = teacher[at] - mu[at]
+        if pdf == 'laplace':
+            density = np.log(2 * spread[at] if form == 'official' else spread[at]) + abs(error) / spread[at]
+        else:
+            density = 0.5 * np.log(spread[at]) + error**2 / (2 * spread[at])
+        terms[at] = density + (mu.shape[1] * np.log(2 * np.pi) / 2 if form == 'official' else 0)
+    return terms.mean()

@@ -215,3 +215,9 @@ def vdsr(x, weights, scale, num_block):
     for i in range(num_block):
         y = relu(layer(y, weights, f'body.{i}.0'))
     return enlarged + layer(y, weights, 'conv_last')
+
+
+def pisr_encoder(x, weights, scale):
+    for i, stride in ((0, 1), (2, scale), (4, 1)):
+        x = leaky(layer(x, weights, f'encoder.{i}', stride=stride), weights[f'encoder.{i + 1}.weight'])
+    return layer(x, weights, 'encoder.6')

@@ -187,6 +187,19 @@ def test_a_privileged_teacher_is_counted_on_the_ground_truth(tmp_path):
     assert privileged.multi_adds == 4 * student.multi_adds
 
 
+def test_so_is_one_that_is_trained(tmp_path):
+    opt = {'name': 'run', 'scale': 2, 'network_g': {'type': 'PISRTeacher', 'upscale': 2}}
+    counts = []
+    for model_type in ('PrivilegedTeacherModel', 'SRModel'):
+        (tmp_path / 'run.yml').write_text(yaml.safe_dump({**opt, 'model_type': model_type}))
+        counts += of_option_files([str(tmp_path / 'run.yml')])
+    decoder = complexity('FSRCNN', {'type': 'FSRCNN', 'upscale': 2})
+    pixels = 720 * 1280
+    encoder = pixels * 25 * 56 + pixels // 4 * (25 * 56 * 56 + 9 * 56 * 12 + 9 * 12)
+    assert counts[0].multi_adds == encoder + decoder.multi_adds
+    assert counts[0].multi_adds == 4 * counts[1].multi_adds
+
+
 @pytest.mark.parametrize('change', [{'network_g': 'RFDN'}, {'distillation': {'teachers': {}}}, {'distillation': [1]}])
 def test_option_files_that_cannot_be_counted_are_named(tmp_path, change):
     opt = {'name': 'run', 'scale': 2, 'network_g': {'type': 'FSRCNN', 'upscale': 2}, **change}

@@ -257,6 +257,21 @@ def test_a_privileged_teacher_is_shown_a_large_image(workspace):
     assert re.search(r'conv_first +8x32x32', text)
 
 
+def test_the_points_of_pisrs_teacher_are_those_of_its_decoder():
+    network = {'type': 'PISRTeacher', 'upscale': 2, 'decoder': {'type': 'IDN', 'num_in_ch': 1, 'upscale': 2}}
+    points = explore(build_candidate('student', 'network_g', network, 2)).points
+    expected = explore(build_candidate('student', 'network_g', network['decoder'])).points
+    assert points == {stage: f'decoder.{point}' for stage, point in expected.items()}
+    assert len(points) == 3
+
+
+def test_so_is_one_that_is_trained(workspace):
+    network = {'type': 'PISRTeacher', 'upscale': 2}
+    text = list_taps(workspace.write({'model_type': 'PrivilegedTeacherModel', 'scale': 2, 'network_g': network}))
+    assert re.search(r'encoder +1x16x16', text)
+    assert re.search(r'decoder\.expanding +56x16x16', text)
+
+
 def test_networks_of_other_packages(workspace, monkeypatch):
     (workspace.root / 'foreign_networks.py').write_text(
         'from basicsr.archs.edsr_arch import EDSR\n'

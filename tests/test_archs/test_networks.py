@@ -37,6 +37,7 @@ PUBLISHED = {
     'SAN student, FAKD': ({'type': 'SAN', 'num_group': 6, 'non_local_reduction': 4}, (4_849_906, 5_034_546, 4_997_618)),
     'SAN teacher, FAKD': ({'type': 'SAN', 'non_local_reduction': 4}, (15_714_872, 15_899_512, 15_862_584)),
     'DCTSwin': ({'type': 'DCTSwin'}, (247_043, 441_403, 418_083)),
+    'PISRTeacher': ({'type': 'PISRTeacher'}, (98_728, 98_728, 98_728)),
 }  # fmt: skip
 
 # The same architectures, tiny, for what does not depend on the width.
@@ -53,8 +54,12 @@ TINY = {
     'CARN-M': {'type': 'CARN', 'num_feat': 8, 'mobile': True, 'multi_scale': True},
     'SAN': {'type': 'SAN', 'num_feat': 16, 'num_group': 2, 'num_block': 1},
     'DCTSwin': {'type': 'DCTSwin', 'num_teachers': 2, 'embed_dim': 8, 'depths': [2], 'num_heads': 2, 'num_feat': 8},
+    'PISRTeacher': {
+        'type': 'PISRTeacher', 'num_feat': 8, 'num_shrink': 4,
+        'decoder': {'type': 'FSRCNN', 'num_feat': 8, 'num_map': 1},
+    },
 }  # fmt: skip
-LUMINANCE = ('FSRCNN', 'VDSR', 'IDN deconv')
+LUMINANCE = ('FSRCNN', 'VDSR', 'IDN deconv', 'PISRTeacher')
 GRAPHS = [name for name in TINY if name not in ('RFDN srb', 'IDN deconv', 'CARN')]  # the others' graphs hold these
 
 ELSEWHERE = {'Spandrel'}  # holds another package's network, see test_spandrel_arch.py
@@ -70,7 +75,7 @@ def network(name, scale=2):
 
 def image(name, scale=2, height=17, width=22, batch=1):
     """What the network takes for low-resolution images of this size."""
-    channels, factor = (1, 1) if name in LUMINANCE else (3, 1)
+    channels, factor = 1 if name in LUMINANCE else 3, scale if name == 'PISRTeacher' else 1
     if name == 'DCTSwin':
         channels, factor = 3 * TINY[name]['num_teachers'], scale
     generator = torch.Generator().manual_seed(height)

@@ -37,9 +37,9 @@ def test_the_key_asked_for_is_the_key_used(tmp_path):
 
 
 @pytest.mark.parametrize(('change', 'words'), [
-    (lambda w: {k: v for k, v in w.items() if k != '1.bias'}, '3 of its 4 tensors.*1 missing in the file.*1.bias'),
-    (lambda w: {**w, 'extra': torch.zeros(1)}, '4 of its 4 tensors.*1 only in the file.*extra'),
-    (lambda w: small(5).state_dict(), r'1 of its 4.*of another size.*\(5, 3, 3, 3\), network \(4, 3, 3, 3\)'),
+    (lambda w: {k: v for k, v in w.items() if k != '1.bias'}, '3 of its 4 tensors.*1 missing there.*1.bias'),
+    (lambda w: {**w, 'extra': torch.zeros(1)}, '4 of its 4 tensors.*1 only there.*extra'),
+    (lambda w: small(5).state_dict(), r'1 of its 4.*of another size.*\(5, 3, 3, 3\), here \(4, 3, 3, 3\)'),
 ])  # fmt: skip
 def test_anything_but_a_full_match_is_refused_and_nothing_is_loaded(tmp_path, change, words):
     target = small()

@@ -38,6 +38,17 @@ CASES = {
         Case({'affinity': 'spatial'}),
         Case({'affinity': 'channel'}, **RAW),
         Case({'affinity': 'instance'}),
+        Case({'selective': 'features', 'affinity': 'instance'}),
+        Case({'selective': 'normalised'}),
+    ],
+    'VIDLoss': [
+        Case({'pdf': pdf, 'form': form, 'scale': scale}, zero_at_equality=False)
+        for pdf, form, scale in (
+            ('laplace', 'paper', 'element'),
+            ('laplace', 'official', 'channel'),
+            ('gaussian', 'paper', 'position'),
+            ('gaussian', 'official', 'layer'),
+        )
     ],
     'LSFDLoss': [
         Case(),  # its map vanishes where the images are equal

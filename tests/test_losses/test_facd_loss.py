@@ -294,7 +294,7 @@ def test_zero_features(options):
         value = make_loss(zeros, target, regressor='none', **options)(zeros, target, batch)
         value.backward()
         assert torch.isfinite(value)
-        assert all(torch.isfinite(f.grad).all() for f in zeros.features.values())
+        assert all(f.grad.abs().max() < 100 for f in zeros.features.values())
 
 
 def test_messages():
@@ -403,7 +403,7 @@ def test_two_processes_with_two_samples_each_equal_one_with_four(tmp_path):
         'CUDA_VISIBLE_DEVICES': '',
         'PYTHONPATH': str(Path(__file__).parents[2]),
     }
-    command = [sys.executable, '-W', 'ignore', '-c', PROCESS]
+    command = [sys.executable, '-W', 'ignore', '-W', 'error::FutureWarning', '-c', PROCESS]
     processes = [
         subprocess.Popen([*command, str(rank), str(tmp_path)], env=env, stderr=subprocess.PIPE, text=True)
         for rank in (0, 1)

@@ -1,9 +1,11 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from kdsr.distillation.outputs import NetworkOutput
-from kdsr.losses.fakd_loss import AFFINITIES, FAKDLoss, affinity_distance
+from kdsr.losses.fakd_loss import AFFINITIES, SELECTIVE, FAKDLoss, affinity_distance
 from tests.references import feature_losses
 from tests.references.frequency import numerical_gradient
 from tests.references.loss_checks import NO_BATCH, check_low_precision_and_zeros, check_scale_and_order
@@ -33,6 +35,41 @@ def test_value_and_gradient_summed_over_features(affinity):
             student.features[name].grad.numpy(), gradient, atol=1e-4 * abs(gradient).max(), err_msg=name
         )
     assert value.item() == pytest.approx(expected, rel=1e-5)
+
+
+def with_image(feature, seed):
+    image = torch.rand(len(feature), 3, *(2 * side for side in feature.shape[2:]), generator=torch.manual_seed(seed))
+    return NetworkOutput(sr=image.requires_grad_(feature.requires_grad), features={'f': feature})
+
+
+@pytest.mark.parametrize('affinity', AFFINITIES)
+@pytest.mark.parametrize('selective', ['features', 'normalised'])
+def test_value_and_gradient_with_the_map_of_lsfd(affinity, selective):
+    student = with_image(maps(3, 1, samples=3).requires_grad_(), 1)
+    teacher = with_image(maps(3, 2, samples=3), 2)
+    value = FAKDLoss(affinity, selective)(student, teacher, NO_BATCH)
+    value.backward()
+    images = (x.sr.detach().double().numpy() for x in (student, teacher))
+    attention = 255 * feature_losses.selective_map(*images, 2)
+    s, t = (x.features['f'].detach().double().numpy() for x in (student, teacher))
+    meant = 'features' if affinity == 'instance' else selective
+
+    def reference(x):
+        return feature_losses.selective_fakd_loss(x, t, affinity, attention, meant)
+
+    assert value.item() == pytest.approx(reference(s), rel=1e-5)
+    expected = numerical_gradient(reference, s)
+    np.testing.assert_allclose(student.features['f'].grad.numpy(), expected, atol=1e-4 * abs(expected).max())
+    assert student.sr.grad is None, 'a gradient flows through the map'
+    small = FAKDLoss(affinity, selective, loss_range=1)(student, teacher, NO_BATCH)
+    assert value.item() / small.item() == pytest.approx(255, rel=1e-6)
+
+
+def test_on_the_features_themselves_the_map_cancels_in_the_spatial_affinity():
+    student, teacher = with_image(maps(3, 1), 1), with_image(maps(5, 2), 2)
+    plain, before, after = (FAKDLoss(selective=s)(student, teacher, NO_BATCH) for s in SELECTIVE)
+    assert before.item() == pytest.approx(plain.item(), rel=1e-5)
+    assert after.item() != pytest.approx(plain.item(), rel=0.1)
 
 
 @pytest.mark.parametrize('block', [1, 3, 10, 19, 20, 64])
@@ -67,6 +104,27 @@ def test_by_hand():
     ours, theirs = torch.tensor([1.0, 2]).view(2, 1, 1, 1), torch.tensor([1.0, 0, 0, 2]).view(2, 2, 1, 1)
     expected = (abs(1 / 5**0.5 - 1) + 2 / 5**0.5 + 1 / 5**0.5 + abs(2 / 5**0.5 - 1)) / 4
     assert affinity_distance(ours, theirs, 'instance').item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_zero_columns():
+    """A position without any activation has affinity 0 with all others, and its own gradient is that of x / 1e-8."""
+    ours, theirs = maps(3, 1).double(), maps(7, 2).double()
+    ours[..., 2, 3] = 0
+    ours.requires_grad_()
+    affinity_distance(ours, theirs).backward()
+    s, t = ours.detach().numpy(), theirs.numpy()
+    expected = numerical_gradient(lambda x: feature_losses.fakd_loss(x, t, 'spatial'), s, step=1e-14)
+    np.testing.assert_allclose(ours.grad.numpy(), expected, atol=1e-4 * abs(expected).max())
+    assert ours.grad[..., 2, 3].abs().max() > 1e5
+
+
+def test_equal_wide_features_are_exactly_equal():
+    """A product of many channels is summed in parts, which must not end in different roundings of the two sides."""
+    ours = maps(512, 1, 12, 12).requires_grad_()
+    value = affinity_distance(ours, maps(512, 1, 12, 12))
+    value.backward()
+    assert value == 0
+    assert not ours.grad.any()
 
 
 def test_strength_of_a_position_does_not_count():
@@ -104,6 +162,18 @@ def test_contract(affinity):
     check_low_precision_and_zeros(FAKDLoss(affinity), lambda x: output(f=x), a, b)
 
 
+def test_cost_is_told_and_absurd_sizes_are_refused(monkeypatch):
+    told = []
+    monkeypatch.setattr('kdsr.losses.fakd_loss.get_root_logger', lambda: SimpleNamespace(info=told.append))
+    student, teacher = (output(up=torch.zeros(1, c, 1, 1).expand(2, -1, 128, 128)) for c in (64, 256))
+    FAKDLoss().build_helpers(student, teacher)
+    assert told == ["FAKDLoss: 'up', 128x128: 120.3 GFLOP a sample, 4.2 MB a sample kept and 59 MB worked in."]
+    larger = output(up=torch.zeros(1, 64, 1, 1).expand(2, -1, 192, 128))
+    with pytest.raises(ValueError, match=r"'up', 192x128: 270.6 GFLOP.*tap a layer before the upsampler"):
+        FAKDLoss().build_helpers(larger, output(up=torch.zeros(1, 256, 1, 1)))
+    FAKDLoss('instance').build_helpers(larger, larger)
+
+
 def test_without_gradient():
     with torch.no_grad():
         value = FAKDLoss()(output(f=maps(3, 1)), output(f=maps(5, 2)), NO_BATCH)
@@ -124,3 +194,7 @@ def test_sizes_and_options():
         FAKDLoss('channel')(output(f=maps(3, 1)), output(f=maps(5, 1)), NO_BATCH)
     with pytest.raises(ValueError, match='spatial, channel, instance'):
         FAKDLoss('batch')
+    with pytest.raises(ValueError, match='none, features, normalised'):
+        FAKDLoss(selective='before')
+    with pytest.raises(ValueError, match=r'image of \(8, 8\) does not fit features of \(4, 5\)'):
+        FAKDLoss(selective='features')(output(f=maps(3, 1)), output(f=maps(3, 2)), NO_BATCH)

@@ -130,6 +130,16 @@ def test_only_named_features_are_compared():
     assert loss(student, teacher, NO_BATCH) == 0
 
 
+def test_published_range_is_255_times_the_other():
+    student, teacher = output(f=maps(3, 1)), output(f=maps(5, 2))
+    large, small, default = (make_loss(student, teacher, **o) for o in ({'loss_range': 255}, {'loss_range': 1}, {}))
+    values = [loss(student, teacher, NO_BATCH).item() for loss in (large, small, default)]
+    assert values[0] / values[1] == pytest.approx(255, rel=1e-6)
+    assert values[0] == values[2]
+    with pytest.raises(ValueError, match='loss_range'):
+        FitNetLoss(loss_range=100)
+
+
 def test_sizes_differ():
     with pytest.raises(ValueError, match=r"feature 'f' is \(2, 3, 4, 4\) in the student and \(2, 5, 8, 8\)"):
         make_loss(output(f=maps(3, 1)), output(f=maps(5, 2, size=8)))

@@ -129,6 +129,17 @@ def test_norms_differ():
     assert feature_difference(ours, zero)[0, :, 0, 0].tolist() == pytest.approx([3 / 50**0.5, 4 / 50**0.5])
 
 
+@pytest.mark.parametrize('feature_norm', FEATURE_NORMS)
+def test_zero_features_get_the_gradient_of_the_difference(feature_norm):
+    """Not 1e12 times it; and what is short but not zero is normalised as anything else."""
+    zeros, ours, theirs = torch.zeros(2, 3, 3, 3, requires_grad=True), maps(3, 1), maps(3, 2)
+    feature_difference(zeros, theirs, feature_norm).sum().backward()
+    torch.testing.assert_close(zeros.grad, -theirs.sign())
+    if feature_norm != 'none':
+        short = feature_difference(1e-9 * ours, theirs, feature_norm)
+        torch.testing.assert_close(short, feature_difference(ours, theirs, feature_norm))
+
+
 @pytest.mark.parametrize('selective', [True, False])
 def test_published_range_is_255_times_the_other(selective):
     student, teacher = output(images(1).double(), f=maps(3, 1).double()), output(images(2).double(), f=maps(3, 2))

@@ -89,6 +89,19 @@ def test_large_batch_equals_its_samples():
     torch.testing.assert_close(image.grad[2:], last.grad / 3)
 
 
+@pytest.mark.parametrize('level', [1, 2])
+def test_any_layout_in_memory(level):
+    image, target = random_images((2, 3, 8, 16))
+    plain = image.clone().requires_grad_()
+    value = wavelet_distance(plain, target, level=level)
+    value.backward()
+    for layout in (lambda x: x.contiguous(memory_format=torch.channels_last), lambda x: x.mT.contiguous().mT):
+        ours = layout(image).requires_grad_()
+        torch.testing.assert_close(wavelet_distance(ours, layout(target), level=level), value)
+        wavelet_distance(ours, layout(target), level=level).backward()
+        torch.testing.assert_close(ours.grad, plain.grad)
+
+
 def test_by_hand():
     """One 2x2 block (a b; c d) = (4 2; 1 1) over zero: LL 8/2, columns 2/2, rows 4/2, diagonal 2/2."""
     image, zero = torch.tensor([[[[4.0, 2.0], [1.0, 1.0]]]]), torch.zeros(1, 1, 2, 2)

@@ -1,4 +1,5 @@
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -178,15 +179,29 @@ def test_quadrants_are_run_one_by_one(workspace):
     model.lq = torch.rand(1, 3, 9, 14)
     model.test()
     whole = model.output
-    model.opt['val']['quadrants'] = True
+    model.in_quadrants = True
     model.test()
     assert model.output.shape == whole.shape
     assert not torch.equal(model.output, whole)
     quarter = model.lq[..., :4, :7]
-    model.opt['val']['quadrants'] = False
+    model.in_quadrants = False
     output, model.lq = model.output, quarter
     model.test()
     assert torch.equal(output[..., :8, :14], model.output)
+
+
+@pytest.mark.parametrize(
+    ('quadrants', 'expected'),
+    [(['large'], [False, True]), (True, [True, True]), (False, [False] * 2), (None, [False] * 2)],
+)
+def test_quadrants_may_be_for_some_datasets_only(workspace, monkeypatch, quadrants, expected):
+    model = built(parsed(workspace))
+    model.opt['val']['quadrants'] = quadrants
+    seen = []
+    monkeypatch.setattr('kdsr.models.student_model.validate', lambda model, *_: seen.append(model.in_quadrants))
+    for name in ('small', 'large'):
+        model.validation(SimpleNamespace(dataset=SimpleNamespace(opt={'name': name})), 1, None)
+    assert seen == expected
 
 
 def test_the_log_waits_for_the_device_only_when_it_is_asked_for(workspace, monkeypatch):

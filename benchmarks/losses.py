@@ -1,0 +1,349 @@
+"""What every loss costs, forward and backward, beside the same loss written plainly from its equation.
+
+    OMP_NUM_THREADS=1 python benchmarks/losses.py            # writes benchmarks/results/losses_cpu.md, about 6 minutes
+
+The plain formulations stand in `plain_losses.py`. Value and gradient of both are compared first, once at small and
+once at full size. Times are CPU time, the kernel's included; formulations take turns, and ratios are medians of the
+ratios within a turn. Peak memory is what a process of its own adds to its inputs (VmHWM minus VmRSS, Linux). A second
+table sets the losses beside the training step of a student. `--quick` does everything at small sizes, `--only` a part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+os.environ['CUDA_VISIBLE_DEVICES'] = ''  # a process that has used a GPU cannot be forked
+
+import torch
+
+import kdsr
+
+# isort: split
+import plain_losses
+from basicsr.archs import build_network
+from basicsr.losses import build_loss
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdsr.archs.window_dct import WindowDCT
+from kdsr.distillation.distillation_loss import DistillationLoss
+from kdsr.distillation.feature_tap import FeatureTap
+from kdsr.distillation.outputs import Batch, NetworkOutput
+
+ROOT = Path(__file__).parents[1]
+POINTS = {'early': 'body.0', 'middle': 'body.1', 'late': 'conv_after_body'}
+FORK = multiprocessing.get_context('fork')
+Formulation = Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the inputs are, and how often everything is repeated."""
+
+    batch: int = 16
+    image: int = 256
+    feature: int = 48
+    step_batch: int = 4
+    blocks: int = 16
+    rounds: int = 3
+
+
+QUICK = Sizes(batch=3, image=16, feature=8, step_batch=2, blocks=2, rounds=1)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A loss with its options and its plain formulation; `channels` of its features, none for a loss on images."""
+
+    name: str
+    plain: Callable[..., Tensor]
+    options: dict
+    channels: tuple[int, int] | None = None
+    equal: bool = True  # False: another network, compared in cost alone
+
+    def build(self, sizes: Sizes) -> tuple[list[Tensor], dict[str, Formulation]]:
+        """Return the tensors that get a gradient, and the formulations by name."""
+        torch.manual_seed(0)
+        side = sizes.image if self.channels is None else 4 * sizes.feature
+        gt = torch.rand(sizes.batch, 3, side, side)
+        outputs = []
+        for channels in self.channels or (0, 0):
+            shape = (sizes.batch, channels, sizes.feature, sizes.feature)
+            features = {name: torch.randn(shape) for name in POINTS} if channels else {}
+            outputs.append(NetworkOutput((gt + 0.1 * torch.randn_like(gt)).clamp_(0, 1), features))
+        student, teacher = outputs
+        leaves = [x.requires_grad_() for x in (student.sr, *student.features.values())]
+        batch = Batch(F.avg_pool2d(gt, 4), gt)
+        loss = self.loss(student, teacher)
+        whole = loss if self.equal else self.loss(student, teacher, narrow=False)
+        leaves += [p for x in dict.fromkeys((loss, whole)) for p in x.parameters()]
+        runs = {'plain': lambda: self.plain(whole, student, teacher, batch), 'kdsr': lambda: loss(*outputs, batch)}
+        if self.channels is None:
+            runs['L1'] = lambda: plain_losses.l1(loss, student, teacher, batch)
+        return leaves, runs
+
+    def loss(self, student: NetworkOutput, teacher: NetworkOutput, **changed: bool) -> DistillationLoss:
+        """Return kdsr's loss."""
+        loss = build_loss(copy.deepcopy({**self.options, **changed}))
+        loss.build_helpers(student, teacher)
+        return loss
+
+
+@dataclass(frozen=True)
+class WindowRow:
+    """The DCT of DCTSwin's windows; not a loss, but the target of its layers."""
+
+    name: str
+    embed_dim: int
+    map_size: int
+
+    def build(self, sizes: Sizes) -> tuple[list[Tensor], dict[str, Formulation]]:
+        """As :class:`Row`; the sum of squared coefficients, weighted, gives both a gradient."""
+        torch.manual_seed(0)
+        tokens = torch.randn(sizes.batch * (self.map_size // 8) ** 2, 64, self.embed_dim, requires_grad=True)
+        weight, transform = torch.randn_like(tokens), WindowDCT(8, 'none')
+
+        def plain() -> Tensor:
+            maps = tokens.mT.unflatten(2, (8, 8))
+            return (plain_losses.fft_dct(plain_losses.fft_dct(maps).mT).mT.flatten(2).mT * weight).mean()
+
+        return [tokens], {'plain': plain, 'kdsr': lambda: (transform(tokens) * weight).mean()}
+
+
+REGRESSOR = {'kernel_size': 1}
+ROWS = [
+    Row('ResponseLoss', plain_losses.l1, {'type': 'ResponseLoss'}),
+    Row('WaveletLoss haar, level 1', plain_losses.haar, {'type': 'WaveletLoss'}),
+    Row('WaveletLoss haar, level 4', plain_losses.haar, {'type': 'WaveletLoss', 'level': 4}),
+    Row('FFTLoss', plain_losses.fft, {'type': 'FFTLoss'}),
+    Row('DCTLoss', plain_losses.dct, {'type': 'DCTLoss', 'norm': 'none'}),
+    Row('CSDLoss identity', plain_losses.csd, {'type': 'CSDLoss', 'extractor': 'identity'}),
+    WindowRow('WindowDCT 8x8, 24 channels, 64x64', 24, 64),
+    WindowRow('WindowDCT 8x8, 96 channels, 32x32', 96, 32),
+    Row('FitNetLoss', plain_losses.fitnet, {'type': 'FitNetLoss'}, (64, 256)),
+    Row('AttentionTransferLoss', plain_losses.attention, {'type': 'AttentionTransferLoss'}, (64, 256)),
+    Row('FAKDLoss', plain_losses.affinity, {'type': 'FAKDLoss'}, (64, 256)),
+    Row('LSFDLoss', plain_losses.lsfd, {'type': 'LSFDLoss'}, (64, 64)),
+    Row('LSFDLoss 1x1', plain_losses.lsfd, {'type': 'LSFDLoss', **REGRESSOR}, (64, 256)),
+    Row('LSFDLoss 1x1, narrow', plain_losses.lsfd, {'type': 'LSFDLoss', **REGRESSOR, 'narrow': True}, (64, 256), False),
+    Row('FACDLoss without regressor', plain_losses.facd, {'type': 'FACDLoss', 'regressor': 'none'}, (64, 64)),
+    Row('FACDLoss', plain_losses.facd, {'type': 'FACDLoss'}, (64, 256)),
+    Row('FACDLoss, narrow', plain_losses.facd, {'type': 'FACDLoss', 'narrow': True}, (64, 256), False),
+]
+
+
+def both_ways(leaves: list[Tensor], run: Formulation) -> Tensor:
+    """Run a formulation forward and backward and return its value."""
+    for leaf in leaves:
+        leaf.grad = None
+    value = run()
+    value.backward()
+    return value.detach()
+
+
+def value_and_gradient(leaves: list[Tensor], run: Formulation) -> tuple[Tensor, Tensor]:
+    """Return also the gradients, in one vector."""
+    return both_ways(leaves, run), torch.cat([x.grad.flatten() for x in leaves if x.grad is not None])
+
+
+def check_equal(row: Row | WindowRow, sizes: Sizes) -> None:
+    """Stop unless the two formulations agree; a gradient by signs may differ where rounding decides the sign."""
+    if not getattr(row, 'equal', True):
+        return
+    leaves, runs = row.build(sizes)
+    (plain, expected), (value, actual) = (value_and_gradient(leaves, runs[name]) for name in ('plain', 'kdsr'))
+    torch.testing.assert_close(value, plain, rtol=1e-4, atol=1e-7, msg=lambda m: f'{row.name}: {m}')
+    apart = ((actual - expected).norm() / expected.norm()).item()
+    if not apart < 3e-3:
+        raise AssertionError(f'{row.name}: the gradients are {apart:.1e} apart.')
+
+
+def cpu_seconds(run: Callable[[], object]) -> tuple[float, float]:
+    """Return the CPU time of a call: all of it, and the part outside the kernel."""
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    run()
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    user = after.ru_utime - before.ru_utime
+    return user + after.ru_stime - before.ru_stime, user
+
+
+def times(runs: dict[str, Callable[[], object]], rounds: int, seconds: float = 8) -> dict[str, list]:
+    """Let the calls take turns, at least `rounds` times and for up to `seconds`; a first turn does not count."""
+    turns: list[list] = []
+    start = time.perf_counter()
+    while len(turns) <= rounds or (rounds > 1 and len(turns) <= 20 and time.perf_counter() - start < seconds):
+        turns.append([cpu_seconds(run) for run in runs.values()])
+    return dict(zip(runs, zip(*turns[1:])))
+
+
+def ratio(above: list, below: list, part: int = 0) -> float:
+    """Return the median of the ratios within a turn; part 1 is without the kernel's time."""
+    return statistics.median(a[part] / max(b[part], 1e-9) for a, b in zip(above, below))
+
+
+def spread(turns: list) -> str:
+    """Return least, median and largest seconds."""
+    seconds = [turn[0] for turn in turns]
+    return ' / '.join(f'{x:.4f}' for x in (min(seconds), statistics.median(seconds), max(seconds)))
+
+
+def peak_megabytes(row: Row | WindowRow, name: str, sizes: Sizes) -> float:
+    """Return what one formulation holds at most beyond its inputs, measured in a process of its own."""
+
+    def memory(kind: str) -> int:
+        lines = Path('/proc/self/status').read_text(encoding='ascii').splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(kind))
+
+    def measure() -> None:
+        small, warm = row.build(QUICK)
+        both_ways(small, warm[name])
+        leaves, runs = row.build(sizes)
+        before = memory('VmRSS')
+        both_ways(leaves, runs[name])
+        sender.send((memory('VmHWM') - before) * 1024 / 1e6)
+
+    receiver, sender = FORK.Pipe(duplex=False)
+    process = FORK.Process(target=measure)
+    process.start()
+    sender.close()
+    result = receiver.recv()  # an EOFError: the process was killed, most likely for its memory
+    process.join()
+    return result
+
+
+def alone(rows: list[Row | WindowRow], sizes: Sizes) -> list[str]:
+    """Return the table of the losses on their own."""
+    lines = [
+        '| loss | plain, s (min / median / max) | kdsr, s (min / median / max) | plain / kdsr | outside the kernel '
+        '| kdsr / L1 | plain, peak MB | kdsr, peak MB |',
+        '|---|---|---|---|---|---|---|---|',
+    ]
+    peaks = {(row.name, run): peak_megabytes(row, run, sizes) for row in rows for run in ('plain', 'kdsr')}
+    for row in rows:
+        check_equal(row, sizes)
+        leaves, runs = row.build(sizes)
+        turns = times({name: partial(both_ways, leaves, run) for name, run in runs.items()}, sizes.rounds)
+        plain, ours = turns['plain'], turns['kdsr']
+        floor = f'{ratio(ours, turns["L1"]):.2f}' if 'L1' in turns else ''
+        memory = ' | '.join(f'{peaks[row.name, run]:.0f}' for run in ('plain', 'kdsr'))
+        lines.append(
+            f'| {row.name} | {spread(plain)} | {spread(ours)} | {ratio(plain, ours):.2f} | {ratio(plain, ours, 1):.2f} '
+            f'| {floor} | {memory} |'
+        )
+        print(lines[-1], flush=True)
+    return lines
+
+
+def in_a_step(rows: list[Row | WindowRow], sizes: Sizes) -> list[str]:
+    """Return the table of whole training steps of EDSR-baseline x4, the teacher's output at hand."""
+    torch.manual_seed(0)
+    n, side = sizes.step_batch, sizes.feature
+    gt = torch.rand(n, 3, 4 * side, 4 * side)
+    batch = Batch(F.avg_pool2d(gt, 4), gt)
+    options = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 64, 'num_block': sizes.blocks}
+    network = build_network({**options, 'upscale': 4})
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-9)
+    tap = FeatureTap(network, POINTS)
+    tap.calibrate(lambda: network(batch.lq))
+    teacher = NetworkOutput((gt + 0.1 * torch.randn_like(gt)).clamp_(0, 1))
+
+    def step(term: Callable[[NetworkOutput], Tensor] | None) -> None:
+        optimizer.zero_grad()
+        if term is None:
+            output = network(batch.lq)
+            total = F.l1_loss(output, gt)
+        else:
+            with tap as features:
+                output = network(batch.lq)
+            total = F.l1_loss(output, gt) + term(NetworkOutput(output, features))
+        total.backward()
+        optimizer.step()
+
+    lines = ['| step with | plain formulation, x the step | kdsr, x the step |', '|---|---|---|']
+    for row in [row for row in rows if isinstance(row, Row) and row.channels != (64, 64)]:
+        channels = (row.channels or (64, 256))[1]
+        target = NetworkOutput(teacher.sr, {name: torch.randn(n, channels, side, side) for name in POINTS})
+        student = NetworkOutput(gt, {name: torch.randn(n, 64, side, side) for name in POINTS})
+        loss = row.loss(student, target)
+        whole = loss if row.equal else row.loss(student, target, narrow=False)
+        runs = {
+            'without': lambda: step(None),
+            'plain': lambda row=row, whole=whole, target=target: step(lambda s: row.plain(whole, s, target, batch)),
+            'kdsr': lambda loss=loss, target=target: step(lambda s: loss(s, target, batch)),
+        }
+        turns = times(runs, sizes.rounds, seconds=0)
+        lines.append(
+            f'| {row.name} | {ratio(turns["plain"], turns["without"]):.2f} '
+            f'| {ratio(turns["kdsr"], turns["without"]):.2f} |'
+        )
+        print(lines[-1], flush=True)
+    return lines
+
+
+def processor() -> str:
+    """Return the name of the processor."""
+    info = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
+    names = [line.split(':', 1)[1].strip() for line in info if line.startswith('model name')]
+    return names[0] if names else platform.machine()
+
+
+def heading(args: argparse.Namespace, sizes: Sizes) -> list[str]:
+    """Return what was measured, and on what."""
+    command = 'OMP_NUM_THREADS=1 python benchmarks/losses.py' + ' --quick' * args.quick
+    command += f' --only {" ".join(args.only)}' if any(args.only) else ''
+    commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=ROOT, capture_output=True, text=True).stdout
+    return [
+        '# Losses beside their plain formulations',
+        '',
+        f'`{command}` on {processor()}, 1 thread, torch {torch.__version__}, kdsr {kdsr.__version__} at '
+        f'{commit.strip()}, {time.strftime("%Y-%m-%d")}. CPU time of forward and backward, the formulations in turn; '
+        'ratios are medians of the ratios within a turn. Value and gradient of both are equal (but for "narrow", '
+        'another regressor, measured beside the wide one).',
+        '',
+        f'Images {sizes.batch}x3x{sizes.image}x{sizes.image}; three features {sizes.batch}x64x{sizes.feature}x'
+        f"{sizes.feature} of the student's; the teacher's have 256 channels, but 64 for LSFDLoss and FACDLoss without "
+        'regressor. "Outside the kernel" leaves out what the system takes to hand out memory. "L1" is the plain L1 of '
+        'the two images. Peaks are beyond the inputs.',
+    ]
+
+
+def step_heading(sizes: Sizes) -> list[str]:
+    """Return what stands above the second table."""
+    return [
+        f'Whole training steps of EDSR-baseline x4 ({sizes.blocks} blocks), LR {sizes.feature}x{sizes.feature}, batch '
+        f"{sizes.step_batch}: pixel loss, backward and Adam, the teacher's image and features (256 channels) at hand. "
+        'The step without distillation is 1.'
+    ]
+
+
+def main() -> None:
+    """Check, measure and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--quick', action='store_true', help='small sizes, one round')
+    parser.add_argument('--only', nargs='+', default=[''], help='beginnings of the names of rows')
+    parser.add_argument('--out', type=Path, default=ROOT / 'benchmarks' / 'results', help='folder of the result')
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    sizes = QUICK if args.quick else Sizes()
+    for row in ROWS:  # wakes up every kernel, too, before memory is measured
+        check_equal(row, QUICK)
+    rows = [row for row in ROWS if row.name.startswith(tuple(args.only))]
+    lines = [*heading(args, sizes), '', *alone(rows, sizes), '', *step_heading(sizes), '', *in_a_step(rows, sizes)]
+    args.out.mkdir(exist_ok=True, parents=True)
+    (args.out / 'losses_cpu.md').write_text('\n'.join(lines) + '\n', encoding='utf-8')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,331 @@
+"""The file of `kdsr compare`: which runs are compared, with which seeds, and what each of them trains.
+
+The format is described in docs/compare.md.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY
+
+from kdsr import options, plugins
+from kdsr.distillation.building import check_arguments
+from kdsr.errors import UserError, did_you_mean
+
+KEYS = {
+    'name': str, 'about': str, 'seeds': list, 'baseline': str, 'import_modules': list, 'common': dict, 'runs': dict,
+}  # fmt: skip
+RUN_KEYS = ('base', 'needs', 'title', 'note', 'seeds')
+NEEDED = ('name', 'seeds', 'baseline', 'runs')
+OPTION_KEYS = (
+    'model_type', 'scale', 'num_gpu', 'datasets', 'network_g', 'network_d', 'path', 'train', 'val', 'logger',
+    'dist_params', 'find_unused_parameters', 'distillation', 'import_modules', *options.TABLE['top level'],
+)  # fmt: skip
+WITHOUT_EFFECT = ('val_freq', 'save_img', 'suffix', 'pbar')  # on the numbers of a validation
+GIVEN = {'name': 'the comparison names its runs itself', 'manual_seed': 'write `seeds:` instead'}
+_WORD = r'[A-Za-z0-9][\w.+-]*'
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a label with one seed.
+
+    Attributes:
+        label: Its name in the comparison file.
+        seed: BasicSR's `manual_seed`.
+        name: Of the experiment; its folder is `experiments/<name>`.
+        title: Its name in the report.
+        note: A remark for the report.
+        opt: The complete options.
+        needs: Names of the experiments that must be finished before this one starts.
+    """
+
+    label: str
+    seed: int
+    name: str
+    title: str
+    note: str
+    opt: dict[str, Any]
+    needs: tuple[str, ...]
+
+    @property
+    def folder(self) -> str:
+        """The experiment's folder."""
+        return os.path.join('experiments', self.name)
+
+    @property
+    def iterations(self) -> int:
+        """How many steps are trained."""
+        return int(self.opt['train']['total_iter'])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison file, read and checked.
+
+    Attributes:
+        file: The path as it was given.
+        name: Begins the names of all its experiments.
+        about: Text for the report.
+        seeds: Those of the runs that do not name their own.
+        baseline: Label of the run that the others are compared with.
+        runs: In the order of the file, each label with all its seeds.
+    """
+
+    file: str
+    name: str
+    about: str
+    seeds: tuple[int, ...]
+    baseline: str
+    runs: tuple[Run, ...]
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels, in the order of the file."""
+        return list(dict.fromkeys(run.label for run in self.runs))
+
+    def of(self, label: str) -> list[Run]:
+        """Return the runs of one label, a run for each seed."""
+        return [run for run in self.runs if run.label == label]
+
+    @property
+    def shown(self) -> list[str]:
+        """The labels of the table: those that are validated as the baseline is. The others are only stages."""
+        wanted = protocol(self.of(self.baseline)[0].opt)
+        return [label for label in self.labels if protocol(self.of(label)[0].opt) == wanted]
+
+
+def read_comparison(path: str) -> Comparison:
+    """Read a comparison file and build the options of all its runs; nothing is written.
+
+    Args:
+        path: YAML file. A `base:` in it is looked for beside it, then in the current folder.
+
+    Raises:
+        UserError: something in it is wrong; the message says what and where.
+    """
+    top = options.read_yaml(path)
+    _refuse_repeated_keys(path)
+    _check_top(path, top)
+    plugins.import_named(top.get('import_modules') or ())
+    blocks = {label: _checked_run(path, top, label) for label in top['runs']}
+    _check_needs(path, blocks)
+    runs = [run for label in blocks for run in _runs(path, top, blocks, label)]
+    comparison = Comparison(
+        path, top['name'], str(top.get('about') or ''), tuple(top['seeds']), top['baseline'], tuple(runs)
+    )
+    _check_protocols(comparison, {need for block in blocks.values() for need in _needs(block)})
+    return comparison
+
+
+def protocol(opt: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what must be equal in runs whose numbers stand in one table: sets, metrics, how images are run."""
+    sets = {name: {k: v for k, v in dataset.items() if k != 'name'} for name, dataset in validation_sets(opt).items()}
+    val = {key: value for key, value in (opt.get('val') or {}).items() if key not in WITHOUT_EFFECT}
+    return {'scale': opt.get('scale'), 'color': opt.get('color'), 'datasets': sets, 'val': val}
+
+
+def validation_sets(opt: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return name to options of the validation sets."""
+    return {str(d.get('name')): d for phase, d in opt['datasets'].items() if str(phase).split('_')[0] == 'val'}
+
+
+def _refuse_repeated_keys(path: str) -> None:
+    """YAML lets a later key replace an equal earlier one in silence: a label that is there twice would lose a run."""
+    with open(path, encoding='utf-8') as file:
+        nodes: list[Any] = [yaml.compose(file, Loader=options.SafeLoader)]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, yaml.SequenceNode):
+            nodes.extend(node.value)
+        elif isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in node.value:
+                if key.value in seen:
+                    raise UserError(f'{path}, line {key.start_mark.line + 1}: {key.value!r} is there twice.')
+                seen.add(key.value)
+                nodes.append(value)
+
+
+def _check_top(path: str, top: Mapping[str, Any]) -> None:
+    for key, value in top.items():
+        if key not in KEYS:
+            raise UserError(f'{path}: unknown key {key!r}.{did_you_mean(key, KEYS)} Known: {", ".join(KEYS)}.')
+        if value is not None and not isinstance(value, KEYS[key]):
+            raise UserError(f'{path}: `{key}` must be a {KEYS[key].__name__}, is {value!r}.')
+    missing = [key for key in NEEDED if not top.get(key)]
+    if missing:
+        raise UserError(f'{path}: missing: {", ".join(missing)}.')
+    for word in (top['name'], *top['runs']):
+        if not isinstance(word, str) or not re.fullmatch(_WORD, word) or 'debug' in word:
+            raise UserError(
+                f'{path}: {word!r} becomes a part of folder names: use letters, digits, _ . + -, and put what is to '
+                'be read into `title:`. (BasicSR shortens runs with `debug` in their name.)'
+            )
+    _check_seeds(f'{path}: `seeds`', top['seeds'])
+    if top['baseline'] not in top['runs']:
+        hint = did_you_mean(top['baseline'], top['runs']) or f' Labels: {", ".join(top["runs"])}.'
+        raise UserError(f'{path}: `baseline: {top["baseline"]}` is no label of `runs`.{hint}')
+
+
+def _check_seeds(where: str, seeds: Any) -> None:
+    good = isinstance(seeds, list) and seeds and all(type(s) is int and s >= 0 for s in seeds)
+    if not good or len(set(seeds)) < len(seeds):
+        raise UserError(f'{where} must be a list of different whole numbers, is {seeds!r}.')
+
+
+def _checked_run(path: str, top: Mapping[str, Any], label: str) -> dict[str, Any]:
+    """Return the block of a run laid over `common`; its keys are checked."""
+    common, block = top.get('common') or {}, top['runs'][label]
+    if not isinstance(block, dict):
+        raise UserError(f'{path}: runs.{label} must be a mapping, for example {{base: options/....yml}}.')
+    for where, keys in (('common', common), (f'runs.{label}', block)):
+        for key in keys:
+            if key in GIVEN:
+                raise UserError(f'{path}: {where}.{key}: {GIVEN[key]}.')
+    if 'seeds' in block:
+        _check_seeds(f'{path}: runs.{label}.seeds', block['seeds'])
+    return options.merge(common, block)
+
+
+def _needs(block: Mapping[str, Any]) -> list[str]:
+    needs = block.get('needs') or []
+    return [str(n) for n in needs] if isinstance(needs, list) else [str(needs)]
+
+
+def _check_needs(path: str, blocks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse needs that do not exist or go round in a circle."""
+
+    def visit(label: str, seen: tuple[str, ...]) -> None:
+        if label in seen:
+            raise UserError(f'{path}: `needs:` goes round in a circle: {" -> ".join((*seen, label))}')
+        for need in _needs(blocks[label]):
+            if need not in blocks:
+                hint = did_you_mean(need, blocks) or f' Labels: {", ".join(blocks)}.'
+                raise UserError(f'{path}: runs.{label}.needs: there is no run {need!r}.{hint}')
+            visit(need, (*seen, label))
+
+    for label in blocks:
+        visit(label, ())
+
+
+def _runs(path: str, top: Mapping[str, Any], blocks: Mapping[str, Any], label: str) -> Iterator[Run]:
+    block = blocks[label]
+    where = f'{path}: runs.{label}'
+    base = options.load(_find_base(path, where, block['base'])) if block.get('base') else {}
+    changes = {key: value for key, value in block.items() if key not in RUN_KEYS}
+    for key in changes:
+        if key not in (*OPTION_KEYS, *base):
+            raise UserError(f'{where}: unknown key {key!r}.{did_you_mean(key, (*RUN_KEYS, *OPTION_KEYS, *base))}')
+    merged = {k: v for k, v in options.merge(base, changes).items() if k != 'name'}
+    for seed in block.get('seeds') or top['seeds']:
+        name = f'{top["name"]}_{label}_seed{seed}'
+        needed = {need: _experiment(where, top, blocks, need, seed) for need in _needs(block)}
+        opt = options.complete({'name': name, **_filled_in(where, merged, needed, blocks), 'manual_seed': seed}, where)
+        _check_options(where, opt)
+        title, note = (str(block.get(key) or '') for key in ('title', 'note'))
+        yield Run(label, seed, name, title or label, note, opt, tuple(needed.values()))
+
+
+def _find_base(path: str, where: str, base: Any) -> str:
+    places = [os.path.normpath(os.path.join(folder, str(base))) for folder in (os.path.dirname(path), '')]
+    for place in places:
+        if os.path.isfile(place):
+            return place
+    looked = ' and '.join(repr(p) for p in dict.fromkeys(places))
+    raise UserError(f'{where}.base: {base!r} does not exist (looked for {looked}, seen from {os.getcwd()!r}).')
+
+
+def _experiment(where: str, top: Mapping[str, Any], blocks: Mapping[str, Any], need: str, seed: int) -> str:
+    """Return the experiment of a needed run: that of the same seed, or the only one."""
+    seeds = blocks[need].get('seeds') or top['seeds']
+    if seed not in seeds and len(seeds) > 1:
+        raise UserError(f'{where} with seed {seed} needs {need!r}, which has several others: {seeds}.')
+    return f'{top["name"]}_{need}_seed{seed if seed in seeds else seeds[0]}'
+
+
+def _filled_in(where: str, value: Any, needed: Mapping[str, str], labels: Sequence[str] | Mapping[str, Any]) -> Any:
+    """Replace `{label}` in all texts by the folder of that needed run."""
+    if isinstance(value, Mapping):
+        return {key: _filled_in(where, item, needed, labels) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled_in(where, item, needed, labels) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def folder(match: re.Match[str]) -> str:
+        label = match[1]
+        if label in needed:
+            return f'experiments/{needed[label]}'
+        if label in labels:
+            raise UserError(f'{where}: {value!r} uses a result of {label!r}: add `needs: {label}`.')
+        raise UserError(f'{where}: {value!r}: there is no run {label!r}.{did_you_mean(label, labels)}')
+
+    return re.sub(rf'\{{({_WORD})\}}', folder, value)
+
+
+def _check_options(where: str, opt: Mapping[str, Any]) -> None:
+    """Refuse what could not be trained or would give no numbers."""
+    plugins.import_named(opt.get('import_modules') or ())
+    try:
+        options.check_values(opt)
+        check_arguments(ARCH_REGISTRY, 'network_g', opt['network_g'])
+        if opt.get('distillation') is not None:
+            options.check(opt)
+            losses = opt['distillation'].get('losses') or {}
+            for name, loss in ((n, o) for n, o in losses.items() if o is not None):
+                check_arguments(LOSS_REGISTRY, f'distillation.losses.{name}', loss)
+    except UserError as error:
+        raise UserError(f'{where}: {error}') from None
+    if not (opt.get('train') or {}).get('total_iter'):
+        raise UserError(f'{where}: `train.total_iter` is missing: all runs of a comparison have a budget.')
+    if not opt['datasets'].get('train'):
+        raise UserError(f'{where}: `datasets.train` is missing.')
+    phases = [phase for phase in opt['datasets'] if str(phase).split('_')[0] == 'val']
+    if not phases:
+        raise UserError(f'{where}: there is no validation set: add `datasets: {{val_1: ...}}` (to `common:`).')
+    if not (opt.get('val') or {}).get('metrics'):
+        raise UserError(f'{where}: there is no metric: add `val: {{metrics: {{psnr: ...}}}}` (to `common:`).')
+    sets = validation_sets(opt)
+    if 'None' in sets or len(sets) < len(phases):
+        raise UserError(f'{where}: each validation set needs a `name:` of its own.')
+
+
+def _check_protocols(comparison: Comparison, stages: set[str]) -> None:
+    """Refuse a run that is validated differently, unless it is only a stage of another."""
+    shown = comparison.shown
+    baseline = protocol(comparison.of(comparison.baseline)[0].opt)
+    for label in comparison.labels:
+        if label not in shown and label not in stages:
+            told = differences(baseline, protocol(comparison.of(label)[0].opt))
+            raise UserError(
+                f'{comparison.file}: runs.{label} is not validated as the baseline is, so their numbers do not '
+                f'compare:\n{_listed(told)}\nPut the validation into `common:`.'
+            )
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = '') -> list[str]:
+    """Return one line for each value in which two nested mappings differ."""
+    lines = []
+    for key in dict.fromkeys((*old, *new)):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += differences(a, b, f'{where}{key}.')
+        elif a != b:
+            lines.append(f'{where}{key}: {_short(a)} -> {_short(b)}')
+    return lines
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 160 else f'{text[:150]} ...'
+
+
+def _listed(lines: Sequence[str]) -> str:
+    return '\n'.join(f'  - {line}' for line in lines)

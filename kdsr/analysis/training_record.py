@@ -1,0 +1,154 @@
+"""What a training run writes down for programs: `record.jsonl` in its experiment folder, one event a line.
+
+`start` (iteration, commit, hardware), `log` (losses), `validation` (metrics at full precision) and `end`. Times count
+training alone, without validation. A run that was killed and resumed has several `start` events; what it did after its
+last saved state is done again, and the record is read accordingly.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+FILE = 'record.jsonl'
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value on a curve.
+
+    Attributes:
+        iteration: After which it was measured.
+        value: A metric or a loss.
+        seconds: Training time until then, without validation.
+        cpu_seconds: The same in processor time, all threads and finished data workers together.
+    """
+
+    iteration: int
+    value: float
+    seconds: float
+    cpu_seconds: float
+
+
+@dataclass
+class Record:
+    """A run, as far as it has come.
+
+    Attributes:
+        starts: The `start` events; more than one when the run was resumed.
+        curves: (validation set, metric) to its points, in the order of iterations.
+        losses: Name in the log to its points.
+        iteration: The last one that is recorded.
+        seconds, cpu_seconds: Training time until then, without validation and without what was lost.
+        step_seconds: Wall time of one step at each line of the log.
+        ended: When the run ended (seconds since 1970); None while it has not.
+        updated: When the last event was written.
+    """
+
+    starts: list[dict[str, Any]] = field(default_factory=list)
+    curves: dict[tuple[str, str], list[Point]] = field(default_factory=dict)
+    losses: dict[str, list[Point]] = field(default_factory=dict)
+    iteration: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    step_seconds: list[float] = field(default_factory=list)
+    ended: float | None = None
+    updated: float = 0.0
+
+
+class RecordWriter:
+    """Appends events to the record of a run, each of them at once.
+
+    Args:
+        folder: The experiment's.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.path = os.path.join(folder, FILE)
+        self._file = open(self.path, 'a+', encoding='utf-8')  # noqa: SIM115 - open until the process ends
+        if self._file.tell() and not _ends_with_newline(self.path):
+            self._file.write('\n')  # a killed process may have left half a line
+
+    def write(self, event: str, iteration: int, **values: Any) -> None:
+        """Append one event."""
+        self._file.write(json.dumps({'event': event, 'iter': iteration, 'date': time.time(), **values}) + '\n')
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _ends_with_newline(path: str) -> bool:
+    with open(path, 'rb') as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b'\n'
+
+
+def read_record(folder: str) -> Record | None:
+    """Return the record of the experiment in `folder`; None when there is none."""
+    path = os.path.join(folder, FILE)
+    if not os.path.isfile(path):
+        return None
+    with open(path, encoding='utf-8') as file:
+        events = list(_events(file))
+    record = Record()
+    offset = (0.0, 0.0)  # training time of earlier processes
+    for event in events:
+        record.updated = event['date']
+        if event['event'] == 'start':
+            offset = _rewind(record, event['iter'])
+            record.starts.append(event)
+            record.ended = None
+            continue
+        record.iteration = event['iter']
+        record.seconds = offset[0] + event['seconds']
+        record.cpu_seconds = offset[1] + event['cpu_seconds']
+        _add(record, event)
+    return record
+
+
+def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError:  # half a line of a killed process
+            continue
+        if isinstance(event, dict) and 'event' in event:
+            yield event
+
+
+def _add(record: Record, event: Mapping[str, Any]) -> None:
+    at = (record.seconds, record.cpu_seconds)
+    if event['event'] == 'validation':
+        for metric, value in event['values'].items():
+            _append(record.curves.setdefault((event['set'], metric), []), Point(event['iter'], value, *at))
+    elif event['event'] == 'log':
+        for name, value in event['losses'].items():
+            _append(record.losses.setdefault(name, []), Point(event['iter'], value, *at))
+        if event.get('step_seconds') is not None:
+            record.step_seconds.append(event['step_seconds'])
+    elif event['event'] == 'end':
+        record.ended = event['date']
+
+
+def _append(curve: list[Point], point: Point) -> None:
+    if curve and curve[-1].iteration == point.iteration:  # BasicSR may validate the last iteration twice
+        curve.pop()
+    curve.append(point)
+
+
+def _rewind(record: Record, iteration: int) -> tuple[float, float]:
+    """Forget what came after `iteration`; return the training time until it."""
+    curves = [*record.curves.values(), *record.losses.values()]
+    for curve in curves:
+        curve[:] = [p for p in curve if p.iteration <= iteration]
+    kept = [p for curve in curves for p in curve]
+    record.iteration = iteration
+    record.seconds = max((p.seconds for p in kept), default=0.0)
+    record.cpu_seconds = max((p.cpu_seconds for p in kept), default=0.0)
+    return record.seconds, record.cpu_seconds

@@ -1,0 +1,226 @@
+"""Running an experiment's teachers once over its training images, and keeping what they say."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from basicsr.utils import get_root_logger
+from tqdm import tqdm
+
+from kdsr import options, plugins
+from kdsr.data.growing_folder import differences, read_settings
+from kdsr.data.parallel import default_workers, ordered_map
+from kdsr.data.raw_images import RawImages, Window
+from kdsr.data.raw_writer import RawWriter, check_room, gigabytes
+from kdsr.data.teacher_run import OVERLAP, TeacherRun
+from kdsr.data.training_images import TrainingImages, training_images
+from kdsr.distillation.cached_teachers import CachedTeachers
+from kdsr.distillation.health import check_teacher
+from kdsr.distillation.outputs import Batch
+from kdsr.distillation.teacher_key import NOT_HERE, OWN_IMAGES, content_of, teacher_key
+from kdsr.errors import UserError
+
+_SAMPLE = 48  # side of the crops on which the teachers are checked and timed, in low-resolution pixels
+_SAMPLES = 4
+LQ = 'low-resolution images'
+
+
+def make_cache(
+    opt: Mapping[str, Any], workers: int | None = None, tile: int | None = None, progress: bool = True
+) -> Path:
+    """Write the teachers' images of the whole training set to `distillation.cache`.
+
+    Stored is what the student will be taught, clamped to [0, 1] and rounded to 8 bits: what the teachers agree on, or
+    each teacher's own image for AggregationModel. A killed run is continued by the same call. How much room and, as far
+    as a first crop tells, how much time it takes is said before it starts.
+
+    Args:
+        opt: All options of the experiment, as `options.load_experiment` reads them.
+        workers: Number of processes; one a GPU, or one on a CPU, when left out.
+        tile: Side of the tiles in low-resolution pixels, 0 for whole images; when left out, only images of more than
+            512x512 pixels are cut. See :func:`~kdsr.distillation.tiling.run_tiled`.
+        progress: Say what is done and show a bar.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: no cache is named, the teachers or images cannot be used, or the folder holds another cache.
+    """
+    cache = _checked_cache(opt, workers, tile)
+    devices = _devices(opt)
+    workers = workers or len(devices)
+    with training_images(opt) as images:
+        writer = _writer(opt, cache, images)
+        if writer.complete:
+            if progress:
+                tqdm.write(f'Nothing to do: {writer.final} is there, made by these teachers from these images.')
+            return writer.final
+        pending = [number for number, name in enumerate(images.names) if name not in writer.finished]
+        run = TeacherRun(opt, cache.self_ensemble, tile)
+        run.start(devices[0], images)
+        _announce(run, images, pending, writer, min(workers, len(devices)), progress)
+        if workers != 1:
+            run = run.not_started()  # the other processes have teachers of their own
+        with contextlib.ExitStack() as stack:
+            writer.open()
+            stack.callback(writer.close)
+            _fill(writer, run, images, pending, workers, devices, progress)
+            writer.finish()
+    return writer.final
+
+
+def _writer(opt: Mapping[str, Any], cache: options.Cache, images: TrainingImages) -> RawWriter:
+    key = teacher_key(opt, cache)
+    settings = {**key, LQ: images.digest()}
+    sources = {name: 'x'.join(map(str, size)) for name, size in zip(images.names, images.sizes)}
+    planes = 1 if key['colour'] == 'Y' else 3
+    copies = len(opt['distillation']['teachers']) if content_of(opt) == OWN_IMAGES else 1
+    return RawWriter(Path(cache.path).expanduser(), settings, sources, planes * copies)
+
+
+def _announce(
+    run: TeacherRun, images: TrainingImages, pending: list[int], writer: RawWriter, devices: int, progress: bool
+) -> None:
+    """Check the teachers on a few crops; say how much room and time the rest will take."""
+    opt = run.opt
+    numbers = pending[:: max(1, len(pending) // _SAMPLES)][:_SAMPLES]
+    batches = [run.batch(number, _SAMPLE) for number in numbers]
+    if batches and opt['distillation'].get('health_check', True):
+        get_root_logger().info(check_teacher(run.teachers, batches, opt['scale']))
+    seconds = _seconds_per_pixel(run, batches)
+    pixels = sum(math.prod(images.sizes[number]) for number in pending)
+    needed = writer.channels * opt['scale'] ** 2 * pixels
+    check_room(writer.final.parent, needed)
+    if progress:
+        done = len(images.names) - len(pending)
+        tqdm.write(
+            f'{len(images.names)} images{f" ({done} done before)" if done else ""} -> {writer.final}: '
+            f'{gigabytes(needed)} of disk, about {_duration(seconds * pixels / devices)}.'
+        )
+
+
+def _seconds_per_pixel(run: TeacherRun, batches: list[Batch]) -> float:
+    """Time the second of two answers: the first also warms up."""
+    seconds = 0.0
+    for batch in 2 * batches[:1]:
+        start = time.perf_counter()
+        run.answer(batch).sum().item()  # item() waits for the device
+        seconds = (time.perf_counter() - start) / math.prod(batch.lq.shape[-2:])
+    return seconds
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f'{hours} h {minutes} min' if hours else f'{minutes} min' if minutes else f'{seconds:.0f} s'
+
+
+def _fill(
+    writer: RawWriter,
+    run: TeacherRun,
+    images: TrainingImages,
+    pending: list[int],
+    workers: int,
+    devices: list[str],
+    progress: bool,
+) -> None:
+    """Run the teachers on the pending images, in this process or in several, and store what they say, in order."""
+    scale = run.opt['scale']
+    pixels = [math.prod(size) for size in images.sizes]
+    bar = tqdm(
+        total=sum(pixels), initial=sum(pixels) - sum(pixels[n] for n in pending), unit='px', unit_scale=True,
+        disable=not progress,
+    )  # fmt: skip
+    if workers == 1:
+        results = ordered_map(run, pending, 1)
+    else:
+        threads = max(1, default_workers() // workers)
+        setup = functools.partial(_start_in_worker, run, devices, threads)
+        results = ordered_map(_run_in_worker, pending, workers, setup)
+    with contextlib.closing(results), bar:
+        for number, image in zip(pending, results):
+            windows = [Window(key, *(scale * n for n in place)) for key, *place in images.windows[number]]
+            writer.add(images.names[number], 'x'.join(map(str, images.sizes[number])), (image, windows))
+            bar.update(pixels[number])
+
+
+_of_this_worker: list[TeacherRun] = []
+
+
+def _start_in_worker(run: TeacherRun, devices: list[str], threads: int, number: int) -> None:
+    torch.set_num_threads(threads)
+    plugins.import_named(run.opt.get('import_modules') or ())
+    images = contextlib.ExitStack().enter_context(training_images(run.opt))  # open until the process ends
+    run.start(devices[number % len(devices)], images)
+    _of_this_worker.append(run)
+
+
+def _run_in_worker(number: int) -> np.ndarray:
+    return _of_this_worker[0](number)
+
+
+def open_cache(opt: Mapping[str, Any]) -> CachedTeachers:
+    """Return the teachers that answer from `distillation.cache`, after a look at whether it belongs to the experiment.
+
+    Args:
+        opt: All options of the experiment.
+
+    Raises:
+        UserError: the cache was made by other teachers, or from other images; the message says which.
+    """
+    cache = options.used_cache(opt)
+    assert cache is not None
+    cached = RawImages(cache.path, 'distillation.cache')
+    made, wanted = read_settings(cached.folder), teacher_key(opt, cache)
+    for name in [name for name, value in wanted.items() if value == NOT_HERE and name in made]:
+        get_root_logger().warning(f'distillation.cache: {name} cannot be compared, {NOT_HERE}.')
+        wanted[name] = made[name]
+    with training_images(opt) as images:
+        problems = _differing_samples(cached, images, opt['scale'])
+        made_of = {} if problems else {LQ: images.digest()}
+    wanted = {LQ: made.get(LQ), **wanted, **made_of}
+    problems += differences(made, wanted)
+    if problems:
+        raise UserError(
+            f'distillation.cache: {cache.path} was made with {"; ".join(problems)}. Make another: delete it or change '
+            '`cache`, and run `kdsr cache` on this option file. `exact: true` under `cache` runs the teachers live.'
+        )
+    return CachedTeachers([teacher['name'] for teacher in opt['distillation']['teachers']])
+
+
+def _differing_samples(cached: RawImages, images: TrainingImages, scale: int) -> list[str]:
+    made = {key: (height, width) for key, (height, width) in zip(cached.keys, cached.sizes.tolist())}
+    wanted = {key: (scale * height, scale * width) for key, (height, width) in images.samples().items()}
+    return [f'other training images: {line}' for line in differences(made, wanted)[:1]]
+
+
+def _checked_cache(opt: Mapping[str, Any], workers: int | None, tile: int | None) -> options.Cache:
+    options.check(opt)
+    cache = options.cache_of(opt)
+    if cache is None:
+        raise UserError(
+            'this option file names no cache. Say where it should be: `distillation: {cache: datasets/cache/NAME.raw}`.'
+        )
+    without = {**opt['distillation'], 'cache': None}
+    options.check_files({**opt, 'distillation': without})
+    if not (opt.get('datasets') or {}).get('train'):
+        raise UserError('a cache is made of the training set, and there is no `datasets.train`.')
+    if workers is not None and workers < 1:
+        raise UserError(f'At least 1 worker is needed; got {workers}.')
+    if tile is not None and tile != 0 and tile < 2 * OVERLAP:
+        raise UserError(f'tiles must have at least {2 * OVERLAP} pixels a side, or be 0 for whole images; got {tile}.')
+    return cache
+
+
+def _devices(opt: Mapping[str, Any]) -> list[str]:
+    if opt.get('num_gpu') == 0 or not torch.cuda.is_available():
+        return ['cpu']
+    return [f'cuda:{number}' for number in range(torch.cuda.device_count())]

@@ -1,0 +1,100 @@
+"""The work of one process that makes a teacher cache: teachers on a device, and their answer to whole images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from basicsr.utils.color_util import rgb2ycbcr_pt
+from torch import Tensor
+
+from kdsr.data.training_images import TrainingImages
+from kdsr.distillation.outputs import Batch
+from kdsr.distillation.teacher import TeacherEnsemble, build_teachers
+from kdsr.distillation.teacher_key import OWN_IMAGES, colour_of, content_of
+from kdsr.distillation.tiling import run_tiled, self_ensemble
+from kdsr.errors import UserError
+
+WHOLE = 512 * 512  # low-resolution pixels up to which an image is not cut, unless asked for
+TILE, OVERLAP = 384, 64
+
+
+class TeacherRun:
+    """What one process does: teachers on a device, and their answer to a training image. Picklable until it starts.
+
+    Args:
+        opt: All options of the experiment.
+        ensemble: Answer with the mean over the eight flips and turns.
+        tile: See :func:`make_cache`.
+    """
+
+    def __init__(self, opt: Mapping[str, Any], ensemble: bool, tile: int | None) -> None:
+        self.opt, self._ensemble, self._tile = opt, ensemble, tile
+        self._y, self._own = colour_of(opt) == 'Y', content_of(opt) == OWN_IMAGES
+
+    def not_started(self) -> TeacherRun:
+        """Return another for the same work, without teachers."""
+        return TeacherRun(self.opt, self._ensemble, self._tile)
+
+    def start(self, device: str, images: TrainingImages) -> None:
+        """Load the teachers."""
+        self._images, self._device = images, torch.device(device)
+        self.teachers: TeacherEnsemble = build_teachers(self.opt).to(self._device)
+        self._multiple = int(np.lcm.reduce([member.multiple for member in self.teachers.members]))
+
+    @torch.no_grad()
+    def __call__(self, number: int) -> np.ndarray:
+        """Return what is stored of training image `number`: (C, S*h, S*w) uint8."""
+        batch = self.batch(number)
+        height, width = batch.lq.shape[-2:]
+        try:
+            tile = self._tile_of(height, width)
+            image = run_tiled(self.answer, batch, tile, OVERLAP, self._multiple) if tile else self.answer(batch)
+        except torch.cuda.OutOfMemoryError as error:
+            raise UserError(
+                f'{self._images.names[number]}: {height}x{width} pixels at once need more memory than {self._device} '
+                'has. Run the same command with smaller tiles, for example --tile 192; what is finished is kept.'
+            ) from error
+        self._check(number, image, (height, width))
+        stored: np.ndarray = image[0].clamp(0, 1).mul(255).round_().byte().cpu().numpy()
+        return stored
+
+    def _check(self, number: int, image: Tensor, size: tuple[int, int]) -> None:
+        scale = self.opt['scale']
+        wanted = tuple(scale * side for side in size)
+        if tuple(image.shape[-2:]) == wanted and bool(torch.isfinite(image).all()):
+            return
+        what = f'of {tuple(image.shape[-2:])} instead of {wanted} pixels'
+        raise UserError(
+            f'{self._images.names[number]}: what the teachers make of {size} pixels is '
+            f'{"not finite" if tuple(image.shape[-2:]) == wanted else what} (`scale: {scale}`).'
+        )
+
+    def batch(self, number: int, side: int | None = None) -> Batch:
+        """Return a training image, or the square of that side at its centre."""
+        pair = [torch.from_numpy(np.array(image)) for image in self._images.pair(number)]
+        if side is not None:
+            pair = _centre(pair, side, self.opt['scale'])
+        lq, gt = (image.to(self._device)[None].float().div_(255) for image in pair)
+        return Batch(*(rgb2ycbcr_pt(image, y_only=True) if self._y else image for image in (lq, gt)))
+
+    def answer(self, batch: Batch) -> Tensor:
+        """Return what the teachers make of a batch, (N, C, S*h, S*w)."""
+        plain = self.teachers.images if self._own else lambda b: self.teachers(b).sr
+        return self_ensemble(plain, batch) if self._ensemble else plain(batch)
+
+    def _tile_of(self, height: int, width: int) -> int:
+        """Return the side of the tiles for an image; 0 where it is not cut."""
+        if self._tile is not None:
+            return self._tile
+        return TILE if height * width > WHOLE else 0
+
+
+def _centre(pair: list[Tensor], side: int, scale: int) -> list[Tensor]:
+    height, width = (min(side, size) for size in pair[0].shape[-2:])
+    top, left = (pair[0].shape[-2] - height) // 2, (pair[0].shape[-1] - width) // 2
+    return [
+        image[..., s * top : s * (top + height), s * left : s * (left + width)] for image, s in zip(pair, (1, scale))
+    ]

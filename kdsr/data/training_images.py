@@ -1,0 +1,139 @@
+"""The whole images of a training set, of whatever kind: what the teachers are shown when a cache is made."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from basicsr.data import build_dataset
+
+from kdsr.data.raw_images import RawImages, Window
+from kdsr.data.source_images import header_size
+from kdsr.errors import UserError
+from kdsr.options.table import RAW_SET
+
+_PROBES = 16
+
+
+class TrainingImages:
+    """Base of the two kinds of training sets. Images are (3, h, w) uint8, RGB.
+
+    Attributes:
+        names: Of the whole images.
+        sizes: (h, w) of their low-resolution versions.
+        windows: The samples that lie on each of them, in low-resolution pixels.
+    """
+
+    names: Sequence[str]
+    sizes: Sequence[tuple[int, int]]
+    windows: Sequence[Sequence[Window]]
+
+    def pair(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return a whole image in low and in high resolution."""
+        raise NotImplementedError
+
+    def samples(self) -> dict[str, tuple[int, int]]:
+        """Return the key and low-resolution size of every sample."""
+        return {window.key: (window.height, window.width) for windows in self.windows for window in windows}
+
+    def digest(self) -> str:
+        """Digest the low-resolution pixels of some samples: sets of one name and size may be degraded differently."""
+        places = {window.key: (number, window) for number, ws in enumerate(self.windows) for window in ws}
+        keys = sorted(places)
+        digest = hashlib.sha256()
+        for key in keys[:: max(1, len(keys) // _PROBES)]:
+            number, (_, top, left, height, width) = places[key]
+            lq, _ = self.pair(number)
+            digest.update(lq[:, top : top + height, left : left + width].tobytes())
+        return digest.hexdigest()[:16]
+
+
+class RawTrainingImages(TrainingImages):
+    """Of a RawPairedImageDataset: samples are windows on whole images, which the teachers see once."""
+
+    def __init__(self, opt: Mapping[str, Any]) -> None:
+        self._lq, self._gt = (RawImages(opt[f'dataroot_{kind}'], f'dataroot_{kind}') for kind in ('lq', 'gt'))
+        self.names, self.sizes, self.windows = self._lq.frames, self._lq.frame_sizes, self._lq.windows()
+        scale = opt['scale']
+        wanted = [(scale * height, scale * width) for height, width in self.sizes]
+        if (self._gt.frames, self._gt.frame_sizes) != (self.names, wanted):
+            raise UserError(
+                f'{self._lq.folder} and {self._gt.folder} do not hold the same images, x1 and x{scale}. Make both from '
+                'the same images with the same settings.'
+            )
+
+    def pair(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return a whole image in low and in high resolution."""
+        return self._lq.frame(number), self._gt.frame(number)
+
+
+class PairedTrainingImages(TrainingImages):
+    """Of BasicSR's PairedImageDataset (LMDB, folders, lists), or one that reads its images in the same way."""
+
+    def __init__(self, opt: Mapping[str, Any]) -> None:
+        self._dataset: Any = build_dataset({**opt, 'phase': 'val', 'color': None})
+        if not hasattr(self._dataset, 'paths'):
+            raise UserError(f'`kdsr cache` knows PairedImageDataset and {RAW_SET}, not {opt["type"]}.')
+        paths = self._dataset.paths
+        self.names = [key_of(path['gt_path']) for path in paths]
+        twice = {name for name in self.names if self.names.count(name) > 1} if len(set(self.names)) < len(paths) else ()
+        if twice:
+            raise UserError(f'the training set has several images named {min(twice)!r}; a cache needs different names.')
+        self.sizes = _lq_sizes(opt, [path['lq_path'] for path in paths])
+        self.windows = [[Window(name, 0, 0, *size)] for name, size in zip(self.names, self.sizes)]
+
+    def pair(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return a whole image in low and in high resolution."""
+        sample = self._dataset[number]
+        lq, gt = (sample[kind].mul(255).round_().byte().numpy() for kind in ('lq', 'gt'))
+        return lq, gt
+
+    def close(self) -> None:
+        """Close LMDBs: a process may not open one twice, and the training will."""
+        client = getattr(self._dataset.file_client, 'client', None)
+        for environment in getattr(client, '_client', {}).values():
+            environment.close()
+        self._dataset.file_client = None
+
+
+@contextlib.contextmanager
+def training_images(opt: Mapping[str, Any]) -> Iterator[TrainingImages]:
+    """Open the training set of an experiment.
+
+    Args:
+        opt: All options; the training set may already be one that reads a cache.
+
+    Raises:
+        UserError: the set is of an unknown kind, or its two halves do not belong together.
+    """
+    train_set = {'name': 'train', **opt['datasets']['train'], 'scale': opt['scale']}
+    train_set['type'] = train_set.pop('images', train_set['type'])
+    if train_set['type'] == RAW_SET:
+        yield RawTrainingImages(train_set)
+        return
+    images = PairedTrainingImages(train_set)
+    try:
+        yield images
+    finally:
+        images.close()
+
+
+def key_of(path: str) -> str:
+    """Return the name of a sample from its path: a file without folder and ending, or the key of an LMDB."""
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def _lq_sizes(opt: Mapping[str, Any], paths: Sequence[str]) -> list[tuple[int, int]]:
+    if opt['io_backend']['type'] != 'lmdb':
+        return [header_size(Path(path)) for path in paths]
+    sizes = {}
+    for line in (Path(opt['dataroot_lq']) / 'meta_info.txt').read_text().splitlines():
+        name, shape, _ = line.split(' ')
+        height, width, _ = shape.strip('()').split(',')
+        sizes[name.split('.')[0]] = int(height), int(width)
+    return [sizes[path] for path in paths]

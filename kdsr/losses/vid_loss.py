@@ -1,0 +1,152 @@
+"""VID of PISR: the teacher's features are likely under a distribution that is estimated from the student's."""
+
+from __future__ import annotations
+
+import math
+
+from basicsr.utils.registry import LOSS_REGISTRY
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdsr.distillation.adapters import helper_key
+from kdsr.distillation.distillation_loss import DistillationLoss
+from kdsr.distillation.outputs import Batch, NetworkOutput
+from kdsr.distillation.precision import at_least_float32
+from kdsr.errors import check_choice
+from kdsr.losses.feature_pair import feature_pair
+
+PDFS = ('laplace', 'gaussian')
+FORMS = ('paper', 'official')
+SCALES = ('element', 'channel', 'position', 'layer')
+SHRUNK = {'laplace': 0.1, 'gaussian': 0.001}  # what the released code multiplies softplus by
+EPS = 1e-8
+
+
+def negative_log_likelihood(
+    mean: Tensor, raw: Tensor, target: Tensor, pdf: str = 'laplace', form: str = 'paper'
+) -> Tensor:
+    """Return how unlikely the target is, averaged over its elements; see :class:`VIDLoss`.
+
+    Args:
+        mean: mu, (N, C, H, W).
+        raw: r, what is softplus'ed to the scale; a shape that broadcasts to that of `mean`.
+        target: (N, C, H, W).
+        pdf: 'laplace' or 'gaussian'.
+        form: 'paper' or 'official'.
+
+    Raises:
+        ValueError: unknown `pdf` or `form`.
+    """
+    check_choice('pdf', pdf, PDFS)
+    check_choice('form', form, FORMS)
+    mean, raw, target = at_least_float32(mean), at_least_float32(raw), at_least_float32(target)
+    scale = F.softplus(raw) * (SHRUNK[pdf] if form == 'official' else 1) + EPS
+    if pdf == 'laplace':
+        distance, spread = (target - mean).abs() / scale, scale.log().mean()
+    else:
+        distance, spread = (target - mean).square() / (2 * scale), scale.log().mean() / 2
+    if form == 'official':
+        spread = spread + mean.shape[1] * math.log(2 * math.pi) / 2 + (math.log(2) if pdf == 'laplace' else 0)
+    return distance.mean() + spread
+
+
+class Estimator(nn.Module):
+    """Mean and raw scale of a teacher's feature, estimated from the student's.
+
+    Each is conv1x1 C_S -> C_S, PReLU with one slope, conv1x1; 2 x 6,385 parameters for 56 channels and `scale`
+    'element'.
+
+    Args:
+        in_channels: C_S, of the student's feature.
+        out_channels: C_T, of the teacher's.
+        scale: What has a scale of its own: an 'element', a 'channel', a 'position' or the whole 'layer'.
+
+    Shape:
+        input: (N, C_S, H, W); output: the mean (N, C_T, H, W), and the raw scale, of the same shape or with 1 instead
+        of H and W ('channel'), of C_T ('position'), of all three ('layer').
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, scale: str = 'element') -> None:
+        super().__init__()
+        self.mean = _branch(in_channels, out_channels)
+        self.scale = _branch(in_channels, out_channels if scale in ('element', 'channel') else 1)
+        self.pooled = scale in ('channel', 'layer')
+
+    def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and raw scale."""
+        raw = self.scale(feature)
+        return self.mean(feature), raw.mean((2, 3), keepdim=True) if self.pooled else raw
+
+
+def _branch(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(in_channels, in_channels, 1), nn.PReLU(), nn.Conv2d(in_channels, out_channels, 1))
+
+
+@LOSS_REGISTRY.register()
+class VIDLoss(DistillationLoss):
+    """Negative log-likelihood of the teacher's features, up to constants, summed over the features.
+
+        laplace:   L = sum_f mean( log b + |F_T,f - mu| / b )                       Eq. (10) of [1]
+        gaussian:  L = sum_f mean( log(v) / 2 + (F_T,f - mu)^2 / (2 v) )            [2]
+        mu, r = estimator_f(F_S,f),   b or v = softplus(r) + 1e-8
+
+    `form` 'official' is the released code's: b = 0.1 softplus(r) + 1e-8, v = 0.001 softplus(r) + 1e-8, which changes
+    the gradients, and the terms C log(2 pi) / 2 and, with 'laplace', log 2, which do not. The estimators learn with the
+    student. [1] also compares with mean |F_S - F_T|, which is FitNetLoss with `regressor` 'none'.
+
+    Departs from the paper: 1e-8 keeps the scale of 'paper' away from 0 too; Eq. (10) is for 'laplace' only, and the
+    form 'paper' of 'gaussian' is its counterpart.   Needs features: any.
+    Zero when student equals teacher: no.
+
+    Args:
+        pdf: 'laplace' or 'gaussian'.
+        form: 'paper' or 'official'.
+        scale: What has a scale of its own: every 'element' (the paper), 'channel', 'position', or the 'layer'.
+        loss_weight: Factor on the result; 1e-6 in [1], beside an image loss on [0, 1].
+        features: Names from `distillation.features`; all of them when left out.
+
+    Shape:
+        student.features[f]: (N, Cs, H, W), any range; teacher.features[f]: (N, Ct, H, W), same N, H, W; result: (), of
+        either sign.
+
+    Raises:
+        ValueError: an unknown option value; a feature's sizes differ (the message names the feature and both shapes).
+
+    References:
+        [1] Lee, Lee, Kim, Ham. Learning with Privileged Information for Efficient Image Super-Resolution. ECCV 2020.
+            https://arxiv.org/abs/2007.07524
+        [2] Ahn, Hu, Damianou, Lawrence, Dai. Variational Information Distillation for Knowledge Transfer. CVPR 2019.
+            https://arxiv.org/abs/1904.05835
+    """
+
+    def __init__(
+        self,
+        pdf: str = 'laplace',
+        form: str = 'paper',
+        scale: str = 'element',
+        loss_weight: float = 1.0,
+        features: list[str] | None = None,
+    ) -> None:
+        super().__init__(loss_weight, features)
+        check_choice('pdf', pdf, PDFS)
+        check_choice('form', form, FORMS)
+        check_choice('scale', scale, SCALES)
+        self.pdf = pdf
+        self.form = form
+        self.scale = scale
+        self.estimators = nn.ModuleDict()
+
+    def build_helpers(self, student: NetworkOutput, teacher: NetworkOutput) -> None:
+        """Create one estimator per feature from the channels of a dry run."""
+        for name, ours, theirs in self.pairs(student, teacher):
+            feature_pair('VIDLoss', name, ours, theirs)
+            self.estimators[helper_key(name)] = Estimator(ours.shape[1], theirs.shape[1], self.scale).to(ours.device)
+
+    def distance(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> Tensor:
+        """Return the sum over the features, a 0-dim tensor."""
+        total = at_least_float32(student.sr.new_zeros(()))
+        for name, ours, theirs in self.pairs(student, teacher):
+            _, target = feature_pair('VIDLoss', name, ours, theirs)
+            mean, raw = self.estimators[helper_key(name)](ours)
+            total = total + negative_log_likelihood(mean, raw, target, self.pdf, self.form)
+        return total

@@ -1,0 +1,76 @@
+"""The teacher cache in an option file: what is asked for, and where the training set finds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kdsr.options.table import RAW_SET
+
+NEEDS_LIVE_TEACHERS = {
+    'features': 'features are never cached: they would take ten times the room, and flips change them',
+    'views': 'views are new images, which the teachers have to see',
+    'init_from': "the student's first weights come from a teacher",
+}
+
+
+@dataclass(frozen=True)
+class Cache:
+    """`distillation.cache`.
+
+    Attributes:
+        path: The folder of the cache.
+        self_ensemble: It holds the mean over the eight flips and turns.
+        margin: Low-resolution pixels at the border of each crop that distillation losses do not see.
+        exact: Run the teachers live all the same.
+    """
+
+    path: str
+    self_ensemble: bool = False
+    margin: int = 0
+    exact: bool = False
+
+
+def cache_of(opt: Mapping[str, Any]) -> Cache | None:
+    """Return the cache that a checked option file names, or None."""
+    given = (opt.get('distillation') or {}).get('cache')
+    if given is None:
+        return None
+    return Cache(given) if isinstance(given, str) else Cache(**given)
+
+
+def used_cache(opt: Mapping[str, Any]) -> Cache | None:
+    """Return the cache that is to be read in training: none where the teachers run live."""
+    cache = cache_of(opt)
+    return None if cache is None or cache.exact else cache
+
+
+def with_cache(opt: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options whose training set also delivers the cached images, as `teacher`."""
+    cache, datasets = used_cache(opt), opt.get('datasets') or {}
+    if cache is None or 'train' not in datasets:
+        return dict(opt)
+    train_set = {**datasets['train'], 'dataroot_teacher': cache.path}
+    if train_set['type'] != RAW_SET:
+        train_set.update(type='TeacherImagesDataset', images=train_set['type'])
+    return {**opt, 'datasets': {**datasets, 'train': train_set}}
+
+
+def cache_problems(opt: Mapping[str, Any]) -> Iterable[str]:
+    """Check a cache whose keys are in order; yield what is wrong."""
+    cache = used_cache(opt)
+    if cache is None:
+        return
+    block = opt['distillation']
+    for key, reason in NEEDS_LIVE_TEACHERS.items():
+        given = block.get(key) or {}
+        if any(part is not None for part in given.values()):  # a variant switches off parts of its base
+            yield f'distillation.{key}: not with `cache`: {reason}. Leave one out, or say `exact: true` under `cache`.'
+    train_set = (opt.get('datasets') or {}).get('train') or {}
+    for key in ('mean', 'std'):
+        if train_set.get(key) is not None:
+            yield f'datasets.train.{key}: not with `distillation.cache`, which holds images in [0, 1].'
+    size = int(train_set.get('gt_size') or 0) // int(opt.get('scale') or 1)
+    if cache.margin < 0 or (size and 2 * cache.margin >= size):
+        yield f'distillation.cache.margin: {cache.margin} at each side leave nothing of crops of {size} pixels.'

@@ -1,0 +1,351 @@
+from __future__ import annotations
+
+import copy
+import functools
+import os
+import random
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from basicsr.data import build_dataset
+from basicsr.utils.color_util import rgb2ycbcr_pt
+
+from kdsr import options
+from kdsr.data import durable, parallel, teacher_cache, teacher_run
+from kdsr.data.prepare import prepare_training_set
+from kdsr.data.raw_images import RawImages, Window
+from kdsr.data.raw_writer import RawWriter
+from kdsr.data.teacher_cache import make_cache, open_cache
+from kdsr.distillation.outputs import Batch
+from kdsr.distillation.teacher import build_teachers
+from kdsr.distillation.tiling import self_ensemble
+from kdsr.errors import UserError
+from tests.conftest import network_opt
+from tests.test_data.test_raw_paired_image_dataset import assert_same, batches
+
+
+def experiment(workspace, names=('EDSR',), **changes):
+    """Options of a tiny distillation with a cache."""
+    block = {
+        'health_check': False,
+        'teachers': [workspace.teacher(name) for name in names],
+        'cache': 'cache.raw',
+        'losses': {'l_kd': {'type': 'ResponseLoss'}},
+    }
+    opt = workspace.options(model_type='DistillationModel', distillation=block)
+    block.update(changes)
+    return opt
+
+
+def make(opt, **settings):
+    return make_cache(opt, progress=False, **settings)
+
+
+def on_raw(workspace, opt, raw=True):
+    """Let the experiment train on prepared sub-images, 32x32 every 16 pixels."""
+    workspace.images(name='hr')
+    gt, lq = prepare_training_set(workspace.root / 'hr' / 'gt', workspace.root, [2], 32, 16, 1, progress=False, raw=raw)
+    kind = {'type': 'RawPairedImageDataset'} if raw else {'io_backend': {'type': 'lmdb'}}
+    opt['datasets']['train'].update(dataroot_gt=str(gt), dataroot_lq=str(lq), gt_size=16, **kind)
+    return opt
+
+
+def stored(path):
+    images = RawImages(path)
+    return {key: torch.from_numpy(images.image(n).copy()) for n, key in enumerate(images.keys)}
+
+
+def rounded(image):
+    return image[0].clamp(0, 1).mul(255).round().byte()
+
+
+def samples(opt):
+    """The whole training images by key."""
+    train_set = {**opt['datasets']['train'], 'phase': 'val', 'scale': 2}
+    pairs = build_dataset(copy.deepcopy(train_set))
+    return {os.path.splitext(os.path.basename(p['gt_path']))[0]: Batch(p['lq'][None], p['gt'][None]) for p in pairs}
+
+
+def same(found, expected):
+    return found.keys() == expected.keys() and all(torch.equal(v, expected[k]) for k, v in found.items())
+
+
+def test_it_holds_what_the_teachers_make_of_every_image(workspace):
+    opt = experiment(workspace, ['EDSR', 'SwinIR'])
+    teachers = build_teachers(opt)
+    path = make(opt)
+    assert sorted(p.name for p in path.iterdir()) == ['index.json', 'kdsr_prepare.json', 'pixels.bin']
+    found = stored(path)
+    assert same(found, {key: rounded(teachers(batch).sr) for key, batch in samples(opt).items()})
+    assert sorted(found) == ['000', '001', '002', '003']
+
+
+def test_it_can_hold_the_self_ensemble(workspace):
+    opt = experiment(workspace, cache={'path': 'cache.raw', 'self_ensemble': True})
+    teachers = build_teachers(opt)
+    expected = {k: rounded(self_ensemble(lambda b: teachers(b).sr, batch)) for k, batch in samples(opt).items()}
+    assert same(stored(make(opt)), expected)
+
+
+def test_for_stage_one_it_holds_each_teachers_image(workspace):
+    opt = experiment(workspace, ['EDSR', 'SwinIR'], losses=None)
+    opt.update(model_type='AggregationModel', network_g=network_opt('DCTSwin'))
+    teachers = build_teachers(opt)
+    found = stored(make(opt))
+    assert same(found, {key: rounded(teachers.images(batch)) for key, batch in samples(opt).items()})
+    assert found['000'].shape == (6, 48, 48)
+
+
+def test_teachers_of_luminance_and_of_the_ground_truth_are_shown_what_they_see_in_training(workspace):
+    opt = experiment(workspace)
+    plain = {'type': 'FSRCNN', 'upscale': 2, 'num_feat': 4, 'num_shrink': 2}
+    privileged = {'type': 'PISRTeacher', 'upscale': 2, 'decoder': plain, 'num_feat': 4, 'num_shrink': 2}
+    opt['distillation']['teachers'] = [
+        {'name': 'y', 'network': plain, 'path': workspace.weights(plain, 'y')},
+        {'name': 'privileged', 'network': privileged, 'path': workspace.weights(privileged, 'p'), 'input': 'gt'},
+    ]
+    opt['color'] = 'y'
+    teachers, expected = build_teachers(opt), {}
+    for key, batch in samples(opt).items():
+        y = Batch(*(rgb2ycbcr_pt(image, y_only=True) for image in (batch.lq, batch.gt)))
+        expected[key] = rounded(teachers(y).sr)
+    found = stored(make(opt))
+    assert found['000'].shape == (1, 48, 48)
+    assert same(found, expected)
+
+
+def test_whole_images_of_a_raw_set_are_run_once(workspace, monkeypatch):
+    opt = on_raw(workspace, experiment(workspace))
+    calls = []
+    answer = teacher_run.TeacherRun.answer
+    monkeypatch.setattr(
+        teacher_run.TeacherRun, 'answer', lambda self, batch: calls.append(batch.lq.shape) or answer(self, batch)
+    )
+    path = make(opt)
+    assert calls[2:] == 4 * [(1, 3, 24, 24)]  # two to take the time
+    lq = RawImages(opt['datasets']['train']['dataroot_lq']).frame(1) / np.float32(255)
+    whole = rounded(build_teachers(opt)(Batch(torch.from_numpy(lq)[None])).sr)
+    windows = stored(path)
+    assert len(windows) == 4 * 4
+    names = sorted(key for key in windows if key.startswith('001'))
+    corners = [(0, 0), (0, 16), (16, 0), (16, 16)]
+    assert same(
+        {n: windows[n] for n in names}, {n: whole[:, y : y + 32, x : x + 32] for n, (y, x) in zip(names, corners)}
+    )
+
+
+class KilledError(BaseException):
+    pass
+
+
+def test_stopped_at_any_write_it_continues_to_the_same_content(workspace):
+    opt = experiment(workspace)
+    expected = stored(make(opt))
+    flush = os.fsync
+    for stop in range(1, 100):
+        shutil.rmtree('cache.raw')
+        left = [stop]
+
+        def stopping(descriptor, left=left):
+            left[0] -= 1
+            if left[0] == 0:
+                raise KilledError
+            flush(descriptor)
+
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(durable.os, 'fsync', stopping)
+                make(opt)
+        except KilledError:
+            if not os.path.exists('cache.raw'):
+                with pytest.raises(UserError, match='is not finished'):
+                    open_cache(opt)
+            make(opt)
+            assert same(stored('cache.raw'), expected)
+        else:
+            break
+    assert stop > 2 * 4
+
+
+@pytest.mark.slow
+def test_another_process_gives_what_this_one_gives(workspace):
+    opt = experiment(workspace)
+    expected = stored(make(opt))
+    setup = functools.partial(teacher_cache._start_in_worker, teacher_run.TeacherRun(opt, False, None), ['cpu'], 1)
+    results = parallel.ordered_map(teacher_cache._run_in_worker, [2, 0], 1, setup)
+    for key, image in zip(('002', '000'), results):
+        np.testing.assert_array_equal(image, expected[key])
+
+
+def test_large_images_are_tiled(workspace, monkeypatch):
+    opt = experiment(workspace)
+    expected = stored(make(opt))
+    shutil.rmtree('cache.raw')
+    monkeypatch.setattr(teacher_run, 'WHOLE', 500)
+    monkeypatch.setattr(teacher_run, 'TILE', 16)
+    monkeypatch.setattr(teacher_run, 'OVERLAP', 8)
+    tiled = stored(make(opt))
+    differing = [(v.int() - expected[k].int()).abs().max().item() for k, v in tiled.items()]
+    assert 0 < max(differing) < 20  # the network looks further than 4 pixels
+    shutil.rmtree('cache.raw')
+    assert same(stored(make(opt, tile=0)), expected)
+
+
+def test_the_room_and_time_are_told_before_and_the_teachers_checked(workspace, capsys, monkeypatch):
+    opt = experiment(workspace)
+    make_cache(opt)
+    told = capsys.readouterr()
+    assert '4 images -> cache.raw: 0.03 MB of disk, about 0 s.' in told.out
+    assert '100%' in told.err
+    make_cache(opt)
+    assert 'Nothing to do: cache.raw is there' in capsys.readouterr().out
+    shutil.rmtree('cache.raw')
+    opt['distillation']['health_check'] = True
+    with pytest.raises(UserError, match=r"teacher 'edsr' gives .* less than bicubic"):
+        make(opt)
+
+
+def other_weights(opt, workspace):
+    workspace.weights(network_opt('EDSR'), 'EDSR_x2', seed=2)
+
+
+def other_order(opt, workspace):
+    opt['distillation']['teachers'].reverse()
+
+
+def one_less(opt, workspace):
+    opt['distillation']['teachers'].pop()
+
+
+def other_key(opt, workspace):
+    opt['distillation']['teachers'][0]['param_key'] = 'params'
+
+
+def other_content(opt, workspace):
+    opt['distillation']['cache'] = {'path': 'cache.raw', 'self_ensemble': True}
+
+
+def image_gone(opt, workspace):
+    os.remove('photos/gt/003.png')
+    os.remove('photos/lq2/003.png')
+
+
+def other_pixels(opt, workspace):
+    cv2.imwrite('photos/lq2/000.png', np.zeros((24, 24, 3), np.uint8))
+
+
+def other_colour(opt, workspace):
+    opt['color'] = 'y'
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (other_weights, r'weights of teacher edsr \w{16} \(now \w{16}\)'),
+        (other_order, r'order of teachers edsr, rcan \(now rcan, edsr\)'),
+        (one_less, r'teacher rcan {.*} \(now None\)'),
+        (other_key, r'teacher edsr {.*} \(now {.*params'),
+        (other_content, r'self_ensemble False \(now True\)'),
+        (image_gone, r'other training images: 003 \(48, 48\) \(now None\)\. Make another'),
+        (other_pixels, r'low-resolution images \w{16} \(now \w{16}\)\. Make another'),
+        (other_colour, r'colour RGB \(now Y\)'),
+    ],
+)
+def test_a_cache_of_other_teachers_or_images_is_refused_and_says_why(workspace, change, words):
+    opt = experiment(workspace, ['EDSR', 'RCAN'])
+    make(opt)
+    assert open_cache(opt).names == ['edsr', 'rcan']
+    change(opt, workspace)
+    with pytest.raises(UserError, match=rf'(?s)distillation\.cache: cache\.raw was made with .*{words}'):
+        open_cache(opt)
+    with pytest.raises(UserError, match=r'cache\.raw exists, made with'):
+        make(opt)
+
+
+def test_teachers_that_are_gone_cannot_be_compared_and_need_not_be_there(workspace):
+    opt = experiment(workspace)
+    make(opt)
+    os.remove('EDSR_x2.pth')
+    options.check_files({**opt, 'is_train': True})
+    assert open_cache(opt).names == ['edsr']
+
+
+def test_foreign_folders_are_refused(workspace):
+    opt = on_raw(workspace, experiment(workspace))
+    shutil.copytree(opt['datasets']['train']['dataroot_gt'], 'cache.raw')
+    with pytest.raises(UserError, match=r'cache\.raw was made with .*content None \(now the image to be taught\)'):
+        open_cache(opt)
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('kind', ['disk', 'lmdb', 'raw'])
+def test_the_crops_of_cached_images_follow_the_ground_truth(workspace, kind, workers):
+    if workers and kind == 'disk':
+        pytest.skip('one kind of PairedImageDataset is enough')
+    opt = experiment(workspace)
+    if kind != 'disk':
+        on_raw(workspace, opt, raw=kind == 'raw')
+    images = samples(opt)
+    writer = RawWriter(workspace.root / 'cache.raw', {}, dict.fromkeys(images, 0), 3)
+    writer.open()
+    for key, batch in images.items():  # "teachers" that give the ground truth
+        writer.add(key, 0, (rounded(batch.gt).numpy(), [Window(key, 0, 0, *batch.gt.shape[-2:])]))
+    writer.finish()
+    opt['datasets']['train'].update(phase='train', scale=2, gt_size=16)
+    train_set = options.with_cache(opt)['datasets']['train']
+    with_teacher = batches(copy.deepcopy(train_set), workers)
+    for batch in with_teacher:
+        teacher = batch.pop('teacher')
+        assert torch.equal(teacher.float().div(255), batch['gt'])
+    assert_same(with_teacher, batches(copy.deepcopy(opt['datasets']['train']), workers))
+
+
+def test_a_dataset_that_draws_otherwise_is_refused(workspace, monkeypatch):
+    opt = experiment(workspace)
+    make(opt)
+    opt['datasets']['train'].update(phase='train', scale=2)
+    dataset = build_dataset(options.with_cache(opt)['datasets']['train'])
+    original = type(dataset.images).__getitem__
+    monkeypatch.setattr(type(dataset.images), '__getitem__', lambda self, i: random.random() and original(self, i))
+    with pytest.raises(UserError, match='PairedImageDataset draws other random'):
+        dataset[0]
+
+
+def test_only_option_files_with_a_cache_and_sound_settings_make_one(workspace):
+    opt = experiment(workspace)
+    for changes, words in (
+        ({'cache': None}, 'names no cache'),
+        ({'cache': {'path': 'x', 'margins': 3}}, r"distillation\.cache: unknown key 'margins'"),
+        ({'cache': {'path': 'x', 'margin': 8}}, r'margin: 8 at each side leave nothing of crops of 16'),
+        ({'features': {'f': {'student': 'body.0', 'teacher': 'body.0'}}}, r'features: not with `cache`: features are'),
+    ):
+        with pytest.raises(UserError, match=words):
+            make({**opt, 'distillation': {**opt['distillation'], **changes}})
+    with pytest.raises(UserError, match='At least 1 worker'):
+        make(opt, workers=0)
+    with pytest.raises(UserError, match='at least 128 pixels a side'):
+        make(opt, tile=50)
+    opt['distillation']['teachers'][0]['path'] = 'gone.pth'
+    with pytest.raises(UserError, match=r'teachers\[0\]\.path: gone\.pth'):
+        make(opt)
+
+
+@pytest.mark.parametrize('wrong', ['size', 'nan'])
+def test_unusable_answers_are_refused(workspace, wrong):
+    opt = experiment(workspace)
+    if wrong == 'size':
+        opt['distillation']['teachers'] = [workspace.teacher('EDSR', 4)]
+        with pytest.raises(
+            UserError, match=r'000: what the teachers make of \(24, 24\) pixels is of \(96, 96\) instead'
+        ):
+            make(opt)
+        return
+    run = teacher_run.TeacherRun(opt, False, None)
+    with teacher_cache.training_images(opt) as images:
+        run.start('cpu', images)
+        run.answer = lambda batch: torch.full_like(batch.gt, float('nan'))
+        with pytest.raises(UserError, match=r'000: .* is not finite'):
+            run(0)
