@@ -1,9 +1,16 @@
+"""The benchmarks run: their logic at small sizes, on a CPU. What they measure is for people to read."""
+
+import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from tests.conftest import network_opt
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,3 +29,42 @@ def test_losses_beside_their_plain_formulations(tmp_path):
     windows = ['WindowDCT 8x8, 24 channels, 64x64', 'WindowDCT 8x8, 96 channels, 32x32']
     assert rows == ['loss', *losses[:2], *windows, *losses[2:], 'step with', *losses]
     assert not any('nan' in line for line in lines)
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """Import a benchmark as running it does: with its folder on the path."""
+    monkeypatch.syspath_prepend(str(ROOT / 'benchmarks'))
+    return importlib.import_module
+
+
+def test_the_gpu_benchmark_measures_everything_it_says(benchmark, workspace, monkeypatch):
+    gpu, student_step = benchmark('gpu'), benchmark('student_step')
+    monkeypatch.setattr(torch, 'compile', lambda function: function)  # compiling takes minutes
+    opt = {**workspace.options(scale=4), 'network_g': network_opt('EDSR', 4)}
+    names = {'swinir': 'SwinIR', 'rcan': 'RCAN', 'edsr': 'EDSR', 'student': 'EDSR'}
+    networks = {name: network_opt(network, 4) for name, network in names.items()}
+    networks['aggregator'] = {**network_opt('DCTSwin', 4), 'num_teachers': 3}
+    settings = gpu.Settings(
+        {'tiny': opt}, batch=2, lq_size=8, mtkd_lq_size=8, rounds=1, workers=0, loaded=5, networks=networks
+    )
+    photos = workspace.images(size=64, scale=4, name='many')
+    lines = gpu.measure(settings, dict.fromkeys(gpu.DATA.values(), photos), matrix=32)
+    table = [[cell.strip() for cell in line.split('|')[1:-1]] for line in lines if line.startswith('| ')]
+    students = [row for row in table if row[0] == 'tiny']
+    assert [row[1] for row in students] == ['BasicSR, fp32', *student_step.VARIANTS, *student_step.COMPILED]
+    assert students[0][4] == '1.00'
+    assert all(float(cell) > 0 for row in students for cell in row[2:5])
+    assert [row[1] for row in table if row[0].startswith('tiny,')] == list(gpu.DATA.values())
+    steps = [row for row in table if row[0].endswith('(batch 2)')]
+    assert steps[0][:3:2] == ['plain (batch 2)', '1.00']
+    assert steps[-1][0].startswith('under autograd')
+    assert len(steps) == 7
+    assert not any(re.search('nan|inf', cell) for row in table for cell in row)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU, and it would be measured')
+def test_without_a_gpu_nothing_is_measured(benchmark, monkeypatch, capsys):
+    monkeypatch.setattr('sys.argv', ['gpu.py'])
+    benchmark('gpu').main()
+    assert capsys.readouterr().out == 'benchmarks/gpu.py: PyTorch sees no CUDA device here; nothing is measured.\n'

@@ -65,6 +65,7 @@ def test_two_processes_learn_what_one_learns_from_the_same_global_batch(workspac
     for name, processes, per_process in (('one', 1, 4), ('two', 2, 2)):
         opt = options(workspace, name, per_process)
         opt['logger']['save_checkpoint_freq'] = 3
+        opt['train']['accumulate'] = processes  # gradients are exchanged after the last part
         launch(workspace, workspace.write(opt, f'{name}.yml'), processes)
     for file, key in (('net_g', 'params'), ('net_g', 'params_ema'), ('net_distill', 'params')):
         one, two = weights(workspace, 'one', file, key), weights(workspace, 'two', file, key)

@@ -49,6 +49,7 @@ def repair_parse_options() -> None:
             sys.argv = argv
         _fit_to_devices(opt)
         plugins.import_named(opt.get('import_modules') or ())
+        options.check_model(opt)
         if is_train and opt.get('distillation') is not None:
             options.check(opt)
         options.check_files(opt)

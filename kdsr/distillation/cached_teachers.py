@@ -23,8 +23,8 @@ class CachedTeachers(TeacherEnsemble):
         super().__init__({})
         self.names = names
 
-    def forward(self, batch: Batch) -> NetworkOutput:
-        """Answer for one batch."""
+    def forward(self, batch: Batch, needs_image: bool = True) -> NetworkOutput:
+        """Answer for one batch; there is nothing but the image."""
         return NetworkOutput(self.images(batch))
 
     def images(self, batch: Batch) -> Tensor:

@@ -24,11 +24,15 @@ class DistillationLoss(nn.Module):
     What a loss finds out on its way and does not minimise it leaves in `measured`: name to a detached 0-dim tensor,
     which the log shows as `<name>_<loss>`, averaged over the processes.
 
+    Where no loss of an experiment sets :attr:`needs_teacher_image`, the teachers stop at their last tapped layer.
+
     Args:
         loss_weight: Factor on the result.
         features: Names from `distillation.features` that the loss compares; all of them, in order, when left out.
             A loss on images ignores it.
     """
+
+    needs_teacher_image = True  # False in a class that never asks for `teacher.sr`
 
     def __init__(self, loss_weight: float = 1.0, features: list[str] | None = None) -> None:
         super().__init__()

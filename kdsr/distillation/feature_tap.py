@@ -9,9 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from kdsr.distillation.precision import at_least_float32
 from kdsr.errors import UserError, did_you_mean
 
 INPUT = ':input'
+
+
+class _LastCaptured(Exception):  # noqa: N818 - no error: it ends a forward pass of which no more is needed
+    """Raised inside a network when the last tapped module has run."""
 
 
 class FeatureTap:
@@ -19,7 +24,8 @@ class FeatureTap:
 
     A point is a module path (``body.2``: the module's output) or a path with ``:input`` (``upsample:input``: what goes
     into it). The hooks live only inside the ``with`` and never change what the network computes. Tokens (N, h*w, C)
-    become maps (N, C, h, w). A module that runs several times gives its last value.
+    become maps (N, C, h, w); what autocast made half precision is given in single precision. A module that runs
+    several times gives its last value.
 
     Some networks change a captured tensor in place later (``res += x`` after ``conv_after_body`` in EDSR and RCAN): the
     captured value would silently become another one. :meth:`calibrate` finds these points, and from then on they are
@@ -43,18 +49,45 @@ class FeatureTap:
         self._captured: dict[str, Any] = {}
         self._versions: dict[str, tuple[Tensor, int]] = {}
         self._input_size: tuple[int, int] = (0, 0)
+        self._captures = 0
+        self._all_captures: dict[tuple[int, int], int] = {}  # in a whole run, by size of the input
+        self._stops = False
+
+    @property
+    def modules(self) -> frozenset[nn.Module]:
+        """The modules that are tapped."""
+        return frozenset(module for module, _ in self._modules.values())
 
     @torch.no_grad()
     def calibrate(self, run: Callable[[], Any]) -> None:
-        """Let `run` call the network once, on any input, to learn which points it changes in place later."""
+        """Let `run` call the network once to learn which points it changes in place later, and which one is the last.
+
+        The former holds for any input, the latter for inputs of the same size.
+        """
         if not self.points:
             return
         self._open()
         try:
             run()
             self._copied |= self._changed()
+            self._all_captures[self._input_size] = self._captures
         finally:
             self._close()
+
+    def features_only(self, run: Callable[[], Any]) -> dict[str, Tensor]:
+        """Let `run` call the network as far as its last tapped module, and return the features.
+
+        For inputs of a size that no calibration has seen the network runs to its end.
+        """
+        self._stops = True
+        try:
+            with self as features:
+                run()
+        except _LastCaptured:
+            pass
+        finally:
+            self._stops = False
+        return features
 
     @property
     def copied(self) -> frozenset[str]:
@@ -68,7 +101,7 @@ class FeatureTap:
     def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
         changed = self._changed()
         self._close()
-        if error is not None:
+        if error is not None and error is not _LastCaptured:
             return
         for name, feature in self._captured.items():
             if feature is None:
@@ -81,6 +114,7 @@ class FeatureTap:
         if self._handles:
             raise RuntimeError('this tap is already open.')
         self._captured, self._versions = dict.fromkeys(self.points), {}  # in the order of the points
+        self._captures = 0
         self._handles.append(self.network.register_forward_pre_hook(self._note_input_size))
         for name, (module, is_input) in self._modules.items():
             if is_input:
@@ -120,7 +154,10 @@ class FeatureTap:
             value = value.clone()
         else:
             self._versions[name] = (value, value._version)
-        self._captured[name] = self._as_map(name, value, args)
+        self._captured[name] = at_least_float32(self._as_map(name, value, args))
+        self._captures += 1
+        if self._stops and self._captures == self._all_captures.get(self._input_size):
+            raise _LastCaptured
 
     def _as_map(self, name: str, value: Tensor, args: Iterable[Any]) -> Tensor:
         if value.ndim == 4:

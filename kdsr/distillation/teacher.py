@@ -14,8 +14,9 @@ from kdsr.distillation.building import argument_of, build_network_at
 from kdsr.distillation.checkpoint import load_weights
 from kdsr.distillation.feature_size import shrink
 from kdsr.distillation.feature_tap import FeatureTap
-from kdsr.distillation.outputs import Batch, NetworkOutput
+from kdsr.distillation.outputs import Batch, FeaturesOnly, NetworkOutput
 from kdsr.distillation.padding import run_padded
+from kdsr.distillation.precision import at_least_float32, autocast, laid_out, lay_out
 from kdsr.errors import UserError
 
 
@@ -27,6 +28,9 @@ class FrozenNetwork(nn.Module):
         multiple: Window size that its input must be a multiple of; 1 for none.
         points: Feature name to tapped module, see :class:`FeatureTap`.
         changes: Feature name to what is made of it before it is compared.
+        precision: What convolutions and matrix products are computed in: 'fp32', 'bf16' or 'fp16'.
+        channels_last: Keep the channels innermost in memory.
+        device: Where the network stays when its ensemble is moved; None to go with it.
     """
 
     def __init__(
@@ -35,12 +39,18 @@ class FrozenNetwork(nn.Module):
         multiple: int = 1,
         points: Mapping[str, str] | None = None,
         changes: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+        precision: str = 'fp32',
+        channels_last: bool = False,
+        device: str | None = None,
     ) -> None:
         super().__init__()
-        self.network = network.requires_grad_(False)
+        self.network = lay_out(network, channels_last).requires_grad_(False)
         self.multiple = multiple
         self.tap = FeatureTap(network, points or {})
         self.changes = dict(changes or {})
+        self.precision = precision
+        self.channels_last = channels_last
+        self.device = device
         self.eval()
 
     def train(self, mode: bool = True) -> FrozenNetwork:
@@ -48,22 +58,41 @@ class FrozenNetwork(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def forward(self, image: Tensor) -> NetworkOutput:
-        """Run the network; the outputs have no graph."""
+    def forward(self, image: Tensor, needs_image: bool = True) -> NetworkOutput:
+        """Run the network; the outputs have no graph, are in single precision, and are where the network is.
+
+        Args:
+            image: (N, C, h, w), on any device.
+            needs_image: False to stop at the last tapped module.
+        """
+        if not needs_image:
+            features = self.tap.features_only(lambda: self._run(image)) if self.tap.points else {}
+            return FeaturesOnly(self._changed(features))
         with self.tap as features:
-            sr = run_padded(self.network, image, self.multiple)
-        return NetworkOutput(sr, {**features, **{n: change(features[n]) for n, change in self.changes.items()}})
+            sr = self._run(image)
+        return NetworkOutput(sr, self._changed(features))
 
     def calibrate(self, image: Tensor) -> None:
-        """Learn from one run which features have to be copied when they are captured."""
-        self.tap.calibrate(lambda: run_padded(self.network, image, self.multiple))
+        """Learn from one run which features have to be copied when they are captured, and which is the last."""
+        self.tap.calibrate(lambda: self._run(image))
+
+    def _changed(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {**features, **{name: change(features[name]) for name, change in self.changes.items()}}
+
+    def _run(self, image: Tensor) -> Tensor:
+        if self.device is not None:
+            image = image.to(self.device, non_blocking=True)
+        with autocast(image.device, self.precision):
+            sr = run_padded(self.network, laid_out(image, self.channels_last), self.multiple)
+        return at_least_float32(sr.contiguous() if self.channels_last else sr)
 
 
 class TeacherEnsemble(nn.Module):
     """One or many frozen teachers that answer as one.
 
     The image of a single teacher is its own; of several, what the aggregator makes of them (MTKD, Sec. 3.2), or their
-    mean without one. The features of all teachers stand side by side.
+    mean without one. The features of all teachers stand side by side. Teachers on other devices work at the same time
+    as the rest; the answer is on the device of the batch.
 
     Args:
         members: Teacher name to network, in the order in which the aggregator takes their images.
@@ -88,13 +117,31 @@ class TeacherEnsemble(nn.Module):
         """Stay in eval mode."""
         return super().train(False)
 
-    def forward(self, batch: Batch) -> NetworkOutput:
-        """Answer for one batch, without a graph."""
-        outputs = self._outputs(batch)
+    def to(self, *args: Any, **kwargs: Any) -> TeacherEnsemble:
+        """Move the networks; those that have a device of their own go there."""
+        for network in (*self.members, self.aggregator):
+            if network is not None and network.device is None:
+                network.to(*args, **kwargs)
+            elif network is not None:
+                _move(network)
+        return self
+
+    def forward(self, batch: Batch, needs_image: bool = True) -> NetworkOutput:
+        """Answer for one batch, without a graph.
+
+        Args:
+            batch: What the teachers are shown.
+            needs_image: False to run only teachers that are tapped, no further than to their last tapped module; the
+                answer then has no `sr`.
+        """
+        outputs = self._outputs(batch, needs_image)
         features = {name: feature for output in outputs for name, feature in output.features.items()}
+        if not needs_image:
+            return FeaturesOnly(features)
         images = [output.sr for output in outputs]
         if self.aggregator is not None:
-            return NetworkOutput(self.aggregator(torch.cat(images, dim=1)).sr, features)
+            fused = self.aggregator(torch.cat(images, dim=1)).sr
+            return NetworkOutput(fused.to(batch.lq.device), features)
         return NetworkOutput(images[0] if len(images) == 1 else torch.stack(images).mean(dim=0), features)
 
     def images(self, batch: Batch) -> Tensor:
@@ -102,13 +149,15 @@ class TeacherEnsemble(nn.Module):
         return torch.cat([output.sr for output in self._outputs(batch)], dim=1)
 
     def calibrate(self, batch: Batch) -> None:
-        """Learn from one run which features have to be copied when they are captured."""
+        """Learn from one run which features have to be copied when they are captured, and which is the last."""
         for name, member in zip(self.names, self.members):
             member.calibrate(self._shown(name, batch))
 
-    def _outputs(self, batch: Batch) -> list[NetworkOutput]:
-        outputs = [member(self._shown(name, batch)) for name, member in zip(self.names, self.members)]
-        for name, output in zip(self.names, outputs):
+    def _outputs(self, batch: Batch, needs_image: bool = True) -> list[NetworkOutput]:
+        """Return the answers of the members, on the device of the batch."""
+        answers = [member(self._shown(name, batch), needs_image) for name, member in zip(self.names, self.members)]
+        outputs = [_on(batch.lq.device, answer) for answer in answers]  # not before every device has its work
+        for name, output in zip(self.names, outputs) if needs_image else ():
             if output.sr.shape != outputs[0].sr.shape:
                 raise UserError(
                     f'teacher {name!r} gives images of {tuple(output.sr.shape[1:])}, teacher {self.names[0]!r} of '
@@ -121,6 +170,18 @@ class TeacherEnsemble(nn.Module):
         if image is None:
             raise UserError(f'teacher {name!r} is shown the ground truth (`input: gt`), but this batch has none.')
         return image
+
+
+def _move(network: FrozenNetwork) -> None:
+    try:
+        network.to(network.device)
+    except (RuntimeError, AssertionError) as error:  # no such device, or a PyTorch without it
+        raise UserError(f'`device: {network.device}` of a teacher cannot be used: {error}') from None
+
+
+def _on(device: torch.device, output: NetworkOutput) -> NetworkOutput:
+    features = {name: feature.to(device) for name, feature in output.features.items()}
+    return FeaturesOnly(features) if isinstance(output, FeaturesOnly) else NetworkOutput(output.sr.to(device), features)
 
 
 def window_of(network_opt: Mapping[str, Any]) -> int:
@@ -138,6 +199,7 @@ def build_teachers(opt: Mapping[str, Any]) -> TeacherEnsemble:
         UserError: weights do not fit, or the aggregator was trained for other teachers or another order.
     """
     block = opt['distillation']
+    _check_devices(opt)
     members, inputs = {}, {}
     for i, teacher in enumerate(block['teachers']):
         name = teacher['name']
@@ -156,7 +218,7 @@ def build_teachers(opt: Mapping[str, Any]) -> TeacherEnsemble:
             for feature, pair in tapped.items()
             if pair.get('shrink')
         }
-        members[name] = FrozenNetwork(network, multiple, points, changes)
+        members[name] = _frozen(network, teacher, multiple, points, changes)
         inputs[name] = teacher.get('input', 'lq')
     return TeacherEnsemble(members, inputs, _aggregator(block.get('aggregator'), list(members)))
 
@@ -173,7 +235,27 @@ def _aggregator(opt: Mapping[str, Any] | None, teachers: list[str]) -> FrozenNet
     network = build_network_at('distillation.aggregator.network', opt['network'])
     content = load_weights(network, opt['path'], opt.get('param_key'), 'aggregator')
     check_trained_for(content, teachers, opt['path'])
-    return FrozenNetwork(network)
+    return _frozen(network, opt)
+
+
+def _frozen(
+    network: nn.Module,
+    opt: Mapping[str, Any],
+    multiple: int = 1,
+    points: Mapping[str, str] | None = None,
+    changes: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+) -> FrozenNetwork:
+    how = {key: opt[key] for key in ('precision', 'channels_last', 'device') if opt.get(key) is not None}
+    return FrozenNetwork(network, multiple, points, changes, **how)
+
+
+def _check_devices(opt: Mapping[str, Any]) -> None:
+    networks = (*opt['distillation']['teachers'], opt['distillation'].get('aggregator') or {})
+    if opt.get('dist') and any(network.get('device') for network in networks):
+        raise UserError(
+            '`device` of a teacher is for a run of one process: several would all put their teachers there. '
+            'Leave it out; each process then keeps its teachers on its own GPU.'
+        )
 
 
 def check_trained_for(content: Mapping[str, Any], teachers: list[str], path: str) -> None:

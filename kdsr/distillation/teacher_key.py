@@ -12,7 +12,7 @@ from kdsr.options import Cache
 
 NOT_HERE = 'file not here'
 OWN_IMAGES = "each teacher's image"
-_WITHOUT_EFFECT = ('name', 'path', 'device')
+_WITHOUT_EFFECT = ('name', 'path', 'device', 'channels_last')
 
 
 def teacher_key(opt: Mapping[str, Any], cache: Cache) -> dict[str, Any]:

@@ -82,6 +82,8 @@ class AttentionTransferLoss(DistillationLoss):
             Super-Resolution. ICIP 2020.
     """
 
+    needs_teacher_image = False
+
     def __init__(
         self,
         mode: str = 'code',

@@ -206,6 +206,7 @@ class FAKDLoss(DistillationLoss):
         check_loss_range(loss_range)
         self.affinity = affinity
         self.selective = selective
+        self.needs_teacher_image = selective != 'none'
         self.loss_range = loss_range
 
     def build_helpers(self, student: NetworkOutput, teacher: NetworkOutput) -> None:

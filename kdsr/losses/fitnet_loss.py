@@ -50,6 +50,8 @@ class FitNetLoss(DistillationLoss):
             Super-Resolution. ICIP 2020.
     """
 
+    needs_teacher_image = False
+
     def __init__(
         self,
         regressor: str = 'conv1x1',

@@ -137,6 +137,7 @@ class LSFDLoss(DistillationLoss):
         self.detach_attention = detach_attention
         self.reduction = reduction
         self.loss_range = loss_range
+        self.needs_teacher_image = selective
         self.regressors = FeatureRegressors(regressor, kernel_size, num_layers, act, act_last, narrow)
 
     def build_helpers(self, student: NetworkOutput, teacher: NetworkOutput) -> None:
@@ -145,8 +146,9 @@ class LSFDLoss(DistillationLoss):
 
     def distance(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> Tensor:
         """Return the sum over the features, a 0-dim tensor."""
-        image, target = image_pair(student, teacher) if self.selective else (student.sr, teacher.sr)
-        image = image.detach() if self.detach_attention else image
+        if self.selective:
+            image, target = image_pair(student, teacher)
+            image = image.detach() if self.detach_attention else image
         total = at_least_float32(student.sr.new_zeros(()))
         maps: dict[torch.Size, Tensor] = {}
         for name, ours, theirs in self.pairs(student, teacher):

@@ -119,6 +119,8 @@ class VIDLoss(DistillationLoss):
             https://arxiv.org/abs/1904.05835
     """
 
+    needs_teacher_image = False
+
     def __init__(
         self,
         pdf: str = 'laplace',

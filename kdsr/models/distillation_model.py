@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from kdsr.distillation.checkpoint import load_weights, take_weights
 from kdsr.distillation.distillation_loss import DistillationLoss, measurements
 from kdsr.distillation.feature_tap import FeatureTap, module_at
 from kdsr.distillation.health import check_teacher
-from kdsr.distillation.outputs import Batch, NetworkOutput
+from kdsr.distillation.outputs import Batch, FeaturesOnly, NetworkOutput
 from kdsr.distillation.padding import run_padded
 from kdsr.distillation.teacher import build_teachers, window_of
 from kdsr.distillation.views import View, build_view, view_terms
@@ -51,6 +51,7 @@ class DistillationModel(StudentModel):
             self.tap = FeatureTap(self.get_bare_model(self.net_g), points)
             student, teacher, pair = self._dry_run()
             self.losses = self._build_losses(student, teacher, pair)
+        self._needs_image = any(loss.needs_teacher_image for loss in self.losses.values())
         self._unchecked = bool(self.opt['distillation'].get('health_check', True)) and self.cache is None
         train_opt = self.opt['train']
         without_image_loss = not train_opt.get('pixel_opt') and not train_opt.get('perceptual_opt')
@@ -93,7 +94,8 @@ class DistillationModel(StudentModel):
             try:  # what does not fit shows here, before the first iteration
                 loss.build_helpers(student, teacher)
                 with torch.no_grad():
-                    loss.to(self.device)(student, teacher, batch)
+                    seen = teacher if loss.needs_teacher_image else FeaturesOnly(teacher.features)
+                    loss.to(self.device)(student, seen, batch)
             except ValueError as error:
                 raise UserError(f'distillation.losses.{name}: {error}') from None
             losses[name] = loss
@@ -184,12 +186,12 @@ class DistillationModel(StudentModel):
             get_root_logger().info(check_teacher(self.teacher, [batch], self.opt['scale']))
             self._unchecked = False
         with self.tap as features:
-            self.output = self.net_g(self.shown(batch))
+            self.output = self.run(self.shown(batch))
         student = NetworkOutput(self.output, features)
-        terms = self.image_terms(self.output, self.gt)
+        terms = self.image_terms(self.output, batch.gt)
         if self.losses:
             margin = self.cache.margin if self.cache else 0
-            compared = without_border(student, self.teacher(batch), batch, margin)
+            compared = without_border(student, self.teacher(batch, self._needs_image), batch, margin)
             terms.update({name: loss(*compared) for name, loss in self.losses.items()})
         self.measured = measurements(self.losses)  # on the pair itself, not on its views
         for name, view in self.views.items():
@@ -202,8 +204,13 @@ class DistillationModel(StudentModel):
     def _view_terms(self, view: View, batch: Batch) -> dict[str, Tensor]:
         # one forward through DistributedDataParallel is enough: the gradients of these, in the bare network, reach the
         # same parameters before it averages them
-        student = partial(run_padded, self.get_bare_model(self.net_g), multiple=self.window())
+        network = partial(self.run, network=self.get_bare_model(self.net_g))
+        student = partial(run_padded, network, multiple=self.window())
         return view_terms(view, batch, student, self.teacher, self.losses, self.image_terms)
+
+    def tapped(self) -> Collection[nn.Module]:
+        """Return the student's modules whose features are captured."""
+        return self.tap.modules
 
     def after_backward(self) -> None:
         """Do for the helpers what DistributedDataParallel does for the student."""

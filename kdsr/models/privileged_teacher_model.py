@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
@@ -74,11 +76,15 @@ class PrivilegedTeacherModel(StudentModel):
         """Return the scale, of which the encoder wants the sides of its image to be multiples."""
         return int(self.opt['scale'])
 
+    def tapped(self) -> Collection[nn.Module]:
+        """Return the encoder, where its output is compared."""
+        return self.tap.modules
+
     def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """Run the network on the ground truth; return SRModel's own losses, and the imitation loss."""
         with self.tap as features:
-            self.output = self.net_g(self.shown(batch))
-        terms = self.image_terms(self.output, self.gt)
+            self.output = self.run(self.shown(batch))
+        terms = self.image_terms(self.output, batch.gt)
         if self.cri_imitation:
             terms['l_im'] = self.cri_imitation(features[ENCODING], batch.lq)
         return terms

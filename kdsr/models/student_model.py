@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,9 +20,11 @@ from kdsr.distillation.building import argument_of, check_arguments
 from kdsr.distillation.checkpoint import save_checkpoint
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.padding import run_padded
+from kdsr.distillation.precision import at_least_float32, autocast, laid_out, lay_out
 from kdsr.distillation.quadrants import run_in_quadrants
 from kdsr.distillation.teacher import window_of
 from kdsr.errors import UserError
+from kdsr.models.compiling import compile_for_training
 from kdsr.models.validation import validate
 
 
@@ -32,6 +36,24 @@ def _check_channels(opt: dict[str, Any]) -> None:
             raise UserError(f'`color: y` trains on luminance, one channel: set `network_g.{key}: 1`.')
 
 
+def _accumulated_parts(opt: dict[str, Any]) -> int:
+    """Return in how many parts a batch is run (`train.accumulate`); refuse what does not divide it."""
+    parts = (opt.get('train') or {}).get('accumulate')
+    parts = 1 if parts is None else parts
+    batch_size = (opt['datasets'].get('train') or {}).get('batch_size_per_gpu', parts)
+    if parts < 1 or batch_size % parts:
+        raise UserError(
+            f'`train.accumulate: {parts}` runs a batch in so many equal parts; `batch_size_per_gpu: {batch_size}` '
+            'must be a multiple of it.'
+        )
+    return int(parts)
+
+
+def _means(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the mean of each value over the parts of a batch."""
+    return parts[0] if len(parts) == 1 else {n: torch.stack([part[n] for part in parts]).mean() for n in parts[0]}
+
+
 @MODEL_REGISTRY.register()
 class StudentModel(SRModel):
     """BasicSR's SRModel with the same files, logs and losses, and what small networks need besides.
@@ -39,6 +61,10 @@ class StudentModel(SRModel):
     `color: y` trains a network of one channel on the luminance of RGB images, and writes colour images when it
     validates. Batches may be uint8. Validation takes images of any size (padded to the network's window; with
     `val.quadrants` in four parts), and its metrics do not hold up the network. Files are written whole or not at all.
+
+    What makes a step faster or smaller is off unless `train` asks for it, and then the step is SRModel's, bit by bit:
+    `amp` and `channels_last` for the network (losses, weights and validation stay in single precision), `compile`,
+    `accumulate`, and `clip_grad_norm`.
 
     Subclasses give other terms to :meth:`loss_terms`, remember more in :meth:`checkpoint_extras`, or are shown
     something else than the low-quality image (:meth:`shown`).
@@ -70,7 +96,27 @@ class StudentModel(SRModel):
         self.luminance = opt.get('color') == 'y'
         self.chroma_source: Tensor | None = None
         self.measured: dict[str, Tensor] = {}  # of the last step: logged, not minimised
+        train_opt = (opt.get('train') or {}) if opt['is_train'] else {}
+        self.precision: str | None = train_opt.get('amp')
+        self.channels_last = bool(train_opt.get('channels_last', False))
+        self.accumulate = _accumulated_parts(opt) if opt['is_train'] else 1
+        self.clip_grad_norm: float | None = train_opt.get('clip_grad_norm')
+        if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
+            raise UserError(f'`train.clip_grad_norm: {self.clip_grad_norm}` must be above 0; leave it out to not clip.')
+        self._to_compile = bool(train_opt.get('compile', False))
+        self._averaged: tuple[list[Tensor], list[Tensor]] | None = None
         super().__init__(opt)
+
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        """Lay the weights out in memory before DistributedDataParallel, if any, learns how they lie."""
+        return super().model_to_device(lay_out(net, self.channels_last))
+
+    def init_training_settings(self) -> None:
+        """Let SRModel build EMA, losses, optimiser and schedulers."""
+        super().init_training_settings()
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == 'fp16')
+        if self.ema_decay > 0:
+            lay_out(self.net_g_ema, self.channels_last)
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Take a batch of float images in [0, 1], or of uint8 images."""
@@ -109,22 +155,62 @@ class StudentModel(SRModel):
         return batch.lq
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """Take one training step on the batch that was fed."""
+        """Take one training step on the batch that was fed, in `train.accumulate` parts."""
         self.optimizer_g.zero_grad()
-        terms = self.loss_terms(Batch(self.lq, self.gt, self.cached))
-        torch.stack(list(terms.values())).sum().backward()
+        parts = Batch(self.lq, self.gt, self.cached).split(self.accumulate)
+        if self._to_compile:
+            self._compile(parts[0])
+        logged = [self._backward(part, last=part is parts[-1]) for part in parts]
         self.after_backward()
-        self.optimizer_g.step()
-        self._terms = {name: term.detach() for name, term in terms.items()}
+        if self.clip_grad_norm is not None:
+            self.scaler.unscale_(self.optimizer_g)
+            learnt = [p for group in self.optimizer_g.param_groups for p in group['params']]
+            nn.utils.clip_grad_norm_(learnt, self.clip_grad_norm)
+        self.scaler.step(self.optimizer_g)
+        self.scaler.update()
+        self._terms, self.measured = (_means(of_all_parts) for of_all_parts in zip(*logged))
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
 
-    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
-        """Run the network on a batch; return what is to be minimised, by its name in the log (`l_*`)."""
-        self.output = self.net_g(self.shown(batch))
-        return self.image_terms(self.output, self.gt)
+    def _backward(self, part: Batch, last: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Add a part's share of the gradients of the whole batch; return its terms, detached, and measurements."""
+        alone = self.opt['dist'] and not last  # processes exchange the sum of all parts
+        with self.net_g.no_sync() if alone else contextlib.nullcontext():  # type: ignore[operator]
+            terms = self.loss_terms(part)
+            total = torch.stack(list(terms.values())).sum() / self.accumulate
+            self.scaler.scale(total).backward()
+        return {name: term.detach() for name, term in terms.items()}, self.measured
 
-    def image_terms(self, image: Tensor, gt: Tensor) -> dict[str, Tensor]:
+    def _compile(self, part: Batch) -> None:
+        """Compile the network; here, where a batch of the training's size is at hand."""
+        self._to_compile = False
+        network = self.get_bare_model(self.net_g)
+        compile_for_training(network, self.tapped(), partial(self.run, self.shown(part), network))
+
+    def tapped(self) -> Collection[nn.Module]:
+        """Return the network's modules whose features are captured."""
+        return ()
+
+    def run(self, image: Tensor, network: nn.Module | None = None) -> Tensor:
+        """Run the network in training as `train.amp` and `train.channels_last` say.
+
+        Args:
+            image: What it is shown, (N, C, h, w).
+            network: The bare network where the wrapper of a distributed run must not be called.
+
+        Returns:
+            (N, C', S*h, S*w), in single precision.
+        """
+        with autocast(self.device, self.precision):
+            output = (self.net_g if network is None else network)(laid_out(image, self.channels_last))
+        return at_least_float32(output.contiguous() if self.channels_last else output)
+
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
+        """Run the network on a batch, or a part; return what is to be minimised, by its name in the log (`l_*`)."""
+        self.output = self.run(self.shown(batch))
+        return self.image_terms(self.output, batch.gt)
+
+    def image_terms(self, image: Tensor, gt: Tensor | None) -> dict[str, Tensor]:
         """Return SRModel's own losses of an image under SRModel's own names."""
         terms = {}
         if self.cri_pix:
@@ -133,6 +219,17 @@ class StudentModel(SRModel):
             parts = zip(('l_percep', 'l_style'), self.cri_perceptual(image, gt))
             terms.update({name: part for name, part in parts if part is not None})
         return terms
+
+    def model_ema(self, decay: float = 0.999) -> None:
+        """Move the averaged weights towards the network's: BasicSR's numbers, in two calls for all tensors."""
+        if self._averaged is None:
+            own = dict(self.get_bare_model(self.net_g).named_parameters())
+            averages = dict(self.net_g_ema.named_parameters())
+            self._averaged = list(averages.values()), [own[name] for name in averages]
+        averaged, current = self._averaged
+        with torch.no_grad():
+            torch._foreach_mul_(averaged, decay)
+            torch._foreach_add_(averaged, current, alpha=1 - decay)
 
     def after_backward(self) -> None:
         """Complete the gradients that DistributedDataParallel does not know of."""
@@ -179,9 +276,34 @@ class StudentModel(SRModel):
         nets = net if isinstance(net, list) else [net]
         keys = param_key if isinstance(param_key, list) else [param_key]
         weights = {
-            key: {name: tensor.detach().cpu() for name, tensor in self.get_bare_model(one).state_dict().items()}
+            key: {n: tensor.detach().cpu().contiguous() for n, tensor in self.get_bare_model(one).state_dict().items()}
             for key, one in zip(keys, nets)
         }
         label = 'latest' if current_iter == -1 else current_iter
         path = os.path.join(self.opt['path']['models'], f'{net_label}_{label}.pth')
         save_checkpoint({**weights, **self.checkpoint_extras()}, path)
+
+    @master_only
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """Write what BasicSR writes, whole or not at all, and the scale of `amp: fp16`."""
+        if current_iter == -1:
+            return
+        state = {
+            'epoch': epoch,
+            'iter': current_iter,
+            'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
+            'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
+        }
+        if self.scaler.is_enabled():
+            state['scaler'] = self.scaler.state_dict()
+        save_checkpoint(state, os.path.join(self.opt['path']['training_states'], f'{current_iter}.state'))
+
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        """Restore what was saved; a state of BasicSR, or of another `amp` or `channels_last`, fits too."""
+        super().resume_training(resume_state)
+        if 'scaler' in resume_state:
+            self.scaler.load_state_dict(resume_state['scaler'])
+        for parameter, state in self.optimizer_g.state.items():  # fused optimisers walk both in the order of memory
+            for key, value in state.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    state[key] = torch.empty_like(parameter).copy_(value)

@@ -1,7 +1,7 @@
 """The options that kdsr adds to a BasicSR YAML file: reading them, and checking them before anything is built."""
 
 from kdsr.options.caching import Cache, cache_of, used_cache, with_cache
-from kdsr.options.checking import check, check_files, check_values
+from kdsr.options.checking import check, check_files, check_model, check_values
 from kdsr.options.reading import (
     SafeDumper,
     SafeLoader,
@@ -24,6 +24,7 @@ __all__ = [
     'cache_of',
     'check',
     'check_files',
+    'check_model',
     'check_values',
     'complete',
     'document',

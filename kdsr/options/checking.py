@@ -12,20 +12,40 @@ from kdsr.options.caching import cache_problems, used_cache
 from kdsr.options.table import BASICSR_MODELS, RAW_SET, TABLE, WEIGHTS, Option
 
 
+def _outside_the_block(opt: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    """Return the keys that kdsr adds outside the `distillation:` block: as written in the file, table and value."""
+    blocks = {'top level': opt, 'train': opt.get('train') or {}, 'val': opt.get('val') or {}}
+    return {
+        key if table == 'top level' else f'{table}.{key}': (table, block.get(key))
+        for table, block in blocks.items()
+        for key in TABLE[table]
+    }
+
+
 def check_values(opt: Mapping[str, Any]) -> None:
     """Check the keys that kdsr adds outside the `distillation:` block.
 
     Raises:
         UserError: a value is not what its key takes.
     """
-    tables = {'top level': opt, 'val': opt.get('val') or {}, 'train': opt.get('train') or {}}
-    for table, block in tables.items():
-        where = '' if table == 'top level' else f'{table}.'
-        problems = [
-            p for key, option in TABLE[table].items() for p in _check_value(f'{where}{key}', block.get(key), option)
-        ]
-        if problems:
-            raise UserError(' '.join(problems))
+    rows = _outside_the_block(opt).items()
+    problems = [p for key, (table, v) in rows for p in _check_value(key, v, TABLE[table][key.split('.')[-1]])]
+    if problems:
+        raise UserError(' '.join(problems))
+
+
+def check_model(opt: Mapping[str, Any]) -> None:
+    """Refuse kdsr's keys beside a model of BasicSR.
+
+    Raises:
+        UserError: the model would ignore them.
+    """
+    used = [f'`{key}`' for key, (_, value) in _outside_the_block(opt).items() if value]
+    if used and opt.get('model_type') in BASICSR_MODELS:
+        raise UserError(
+            f"`model_type: {opt['model_type']}` is BasicSR's and would ignore {', '.join(used)}. "
+            'Did you mean `model_type: StudentModel`?'
+        )
 
 
 def check(opt: Mapping[str, Any]) -> None:
@@ -145,7 +165,7 @@ def _check_value(where: str, value: Any, option: Option) -> Iterable[str]:
     if value is None:
         if option.required:
             yield f'{where}: missing. {option.doc}'
-    elif not isinstance(value, option.types):
+    elif not isinstance(value, option.types) or (isinstance(value, bool) and bool not in option.types):
         yield f'{where}: must be {" or ".join(t.__name__ for t in option.types)}, is {value!r}.'
     elif option.choices and value not in option.choices:
         yield f'{where}: must be one of {", ".join(option.choices)}, is {value!r}.'

@@ -29,6 +29,13 @@ PAIRED_SETS = ('PairedImageDataset', RAW_SET)
 
 NETWORK = Option((dict,), "`type` and the network's own arguments, as in BasicSR's `network_g`.", required=True)
 WEIGHTS = Option((str,), 'Checkpoint file. It must match the network to 100 %.', required=True)
+PRECISION = Option(
+    (str,),
+    'Of convolutions and matrix products; the answer is fp32.',
+    choices=('fp32', 'bf16', 'fp16'),
+)
+CHANNELS_LAST = Option((bool,), 'Keep the channels innermost in memory, which most convolutions prefer.')
+DEVICE = Option((str,), 'Where it runs, in a run of one process: `cuda:1`; beside the student when left out.')
 PARAM_KEY = Option((str,), 'Key of the weights in the file; `params_ema`, then `params` when left out.')
 
 TABLE: dict[str, dict[str, Option]] = {
@@ -51,6 +58,17 @@ TABLE: dict[str, dict[str, Option]] = {
         'init_from': Option((dict,), 'The part of a teacher whose weights the student starts with (PISR).'),
     },
     'train': {
+        'amp': Option(
+            (str,),
+            "Precision of the network's pass in training; losses and weights stay fp32.",
+            choices=('bf16', 'fp16'),
+        ),
+        'channels_last': CHANNELS_LAST,
+        'compile': Option(
+            (bool,), "PyTorch's compiler for the network in training, around tapped layers; takes minutes first."
+        ),
+        'accumulate': Option((int,), 'Run a batch in this many parts, one optimiser step for all: less memory.'),
+        'clip_grad_norm': Option((int, float), 'Largest norm of the gradient of all that is learnt, as one vector.'),
         'imitation_opt': Option(
             (dict,), "PrivilegedTeacherModel: loss of the encoder's output to the LR image (PISR)."
         ),
@@ -68,8 +86,18 @@ TABLE: dict[str, dict[str, Option]] = {
         'path': Option((str,), f'{WEIGHTS.doc} Left out where `network` names the file itself (`type: Spandrel`).'),
         'param_key': PARAM_KEY,
         'input': Option((str,), 'What the teacher is shown; `gt` for privileged information.', choices=('lq', 'gt')),
+        'precision': PRECISION,
+        'channels_last': CHANNELS_LAST,
+        'device': DEVICE,
     },
-    'distillation.aggregator': {'network': NETWORK, 'path': WEIGHTS, 'param_key': PARAM_KEY},
+    'distillation.aggregator': {
+        'network': NETWORK,
+        'path': WEIGHTS,
+        'param_key': PARAM_KEY,
+        'precision': PRECISION,
+        'channels_last': CHANNELS_LAST,
+        'device': DEVICE,
+    },
     'distillation.cache': {
         'path': Option((str,), 'Folder of the cache.', required=True),
         'self_ensemble': Option((bool,), 'Cache the mean answer over the eight flips and turns of the image.'),
@@ -108,7 +136,7 @@ def document() -> str:
     for block, rows in TABLE.items():
         lines += ['', f'## `{block}`', '', '| key | value | |', '|---|---|---|']
         for key, option in rows.items():
-            kind = ' or '.join(option.choices) or ' or '.join(_KINDS[t] for t in option.types)
+            kind = ' or '.join(option.choices) or ' or '.join(dict.fromkeys(_KINDS[t] for t in option.types))
             required = ', required' if option.required else ''
             lines.append(f'| `{key}` | {kind}{required} | {option.doc} |')
     return '\n'.join(lines) + '\n'

@@ -123,3 +123,67 @@ def test_a_module_that_did_not_run_is_named():
     network.forward = lambda x: network[0](x)
     with pytest.raises(UserError, match="'unused' did not run"), FeatureTap(network, {'f': 'unused'}):
         network(torch.rand(1, 3, 4, 4))
+
+
+class Repeats(torch.nn.Module):
+    """Runs `body` twice; `tail` is not tapped."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.body, self.tail = (torch.nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+
+    def forward(self, image):
+        return self.tail(self.body(self.body(self.head(image))))
+
+
+def calls_of(module):
+    calls = []
+    module.register_forward_hook(lambda *_: calls.append(1))
+    return calls
+
+
+def test_a_network_stops_at_its_last_tapped_module_and_the_features_are_the_same():
+    network = Repeats()
+    tap = FeatureTap(network, {'late': 'body', 'early': 'head:input'})
+    image, larger = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 9, 8)
+    tap.calibrate(lambda: network(image))
+    with torch.no_grad(), tap as whole:
+        network(image)
+    tail = calls_of(network.tail)
+    with torch.no_grad():
+        features = tap.features_only(lambda: network(image))
+    assert not tail
+    assert list(features) == ['late', 'early']
+    assert all(torch.equal(features[name], whole[name]) for name in whole)
+    assert not any(m._forward_pre_hooks for m in network.modules())
+    tap.features_only(lambda: network(larger))  # another size was not calibrated: it may run its modules more often
+    assert len(tail) == 1
+    with tap:
+        network(image)
+    assert len(tail) == 2
+
+
+def test_stopping_is_no_way_around_the_checks():
+    network = build_network(network_opt('EDSR')).eval()
+    tap = FeatureTap(network, {'a': 'body.0.conv1', 'b': 'body.2'})
+    image = torch.rand(1, 3, 8, 8)
+    tap.calibrate(lambda: network(image))
+    tap._copied.clear()
+    with torch.no_grad(), pytest.raises(RuntimeError, match=r'a \(body.0.conv1\)'):
+        tap.features_only(lambda: network(image))
+
+
+def test_low_precision_features_are_given_in_single_precision():
+    network = build_network(network_opt('EDSR'))
+    tap = FeatureTap(network, {'f': 'body.1'})
+    image = torch.rand(1, 3, 8, 8)
+    tap.calibrate(lambda: network(image))
+    raw = []
+    network.body[1].register_forward_hook(lambda module, args, output: raw.append(output))
+    with torch.autocast('cpu', torch.bfloat16), tap as features:
+        network(image)
+    assert raw[0].dtype == torch.bfloat16
+    assert torch.equal(features['f'], raw[0].float())
+    assert features['f'].dtype == torch.float32
+    features['f'].sum().backward()
+    assert network.conv_first.weight.grad.abs().sum() > 0

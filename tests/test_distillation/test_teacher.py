@@ -122,3 +122,83 @@ def test_other_teachers_still_need_their_path():
         kdsr_options.check(opt)
     with pytest.raises(UserError, match=r'path: missing; EDSR brings no weights'):
         build_teachers(opt)
+
+
+def conv_dtypes(network):
+    seen = []
+    network.conv_first.register_forward_hook(lambda module, args, output: seen.append(output.dtype))
+    return seen
+
+
+@pytest.mark.parametrize(('precision', 'dtype'), [('bf16', torch.bfloat16), ('fp16', torch.float16)])
+@pytest.mark.parametrize('channels_last', [False, True])
+def test_a_teacher_in_low_precision_answers_in_single_precision(workspace, precision, dtype, channels_last):
+    features = {'f': {'student': 'x', 'teacher': 'body.0'}}
+    opt = options(workspace, 'RCAN', features=features)
+    batch = Batch(torch.rand(2, 3, 8, 8))
+    exact = build_teachers(opt)(batch)
+    opt['distillation']['teachers'][0].update(precision=precision, channels_last=channels_last)
+    teacher = build_teachers(opt)
+    teacher.calibrate(batch)
+    seen = conv_dtypes(teacher.members[0].network)
+    output = teacher(batch)
+    assert seen == [dtype]
+    assert output.sr.dtype == output.features['f'].dtype == torch.float32
+    assert output.sr.is_contiguous()
+    assert not torch.equal(output.sr, exact.sr)
+    torch.testing.assert_close(output.sr, exact.sr, rtol=0, atol=0.02)
+    assert next(teacher.parameters()).dtype == torch.float32
+    assert teacher.members[0].network.conv_first.weight.stride(1) == (1 if channels_last else 9)
+
+
+def test_the_aggregator_has_a_precision_of_its_own(workspace):
+    network = network_opt('DCTSwin')
+    block = {'aggregator': {'network': network, 'path': workspace.weights(network, 'agg'), 'precision': 'bf16'}}
+    teacher = build_teachers(options(workspace, 'EDSR', 'RCAN', **block))
+    assert [m.precision for m in (*teacher.members, teacher.aggregator)] == ['fp32', 'fp32', 'bf16']
+    assert teacher(Batch(torch.rand(1, 3, 8, 8))).sr.dtype == torch.float32
+
+
+def test_without_need_of_an_image_only_tapped_teachers_run_and_no_further_than_their_last_tap(workspace):
+    network = network_opt('DCTSwin')
+    block = {
+        'aggregator': {'network': network, 'path': workspace.weights(network, 'agg')},
+        'features': {
+            'a': {'student': 'x', 'teacher': 'body.0', 'from': 'edsr'},
+            'b': {'student': 'x', 'teacher': 'conv_first', 'from': 'edsr'},
+        },
+    }
+    teacher = build_teachers(options(workspace, 'EDSR', 'RCAN', **block))
+    batch = Batch(torch.rand(1, 3, 8, 8))
+    teacher.calibrate(batch)
+    whole = teacher(batch)
+    ran = []
+    for name, module in teacher.named_modules():
+        module.register_forward_pre_hook(lambda module, args, name=name: ran.append(name))
+    output = teacher(batch, needs_image=False)
+    assert list(output.features) == ['a', 'b']
+    assert all(torch.equal(feature, whole.features[name]) for name, feature in output.features.items())
+    assert 'members.0.network.body.0' in ran
+    assert not [n for n in ran if n.startswith(('members.0.network.body.1', 'members.1.network', 'aggregator'))]
+    with pytest.raises(UserError, match='needs_teacher_image'):
+        _ = output.sr
+
+
+def test_a_teacher_with_a_device_stays_there_and_the_answer_is_where_the_batch_is(workspace):
+    opt = options(workspace, 'EDSR', 'RCAN')
+    opt['distillation']['teachers'][1]['device'] = 'cpu'
+    teacher = build_teachers(opt).to('meta')
+    assert [next(m.parameters()).device.type for m in teacher.members] == ['meta', 'cpu']
+    teacher.members = teacher.members[1:]  # what is on the meta device has no values to be compared
+    teacher.names = teacher.names[1:]
+    assert teacher(Batch(torch.rand(1, 3, 8, 8))).sr.device.type == 'cpu'
+
+
+@pytest.mark.skipif(torch.cuda.device_count() > 7, reason='has that many GPUs')
+def test_a_device_that_is_not_there_or_that_several_processes_would_share_is_refused(workspace):
+    opt = options(workspace, 'EDSR')
+    opt['distillation']['teachers'][0]['device'] = 'cuda:7'
+    with pytest.raises(UserError, match='`device: cuda:7`'):
+        build_teachers(opt).to('cpu')
+    with pytest.raises(UserError, match='a run of one process'):
+        build_teachers({**opt, 'dist': True})

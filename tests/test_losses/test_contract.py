@@ -8,7 +8,7 @@ import torch
 from basicsr.utils.registry import LOSS_REGISTRY
 
 from kdsr.distillation.distillation_loss import DistillationLoss
-from kdsr.distillation.outputs import Batch, NetworkOutput
+from kdsr.distillation.outputs import Batch, FeaturesOnly, NetworkOutput
 
 SCALE, SIZE, SAMPLES = 2, 8, 3
 CHANNELS = (6, 8)  # of the student's features, of the teacher's
@@ -210,6 +210,30 @@ def test_computed_in_single_precision_under_autocast(name, case):
     assert all(x.grad is None or torch.isfinite(x.grad).all() for x in tensors(low[0]))
     exact = loss(*[mapped(x, lambda t: t.float()) for x in low], batch)
     torch.testing.assert_close(value, exact, rtol=0.05 if list(loss.parameters()) else 1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(('name', 'case'), TABLE)
+def test_needs_the_teachers_image_if_it_says_so(name, case):
+    """Where no loss needs it, teachers stop at their last tapped layer."""
+    student, teacher, batch = outputs(case)
+    loss = built(name, case, student, teacher)
+    without = FeaturesOnly(teacher.features)
+    if loss.needs_teacher_image:
+        with pytest.raises(ValueError, match='needs_teacher_image'):
+            loss(student, without, batch)
+    else:
+        assert loss(student, without, batch) == loss(student, teacher, batch)
+
+
+@pytest.mark.parametrize(('name', 'case'), TABLE)
+def test_takes_maps_of_any_memory_layout(name, case):
+    student, teacher, batch = outputs(case)
+    loss = built(name, case, student, teacher)
+    last = [mapped(x, lambda t: t.contiguous(memory_format=torch.channels_last)) for x in (student, teacher)]
+    torch.testing.assert_close(loss(*last, batch), loss(student, teacher, batch), rtol=1e-5, atol=1e-7)
+    tracked = with_gradient(last[0])
+    loss(tracked, last[1], batch).backward()
+    assert gradient(tracked) > 0
 
 
 @pytest.mark.parametrize(('name', 'case'), TABLE)

@@ -229,6 +229,26 @@ def test_what_losses_measure_is_logged_and_not_minimised(workspace):
     assert set(model.loss_terms(model_batch(model))) == {'l_pix', 'l_facd'}
 
 
+def test_feature_losses_alone_do_not_run_the_teacher_to_its_end_and_learn_the_same(workspace):
+    early = {'early': TAPS['early']}
+    stopping, running = (built(parsed(workspace, losses=FITNET, features=early)) for _ in range(2))
+    running._needs_image = True
+    ran = [[], []]
+    for model, calls in zip((stopping, running), ran):
+        for member in model.teacher.members:
+            member.network.conv_last.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        for i in range(2):
+            step(model, batch(i), i + 1)
+    assert [len(calls) for calls in ran] == [0, 2]
+    assert same(weights(stopping.net_g), weights(running.net_g))
+
+
+def test_one_loss_on_images_lets_the_teacher_run_to_its_end(workspace):
+    model = built(parsed(workspace, losses={**FITNET, **RESPONSE}, features=TAPS))
+    step(model)
+    assert set(model.get_current_log()) == {'l_pix', 'l_fit', 'l_kd'}
+
+
 @pytest.mark.parametrize(('student', 'teacher', 'taps'), [
     ('EDSR', 'SwinIR', {'student': 'upsample:input', 'teacher': 'conv_before_upsample:input'}),
     ('SwinIRLight', 'RCAN', {'student': 'layers.1', 'teacher': 'body.2'}),
