@@ -217,6 +217,9 @@ def test_the_published_weights_stand_as_printed(name):
     opt, found = load(name), losses(name)
     image = opt['train'].get('pixel_opt', {}).get('loss_weight')
     method = name.split('/')[-1].split('_')[0]
+    if method == 'fcd':
+        facd = losses(name.replace('ablations/facd/fcd', 'facd'))
+        assert found == {'l_facd': {**facd['l_facd'], 'adaptive': False}}
     if opt['model_type'] == 'SRModel':
         assert (image, found) == (1.0, {})
     elif 'l_facd' in found:  # it holds the image loss
