@@ -107,13 +107,13 @@ def write(args: argparse.Namespace, opt: dict, errors: dict[int, dict[str, list[
     """Print the table and keep it beside what it was measured on."""
     commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=ROOT, capture_output=True, text=True).stdout
     name = f'{opt["type"]} x{opt["upscale"]}'
+    images = '/'.join(args.images.absolute().parts[-2:])
     lines = [
         f'# What a cache teaches: {name}',
         '',
         f'PSNR in dB, RGB, no border cut: the teacher against the ground truth, and its answer to the crop against the '
         f'crop of its answer to the whole image, everywhere and at least {INNER} LR pixels inside. '
-        f'{len(errors[SIZES[-1]]["live"])} or more random crops a size from '
-        f'{"/".join(args.images.absolute().parts[-2:])}, one seed; torch '
+        f'{len(errors[SIZES[-1]]["live"])} or more random crops a size from {images}, one seed; torch '
         f'{torch.__version__}, kdsr {kdsr.__version__} at {commit.strip()}, {time.strftime("%Y-%m-%d")}. '
         'Written by `benchmarks/cached_targets.py`.',
         '',
