@@ -11,7 +11,7 @@ table sets the losses beside the training step of a student. `--quick` does ever
 from __future__ import annotations
 
 import argparse
-import copy
+import ctypes
 import multiprocessing
 import os
 import platform
@@ -58,20 +58,25 @@ class Sizes:
     step_batch: int = 4
     blocks: int = 16
     rounds: int = 3
+    seconds: float = 3
 
 
-QUICK = Sizes(batch=3, image=16, feature=8, step_batch=2, blocks=2, rounds=1)
+QUICK = Sizes(batch=3, image=16, feature=8, step_batch=2, blocks=2, rounds=1, seconds=0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
-    """A loss with its options and its plain formulation; `channels` of its features, none for a loss on images."""
+    """A loss with its options and its plain formulation.
+
+    `channels` are those of its features, none for a loss on images. With `narrow` the loss with narrow regressors,
+    another loss, is measured beside the two.
+    """
 
     name: str
     plain: Callable[..., Tensor]
     options: dict
     channels: tuple[int, int] | None = None
-    equal: bool = True  # False: another network, compared in cost alone
+    narrow: bool = False
 
     def build(self, sizes: Sizes) -> tuple[list[Tensor], dict[str, Formulation]]:
         """Return the tensors that get a gradient, and the formulations by name."""
@@ -86,22 +91,25 @@ class Row:
         student, teacher = outputs
         leaves = [x.requires_grad_() for x in (student.sr, *student.features.values())]
         batch = Batch(F.avg_pool2d(gt, 4), gt)
-        loss = self.loss(student, teacher)
-        whole = loss if self.equal else self.loss(student, teacher, narrow=False)
-        leaves += [p for x in dict.fromkeys((loss, whole)) for p in x.parameters()]
-        runs = {'plain': lambda: self.plain(whole, student, teacher, batch), 'kdsr': lambda: loss(*outputs, batch)}
+        losses = self.losses(student, teacher)
+        leaves += [parameter for loss in losses.values() for parameter in loss.parameters()]
+        runs = {'plain': partial(self.plain, losses['kdsr'], student, teacher, batch)}
+        runs.update({name: partial(loss, student, teacher, batch) for name, loss in losses.items()})
         if self.channels is None:
-            runs['L1'] = lambda: plain_losses.l1(loss, student, teacher, batch)
+            runs['L1'] = partial(plain_losses.l1, None, student, teacher, batch)
         return leaves, runs
 
-    def loss(self, student: NetworkOutput, teacher: NetworkOutput, **changed: bool) -> DistillationLoss:
-        """Return kdsr's loss."""
-        loss = build_loss(copy.deepcopy({**self.options, **changed}))
-        loss.build_helpers(student, teacher)
-        return loss
+    def losses(self, student: NetworkOutput, teacher: NetworkOutput) -> dict[str, DistillationLoss]:
+        """Return kdsr's loss, and that with narrow regressors."""
+        losses = {'kdsr': build_loss(self.options)}
+        if self.narrow:
+            losses['narrow'] = build_loss({**self.options, 'narrow': True})
+        for loss in losses.values():
+            loss.build_helpers(student, teacher)
+        return losses
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WindowRow:
     """The DCT of DCTSwin's windows; not a loss, but the target of its layers."""
 
@@ -110,19 +118,18 @@ class WindowRow:
     map_size: int
 
     def build(self, sizes: Sizes) -> tuple[list[Tensor], dict[str, Formulation]]:
-        """As :class:`Row`; the sum of squared coefficients, weighted, gives both a gradient."""
+        """As :class:`Row`; a weighted sum of the coefficients, one cheap pass, gives a gradient."""
         torch.manual_seed(0)
         tokens = torch.randn(sizes.batch * (self.map_size // 8) ** 2, 64, self.embed_dim, requires_grad=True)
-        weight, transform = torch.randn_like(tokens), WindowDCT(8, 'none')
+        weight, transform = torch.randn(tokens.numel()) / tokens.numel(), WindowDCT(8, 'none')
 
         def plain() -> Tensor:
             maps = tokens.mT.unflatten(2, (8, 8))
-            return (plain_losses.fft_dct(plain_losses.fft_dct(maps).mT).mT.flatten(2).mT * weight).mean()
+            return torch.dot(plain_losses.fft_dct(plain_losses.fft_dct(maps).mT).mT.flatten(2).mT.flatten(), weight)
 
-        return [tokens], {'plain': plain, 'kdsr': lambda: (transform(tokens) * weight).mean()}
+        return [tokens], {'plain': plain, 'kdsr': lambda: torch.dot(transform(tokens).flatten(), weight)}
 
 
-REGRESSOR = {'kernel_size': 1}
 ROWS = [
     Row('ResponseLoss', plain_losses.l1, {'type': 'ResponseLoss'}),
     Row('WaveletLoss haar, level 1', plain_losses.haar, {'type': 'WaveletLoss'}),
@@ -136,11 +143,9 @@ ROWS = [
     Row('AttentionTransferLoss', plain_losses.attention, {'type': 'AttentionTransferLoss'}, (64, 256)),
     Row('FAKDLoss', plain_losses.affinity, {'type': 'FAKDLoss'}, (64, 256)),
     Row('LSFDLoss', plain_losses.lsfd, {'type': 'LSFDLoss'}, (64, 64)),
-    Row('LSFDLoss 1x1', plain_losses.lsfd, {'type': 'LSFDLoss', **REGRESSOR}, (64, 256)),
-    Row('LSFDLoss 1x1, narrow', plain_losses.lsfd, {'type': 'LSFDLoss', **REGRESSOR, 'narrow': True}, (64, 256), False),
+    Row('LSFDLoss 1x1', plain_losses.lsfd, {'type': 'LSFDLoss', 'kernel_size': 1}, (64, 256), narrow=True),
     Row('FACDLoss without regressor', plain_losses.facd, {'type': 'FACDLoss', 'regressor': 'none'}, (64, 64)),
-    Row('FACDLoss', plain_losses.facd, {'type': 'FACDLoss'}, (64, 256)),
-    Row('FACDLoss, narrow', plain_losses.facd, {'type': 'FACDLoss', 'narrow': True}, (64, 256), False),
+    Row('FACDLoss', plain_losses.facd, {'type': 'FACDLoss'}, (64, 256), narrow=True),
 ]
 
 
@@ -158,11 +163,8 @@ def value_and_gradient(leaves: list[Tensor], run: Formulation) -> tuple[Tensor, 
     return both_ways(leaves, run), torch.cat([x.grad.flatten() for x in leaves if x.grad is not None])
 
 
-def check_equal(row: Row | WindowRow, sizes: Sizes) -> None:
+def check_equal(row: Row | WindowRow, leaves: list[Tensor], runs: dict[str, Formulation]) -> None:
     """Stop unless the two formulations agree; a gradient by signs may differ where rounding decides the sign."""
-    if not getattr(row, 'equal', True):
-        return
-    leaves, runs = row.build(sizes)
     (plain, expected), (value, actual) = (value_and_gradient(leaves, runs[name]) for name in ('plain', 'kdsr'))
     torch.testing.assert_close(value, plain, rtol=1e-4, atol=1e-7, msg=lambda m: f'{row.name}: {m}')
     apart = ((actual - expected).norm() / expected.norm()).item()
@@ -179,13 +181,13 @@ def cpu_seconds(run: Callable[[], object]) -> tuple[float, float]:
     return user + after.ru_stime - before.ru_stime, user
 
 
-def times(runs: dict[str, Callable[[], object]], rounds: int, seconds: float = 8) -> dict[str, list]:
-    """Let the calls take turns, at least `rounds` times and for up to `seconds`; a first turn does not count."""
+def times(runs: dict[str, Callable[[], object]], rounds: int, seconds: float) -> dict[str, list]:
+    """Let the calls take turns: `rounds` times, more if it takes less than `seconds`."""
     turns: list[list] = []
-    start = time.perf_counter()
-    while len(turns) <= rounds or (rounds > 1 and len(turns) <= 20 and time.perf_counter() - start < seconds):
+    start = time.process_time()
+    while len(turns) < rounds or (len(turns) < 20 and time.process_time() - start < seconds):
         turns.append([cpu_seconds(run) for run in runs.values()])
-    return dict(zip(runs, zip(*turns[1:])))
+    return dict(zip(runs, zip(*turns)))
 
 
 def ratio(above: list, below: list, part: int = 0) -> float:
@@ -210,6 +212,8 @@ def peak_megabytes(row: Row | WindowRow, name: str, sizes: Sizes) -> float:
         small, warm = row.build(QUICK)
         both_ways(small, warm[name])
         leaves, runs = row.build(sizes)
+        ctypes.CDLL(None).malloc_trim(0)  # what is free already must not hide what is taken from now on
+        Path('/proc/self/clear_refs').write_text('5', encoding='ascii')  # nor must the peak of the making of inputs
         before = memory('VmRSS')
         both_ways(leaves, runs[name])
         sender.send((memory('VmHWM') - before) * 1024 / 1e6)
@@ -230,20 +234,27 @@ def alone(rows: list[Row | WindowRow], sizes: Sizes) -> list[str]:
         '| kdsr / L1 | plain, peak MB | kdsr, peak MB |',
         '|---|---|---|---|---|---|---|---|',
     ]
-    peaks = {(row.name, run): peak_megabytes(row, run, sizes) for row in rows for run in ('plain', 'kdsr')}
+    formulations = {row: [name for name in row.build(QUICK)[1] if name != 'L1'] for row in rows}
+    peaks = {(row, name): peak_megabytes(row, name, sizes) for row in rows for name in formulations[row]}
     for row in rows:
-        check_equal(row, sizes)
         leaves, runs = row.build(sizes)
-        turns = times({name: partial(both_ways, leaves, run) for name, run in runs.items()}, sizes.rounds)
-        plain, ours = turns['plain'], turns['kdsr']
-        floor = f'{ratio(ours, turns["L1"]):.2f}' if 'L1' in turns else ''
-        memory = ' | '.join(f'{peaks[row.name, run]:.0f}' for run in ('plain', 'kdsr'))
-        lines.append(
-            f'| {row.name} | {spread(plain)} | {spread(ours)} | {ratio(plain, ours):.2f} | {ratio(plain, ours, 1):.2f} '
-            f'| {floor} | {memory} |'
-        )
-        print(lines[-1], flush=True)
+        check_equal(row, leaves, runs)
+        calls = {name: partial(both_ways, leaves, run) for name, run in runs.items()}
+        turns = times(calls, sizes.rounds, sizes.seconds)
+        for name in formulations[row][1:]:
+            plain, ours = turns['plain'], turns[name]
+            floor = f'{ratio(ours, turns["L1"]):.2f}' if 'L1' in turns else ''
+            lines.append(
+                f'| {title(row, name)} | {spread(plain)} | {spread(ours)} | {ratio(plain, ours):.2f} '
+                f'| {ratio(plain, ours, 1):.2f} | {floor} | {peaks[row, "plain"]:.0f} | {peaks[row, name]:.0f} |'
+            )
+            print(lines[-1], flush=True)
     return lines
+
+
+def title(row: Row | WindowRow, formulation: str) -> str:
+    """Return the first cell of a line."""
+    return row.name + ', narrow' * (formulation == 'narrow')
 
 
 def in_a_step(rows: list[Row | WindowRow], sizes: Sizes) -> list[str]:
@@ -259,36 +270,32 @@ def in_a_step(rows: list[Row | WindowRow], sizes: Sizes) -> list[str]:
     tap.calibrate(lambda: network(batch.lq))
     teacher = NetworkOutput((gt + 0.1 * torch.randn_like(gt)).clamp_(0, 1))
 
-    def step(term: Callable[[NetworkOutput], Tensor] | None) -> None:
+    def plain_step() -> None:
         optimizer.zero_grad()
-        if term is None:
-            output = network(batch.lq)
-            total = F.l1_loss(output, gt)
-        else:
-            with tap as features:
-                output = network(batch.lq)
-            total = F.l1_loss(output, gt) + term(NetworkOutput(output, features))
-        total.backward()
+        F.l1_loss(network(batch.lq), gt).backward()
         optimizer.step()
 
+    def step(loss: Callable[..., Tensor], target: NetworkOutput) -> None:
+        optimizer.zero_grad()
+        with tap as features:
+            output = network(batch.lq)
+        (F.l1_loss(output, gt) + loss(NetworkOutput(output, features), target, batch)).backward()
+        optimizer.step()
+
+    plain_step()  # a first step allocates, and does not count
     lines = ['| step with | plain formulation, x the step | kdsr, x the step |', '|---|---|---|']
     for row in [row for row in rows if isinstance(row, Row) and row.channels != (64, 64)]:
         channels = (row.channels or (64, 256))[1]
         target = NetworkOutput(teacher.sr, {name: torch.randn(n, channels, side, side) for name in POINTS})
         student = NetworkOutput(gt, {name: torch.randn(n, 64, side, side) for name in POINTS})
-        loss = row.loss(student, target)
-        whole = loss if row.equal else row.loss(student, target, narrow=False)
-        runs = {
-            'without': lambda: step(None),
-            'plain': lambda row=row, whole=whole, target=target: step(lambda s: row.plain(whole, s, target, batch)),
-            'kdsr': lambda loss=loss, target=target: step(lambda s: loss(s, target, batch)),
-        }
-        turns = times(runs, sizes.rounds, seconds=0)
-        lines.append(
-            f'| {row.name} | {ratio(turns["plain"], turns["without"]):.2f} '
-            f'| {ratio(turns["kdsr"], turns["without"]):.2f} |'
-        )
-        print(lines[-1], flush=True)
+        losses = row.losses(student, target)
+        terms = {'plain': partial(row.plain, losses['kdsr']), **losses}
+        runs = {name: partial(step, term, target) for name, term in terms.items()}
+        turns = times({'without': plain_step, **runs}, sizes.rounds, 0)
+        times_plain = {name: f'{ratio(turns[name], turns["without"]):.2f}' for name in runs}
+        for name in losses:
+            lines.append(f'| {title(row, name)} | {times_plain["plain"]} | {times_plain[name]} |')
+            print(lines[-1], flush=True)
     return lines
 
 
@@ -338,7 +345,7 @@ def main() -> None:
     torch.set_num_threads(1)
     sizes = QUICK if args.quick else Sizes()
     for row in ROWS:  # wakes up every kernel, too, before memory is measured
-        check_equal(row, QUICK)
+        check_equal(row, *row.build(QUICK))
     rows = [row for row in ROWS if row.name.startswith(tuple(args.only))]
     lines = [*heading(args, sizes), '', *alone(rows, sizes), '', *step_heading(sizes), '', *in_a_step(rows, sizes)]
     args.out.mkdir(exist_ok=True, parents=True)

@@ -13,7 +13,11 @@ from kdsr.errors import told_plainly
 def _prepare(args: argparse.Namespace) -> None:
     from kdsr.data import prepare
 
-    if args.benchmark:
+    if args.raw and args.hr_folder.rstrip('/').endswith('.lmdb'):
+        from kdsr.data.lmdb_to_raw import convert_lmdb
+
+        convert_lmdb(args.hr_folder, args.out, args.workers)
+    elif args.benchmark:
         prepare.prepare_benchmark_set(args.hr_folder, args.out, args.scale, workers=args.workers)
     else:
         prepare.prepare_training_set(
@@ -77,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
         description='HR sub-images and their bicubic LR (bit-exact MATLAB imresize) as LMDBs that BasicSR reads; '
         'with --benchmark whole images in GTmod12/ and LRbicx<scale>/. A killed run is continued by the same command.',
     )
-    prepare.add_argument('hr_folder', help='folder of HR images, for example datasets/DIV2K/DIV2K_train_HR')
+    prepare.add_argument(
+        'hr_folder', help='folder of HR images, for example datasets/DIV2K/DIV2K_train_HR; with --raw also an LMDB'
+    )
     prepare.add_argument('--out', required=True, help='folder for the result, for example datasets/DIV2K')
     prepare.add_argument('--scale', type=int, nargs='+', default=[2, 3, 4], help='default: 2 3 4')
     kind = prepare.add_mutually_exclusive_group()

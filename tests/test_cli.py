@@ -44,13 +44,30 @@ def test_prepare_makes_a_test_set(photos, workspace):
     assert cv2.imread('data/LRbicx4/0.png').shape == (12, 15, 3)
 
 
+def test_prepare_makes_raw_sets_and_cache_fills_them_with_teachers(photos, workspace, capsys):
+    cutting = ['--crop-size', '24', '--step', '12', '--workers', '1']
+    main(['prepare', str(photos), '--out', 'data', '--scale', '2', '--raw', *cutting])
+    opt = workspace.options(model_type='DistillationModel', distillation={
+        'teachers': [workspace.teacher('EDSR')], 'losses': {'l_kd': {'type': 'ResponseLoss'}},
+        'cache': {'path': 'cache.raw', 'self_ensemble': True},
+    })  # fmt: skip
+    opt['datasets']['train'].update(
+        type='RawPairedImageDataset', uint8=True, gt_size=16, dataroot_gt='data/holiday_HR_sub.raw',
+        dataroot_lq='data/holiday_LR_bicubic_X2_sub.raw',
+    )  # fmt: skip
+    main(['cache', workspace.write(opt), '--force_yml', 'distillation:cache:self_ensemble=false'])
+    assert '2 images -> cache.raw: ' in capsys.readouterr().out
+    opt['distillation']['cache']['self_ensemble'] = False
+    assert 'l_kd: ' in next(workspace.train(opt).glob('train_*.log')).read_text()
+
+
 def test_a_mistake_is_one_message(workspace):
     with pytest.raises(SystemExit, match=r'kdsr: .*nowhere'):
         main(['prepare', 'nowhere', '--out', 'data'])
 
 
 def test_version_and_help(capsys):
-    said = {'--version': kdsr.__version__, '--help': 'quickstart', 'prepare -h': '--step'}
+    said = {'--version': kdsr.__version__, '--help': 'quickstart', 'prepare -h': '--step', 'cache -h': '--tile'}
     for arguments, words in said.items():
         with pytest.raises(SystemExit) as done:
             main(arguments.split())

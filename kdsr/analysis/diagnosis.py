@@ -89,7 +89,7 @@ def _features_section(found: Findings) -> Iterator[str]:
         yield from ('| feature | through | PSNR |', '|---|---|---|')
         values = {name: total.psnr / total.patches for name, total in found.features.items()}
         for name, total in found.features.items():
-            through = f'the regressor of `{total.through}`' if total.through else 'as it is'
+            through = f'the helper of `{total.through}`' if total.through else 'as it is'
             yield f'| {name} | {through} | {values[name]:.2f} dB |'
         yield f'| mean | | {sum(values.values()) / len(values):.2f} dB |'
         yield from ('', 'Peak 255, mean over the patches (FACD, Table 4, which does not state the peak).', '')

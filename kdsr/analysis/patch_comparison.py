@@ -111,12 +111,14 @@ def _answers(model: DistillationModel, batch: Batch) -> tuple[NetworkOutput, Net
 def _add_features(found: Findings, losses: nn.ModuleDict, student: NetworkOutput, teacher: NetworkOutput) -> None:
     for name, ours in student.features.items():
         through, helper = _helper(losses, name)
-        theirs, regressed = teacher.features[name], helper(ours)
-        if not isinstance(regressed, Tensor) or regressed.shape != theirs.shape:
-            found.apart[name] = f'{tuple(ours.shape[1:])} and {tuple(theirs.shape[1:])}, and no loss trains a regressor'
+        theirs, brought = teacher.features[name], helper(ours)
+        if isinstance(brought, tuple):  # an estimator's mean and spread
+            brought = brought[0]
+        if brought.shape != theirs.shape:
+            found.apart[name] = f'{tuple(ours.shape[1:])} and {tuple(theirs.shape[1:])}, and no loss trains a helper'
             continue
         total = found.features.setdefault(name, FeatureSum(through))
-        total.psnr += float(feature_psnr(regressed, theirs).sum())
+        total.psnr += float(feature_psnr(brought, theirs).sum())
         total.patches += len(ours)
 
 

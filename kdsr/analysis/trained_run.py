@@ -41,6 +41,7 @@ class TrainedRun:
         self.name, self.scale, self.iteration = self.opt['name'], int(self.opt['scale']), str(iteration)
         self.folder = os.path.join('experiments', self.name)
         self.checkpoint = _checkpoint(self.folder, self.iteration, option_file)
+        self.opt['distillation'] = {**self.opt['distillation'], 'views': None, 'cache': None}  # teachers answer anew
         self._sets = {k: d for k, d in self.opt['datasets'].items() if k.startswith('val')}
         if not self._sets:
             raise UserError(f'{option_file}: there is no validation set (`datasets.val`) to look at.')
@@ -112,11 +113,11 @@ def _for_looking(opt: Mapping[str, Any], folder: str, checkpoint: str) -> dict[s
         'world_size': 1,
         'num_gpu': 1 if opt['num_gpu'] != 0 and torch.cuda.is_available() else 0,
         'train': train,
-        'distillation': {**opt['distillation'], 'views': None},
         'path': {
             'models': os.path.join(folder, 'models'),
             'pretrain_network_g': checkpoint,
             'param_key_g': 'params_ema',  # BasicSR takes `params` where there are none
             'strict_load_g': True,
+            'resume_state': checkpoint,  # not at its start: `init_from` takes no weights over
         },
     }

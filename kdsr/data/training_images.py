@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from basicsr.data import build_dataset
 
+from kdsr.data.lmdb_to_raw import read_meta_info
 from kdsr.data.raw_images import RawImages, Window
 from kdsr.data.source_images import header_size
 from kdsr.errors import UserError
@@ -131,9 +132,5 @@ def key_of(path: str) -> str:
 def _lq_sizes(opt: Mapping[str, Any], paths: Sequence[str]) -> list[tuple[int, int]]:
     if opt['io_backend']['type'] != 'lmdb':
         return [header_size(Path(path)) for path in paths]
-    sizes = {}
-    for line in (Path(opt['dataroot_lq']) / 'meta_info.txt').read_text().splitlines():
-        name, shape, _ = line.split(' ')
-        height, width, _ = shape.strip('()').split(',')
-        sizes[name.split('.')[0]] = int(height), int(width)
+    sizes = read_meta_info(Path(opt['dataroot_lq']))
     return [sizes[path] for path in paths]

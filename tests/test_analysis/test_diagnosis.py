@@ -77,7 +77,7 @@ def test_a_trained_run_end_to_end(workspace, capsys):
     counts.append(tuple(map(sum, zip(*counts))))
     for name, images, (worse, patches) in zip(('photos', 'large', 'all'), (4, 2, 6), counts):
         assert f'| {name} | {images} | {patches} | {100 * worse / patches:.1f} % |' in told
-    values = [float(v) for v in re.findall(r'(?:early|late) \| the regressor of `l_facd` \| ([\d.]+) dB', told)]
+    values = [float(v) for v in re.findall(r'(?:early|late) \| the helper of `l_facd` \| ([\d.]+) dB', told)]
     assert len(values) == 2
     assert float(re.search(r'\| mean \| \| ([\d.]+) dB', told)[1]) == pytest.approx(np.mean(values), abs=0.011)
     picture = cv2.imread(str(folder / 'diagnosis' / 'diagnosis_latest.png'))
@@ -102,7 +102,7 @@ def test_the_students_feature_goes_through_the_helper_that_was_trained(workspace
                     theirs = run.model.teacher.members[0](low).features['early'].numpy()
                 values.append(10 * np.log10(255**2 / np.mean((ours.astype(np.float64) - theirs) ** 2)))
     assert len(values) == 5
-    assert f'| early | the regressor of `l_facd` | {np.mean(values):.2f} dB |' in text
+    assert f'| early | the helper of `l_facd` | {np.mean(values):.2f} dB |' in text
     assert not (workspace.root / 'experiments/run/diagnosis/diagnosis_2.png').exists()
 
 
@@ -110,13 +110,25 @@ def test_the_students_feature_goes_through_the_helper_that_was_trained(workspace
     ('teacher', 'features', 'words'),
     [
         (network_opt('EDSR'), TAPS, r'\| early \| as it is \| [\d.]+ dB'),
-        (WIDE, TAPS, r'early cannot be compared: \(8, 16, 16\) and \(12, 16, 16\), and no loss trains a regressor'),
+        (WIDE, TAPS, r'early cannot be compared: \(8, 16, 16\) and \(12, 16, 16\), and no loss trains a helper'),
         (WIDE, {}, 'taps no features'),
     ],
 )
 def test_features_without_a_regressor(workspace, teacher, features, words):
     file = trained(workspace, {'l_kd': RESPONSE}, teacher=teacher, features=features)
     assert re.search(words, diagnose(file, images=1, pictures=0))
+
+
+def test_a_run_whose_student_started_as_its_teacher_and_read_a_cache(workspace):
+    """The teachers run anew, and an estimator's mean is compared."""
+    opt = options(workspace, {'l_vid': {'type': 'VIDLoss'}}, teacher=network_opt('EDSR'))
+    opt['distillation']['init_from'] = {'teacher': 't'}
+    workspace.train(opt)
+    assert '| early | the helper of `l_vid` |' in diagnose(workspace.write(opt), images=1, pictures=0)
+    del opt['distillation']['init_from']
+    opt['distillation'].update(cache='gone', losses={'l_kd': RESPONSE}, features={})
+    file = workspace.write(opt)
+    assert '| photos | 1 | 1 |' in diagnose(file, images=1, pictures=0)
 
 
 def test_luminance_and_a_student_with_windows(workspace):

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from kdsr.data import durable, prepare, raw_writer
+from kdsr.data.lmdb_to_raw import convert_lmdb
 from kdsr.data.raw_images import RawImages
 from kdsr.errors import UserError
 
@@ -183,3 +184,35 @@ def test_foreign_folders_are_refused(folder, tmp_path):
         RawImages(path)
     with pytest.raises(UserError, match=r'nowhere does not exist'):
         RawImages(tmp_path / 'nowhere')
+
+
+def test_an_lmdb_is_converted_and_a_killed_conversion_continued(folder, tmp_path, monkeypatch):
+    lmdbs = prepare_raw(folder, tmp_path, raw=False)
+    expected = {
+        key: pixels for path in prepare_raw(folder, tmp_path / 'raw')[:1] for key, pixels in content(path)[0].items()
+    }
+    add = raw_writer.RawWriter.add
+
+    def stopping(self, name, *arguments):
+        if name == 'im1_s001':
+            raise KilledError
+        add(self, name, *arguments)
+
+    monkeypatch.setattr(raw_writer.RawWriter, 'add', stopping)
+    with pytest.raises(KilledError):
+        convert_lmdb(lmdbs[0], tmp_path / 'out', workers=1, progress=False)
+    monkeypatch.undo()
+    path = convert_lmdb(lmdbs[0], tmp_path / 'out', workers=1, progress=False)
+    assert path.name == 'set_HR_sub.raw'
+    assert content(path)[0] == expected
+    assert convert_lmdb(lmdbs[0], tmp_path / 'out', progress=False) == path  # nothing to do
+
+
+def test_what_is_no_lmdb_is_told(folder, tmp_path):
+    with pytest.raises(UserError, match=r'set_HR is no LMDB of BasicSR: its meta_info\.txt cannot be read'):
+        convert_lmdb(folder, tmp_path)
+    path = prepare_raw(folder, tmp_path, raw=False)[0]
+    with open(path / 'meta_info.txt', 'a') as file:
+        file.write('zebra.png (48,48,3) 1\n')
+    with pytest.raises(UserError, match=r"the image 'zebra' is missing or damaged"):
+        convert_lmdb(path, tmp_path / 'out', workers=1, progress=False)
