@@ -8,6 +8,7 @@ import pytest
 import torch
 from basicsr.models import build_model
 from basicsr.models.base_model import BaseModel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdsr.errors import UserError
 from kdsr.models import compiling
@@ -190,6 +191,27 @@ def test_everything_at_once_trains_through_basicsrs_pipeline(workspace, model_ty
     ]
     assert len(losses) == 4
     assert np.isfinite([float(loss) for loss in losses]).all()
+
+
+class ReadValues(TorchDispatchMode):
+    """Counts values that are read from the device, for which a step would wait."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_step_reads_nothing_from_the_device(workspace):
+    adam = {'type': 'Adam', 'lr': 1e-3, 'fused': True}  # the plain one reads its counters, which are on the CPU
+    model = student(workspace, 'DistillationModel', optim_g=adam, **ALL)
+    step(model)
+    with ReadValues() as reads:
+        model.optimize_parameters(2)
+        assert reads.count == 0
+        model.get_current_log()
+    assert reads.count == 3  # the three losses
 
 
 @pytest.mark.parametrize(
