@@ -13,6 +13,7 @@ ORDER = [
     {'distillation'},
     {'archs', 'losses', 'data'},
     {'models'},
+    {'checks'},
     {'analysis'},
     {'quickstart'},
     {'train', 'test', 'cli', '__init__'},
