@@ -40,7 +40,7 @@ def read_with_places(path: str) -> tuple[dict[str, Any], Places, list[Problem]]:
     """
     shown = shown_path(path)
     if not os.path.isfile(path):
-        raise UserError(f'option file {path!r} does not exist (looked in {os.getcwd()!r}).')
+        raise UserError(f'option file {shown!r} does not exist (looked in {os.getcwd()!r}).')
     try:
         with open(path, encoding='utf-8') as file:
             loader = SafeLoader(file)

@@ -138,7 +138,7 @@ def test_missing_data_is_told_before_anything_starts(workspace, program):
         UserError, match=r'cmp_data_seed0: missing files(.|\n)*no_data(.|\n)*cmp_photos_seed0: missing'
     ) as told:
         compare(comparison_file(workspace, {'plain': {}, **runs}))
-    assert str(told.value).count('files are missing') == 2  # not again for each seed
+    assert str(told.value).count('missing files, seen') == 2  # not again for each seed
     assert order(workspace) == []
 
 

@@ -186,6 +186,23 @@ CASES = {
         'scale: 2\nnum', 'scale: 2\ncolor: y\nnum',
         ['network_g.in_chans: `color: y`', 'in_chans: 1'],
     ),
+    'quadrants of no dataset': (
+        'val_freq: 50',
+        'val_freq: 50\n  quadrants: [phots]',
+        ["val.quadrants[0]: there is no dataset 'phots'", "'photos'"],
+    ),
+    'what a model of BasicSR would ignore': (
+        'model_type: DistillationModel',
+        'model_type: SRModel\ncolor: y',
+        ['color: `model_type: SRModel`', 'StudentModel'],
+    ),
+    'an LMDB of another name': ('{type: disk}', '{type: lmdb}', ['datasets.train.dataroot_gt', 'must end in .lmdb']),
+    'a template without a name': (
+        'use_rot: true', 'use_rot: true\n    filename_tmpl: x4', ["filename_tmpl: 'x4' has no {}"],
+    ),
+    'no name': ('name: run\n', '', ['name: missing']),
+    'no scale': ('scale: 2\n', '', ['scale: missing']),
+    'no schedule': (f'  {MULTI}\n', '', ['train.scheduler: missing: for example']),
     'no image set': ('  train:\n', '  val_2:\n', ['datasets: there is no `train:` set']),
 }  # fmt: skip
 
