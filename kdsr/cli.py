@@ -47,9 +47,19 @@ def _taps(args: argparse.Namespace) -> None:
 
 
 def _complexity(args: argparse.Namespace) -> None:
-    from kdsr.analysis import complexity
+    from kdsr.analysis import complexity_report as report
+    from kdsr.analysis.latency import Timing
 
-    print(complexity.table(complexity.of_option_files(args.option_files, args.output_size)))
+    timing = Timing(args.device, args.repeats, precision=args.precision) if args.latency else None
+    networks = [report.parse_network(text) for text in args.network]
+    tables = report.complexity_tables(
+        args.option_files, networks, tuple(args.output_size), tuple(args.input_size), timing
+    )
+    print(report.markdown(tables, timing))
+    if args.csv:
+        report.write_csv(tables, args.csv)
+    if args.json:
+        report.write_json(tables, args.json, timing)
 
 
 def _compare(args: argparse.Namespace) -> None:
@@ -128,10 +138,23 @@ def _parser() -> argparse.ArgumentParser:
     taps.set_defaults(run=_taps)
 
     complexity = commands.add_parser(
-        'complexity', help='parameters and multiply-adds of the networks in option files, as the papers count them'
+        'complexity',
+        help='parameters, multiply-adds, activations, memory and latency, as papers and challenges count them',
+        description='Counts the networks of option files, or given by --network, for an input of 256x256 and an output '
+        'of 1280x720, and prints Markdown. Only --latency runs them. What is counted: docs/benchmark.md.',
     )
-    complexity.add_argument('option_files', nargs='+')
+    complexity.add_argument('option_files', nargs='*')
+    complexity.add_argument(
+        '--network', action='append', default=[], metavar='OPTIONS', help="'{type: RFDN, upscale: 4}'; several times"
+    )
     complexity.add_argument('--output-size', type=int, nargs=2, default=(720, 1280), metavar=('H', 'W'))
+    complexity.add_argument('--input-size', type=int, nargs=2, default=(256, 256), metavar=('H', 'W'))
+    complexity.add_argument('--latency', action='store_true', help='run them, too')
+    complexity.add_argument('--device', default='cpu', help='where to run them (default: cpu)')
+    complexity.add_argument('--repeats', type=int, default=10, help='runs, of which the median is told (default: 10)')
+    complexity.add_argument('--precision', choices=['fp32', 'bf16', 'fp16'], default='fp32')
+    complexity.add_argument('--csv', metavar='FILE')
+    complexity.add_argument('--json', metavar='FILE')
     complexity.set_defaults(run=_complexity)
 
     compare = commands.add_parser(
