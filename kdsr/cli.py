@@ -94,6 +94,12 @@ def _benchmark(args: argparse.Namespace) -> None:
         plot_costs(tasks, results, args.plot or ['parameters', 'multi-adds'], out, args.device)
 
 
+def _distil(args: argparse.Namespace) -> None:
+    from kdsr.distil import distil
+
+    print(distil(args.option_file, args.teacher, args.method, args.out))
+
+
 def _quickstart(args: argparse.Namespace) -> None:
     from kdsr.quickstart import quickstart
 
@@ -240,6 +246,20 @@ def _parser() -> argparse.ArgumentParser:
     benchmark.add_argument('--device', default='cpu', help='default: cpu')
     benchmark.add_argument('--workers', type=int, default=4, help='threads that read and score (default: 4)')
     benchmark.set_defaults(run=_benchmark)
+
+    distil = commands.add_parser(
+        'distil',
+        help='turn a BasicSR option file into one whose network learns from teachers',
+        description='Writes an option file that adds a `distillation:` block to a BasicSR experiment, taps included. '
+        'Files in the words of other distillation code (`network_t`, ...) are translated.',
+    )
+    distil.add_argument('option_file', help='the BasicSR training file of the student')
+    distil.add_argument(
+        '--teacher', action='append', default=[], metavar='FILE', help='its option file or checkpoint; once a teacher'
+    )
+    distil.add_argument('--method', help='kd (default), fitnet, at, fakd, lsfd, facd, mtkd or pisr')
+    distil.add_argument('--out', help='file to write (default: <option_file>_<method>.yml)')
+    distil.set_defaults(run=_distil)
 
     quickstart = commands.add_parser(
         'quickstart', help='distil a small network from three teachers on sample photos, in minutes'
