@@ -81,6 +81,8 @@ def _benchmark(args: argparse.Namespace) -> None:
     from kdsr.analysis.benchmark_run import Place, Protocol
     from kdsr.data.benchmark_sets import default_lr_cache
 
+    if args.plot is not None:  # before hours of work: it may lack matplotlib
+        from kdsr.analysis.benchmark_figure import plot_costs
     quadrants = None if args.quadrants is None else tuple(args.quadrants) or True
     protocol = Protocol(args.rgb, args.crop_border, args.round_gt, args.self_ensemble, quadrants, args.tile)
     out = Path(args.out)
@@ -89,8 +91,6 @@ def _benchmark(args: argparse.Namespace) -> None:
     tasks, results = benchmark(args.models, args.sets, out, protocol, place, args.scale, args.network, args.iter)
     print(f'\n{(out / "benchmark.md").read_text(encoding="utf-8")}')
     if args.plot is not None:
-        from kdsr.analysis.benchmark_figure import plot_costs
-
         plot_costs(tasks, results, args.plot or ['parameters', 'multi-adds'], out, args.device)
 
 
