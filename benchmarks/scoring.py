@@ -96,7 +96,7 @@ def main() -> None:
         [
             '# A test set with and without waiting for the metrics',
             '',
-            f'{test_set.name} x4, {len(test_set.pairs)} images, PSNR and SSIM on Y; least of {args.rounds} rounds in turn. '
+            f'{test_set.name} x4, {len(test_set.pairs)} images, PSNR and SSIM on Y; least of {args.rounds} rounds. '
             f'{machine()} Written by `OMP_NUM_THREADS=1 python benchmarks/scoring.py datasets/{test_set.name}`.',
             '',
             '| network | metrics | seconds | processor seconds |',
