@@ -98,7 +98,7 @@ def main() -> None:
             '# A test set with and without waiting for the metrics',
             '',
             f'{test_set.name} x4, {len(test_set.pairs)} images, PSNR and SSIM on Y; least of {args.rounds} rounds. '
-            f'{machine()} Load average {os.getloadavg()[0]:.1f}: only where it is about 1 are wall-clock seconds fair. '
+            f'{machine()} Load average {os.getloadavg()[0]:.1f}: seconds are fair only when it is about 1. '
             f'Written by `OMP_NUM_THREADS=1 python benchmarks/scoring.py datasets/{test_set.name}`.',
             '',
             '| network | metrics | seconds | processor seconds |',
