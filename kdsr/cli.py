@@ -77,21 +77,24 @@ def _diagnose(args: argparse.Namespace) -> None:
 def _benchmark(args: argparse.Namespace) -> None:
     from pathlib import Path
 
+    import torch
+
     from kdsr.analysis.benchmark import benchmark
     from kdsr.analysis.benchmark_run import Place, Protocol
     from kdsr.data.benchmark_sets import default_lr_cache
 
+    if args.plot is not None:  # before hours of work: it may lack matplotlib
+        from kdsr.analysis.benchmark_figure import plot_costs
     quadrants = None if args.quadrants is None else tuple(args.quadrants) or True
     protocol = Protocol(args.rgb, args.crop_border, args.round_gt, args.self_ensemble, quadrants, args.tile)
     out = Path(args.out)
     lr_cache = Path(args.lr_cache).expanduser() if args.lr_cache else default_lr_cache()
-    place = Place(args.device, args.workers, lr_cache, out / 'images' if args.save_images else None)
+    device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    place = Place(device, args.workers, lr_cache, out / 'images' if args.save_images else None)
     tasks, results = benchmark(args.models, args.sets, out, protocol, place, args.scale, args.network, args.iter)
     print(f'\n{(out / "benchmark.md").read_text(encoding="utf-8")}')
     if args.plot is not None:
-        from kdsr.analysis.benchmark_figure import plot_costs
-
-        plot_costs(tasks, results, args.plot or ['parameters', 'multi-adds'], out, args.device)
+        plot_costs(tasks, results, args.plot or ['parameters', 'multi-adds'], out, device)
 
 
 def _distil(args: argparse.Namespace) -> None:
@@ -243,7 +246,7 @@ def _parser() -> argparse.ArgumentParser:
         help='draw PSNR against parameters, multi-adds, activations, latency (default: the first two)',
     )
     benchmark.add_argument('--out', default='results/benchmark', help='default: results/benchmark')
-    benchmark.add_argument('--device', default='cpu', help='default: cpu')
+    benchmark.add_argument('--device', help='cpu, cuda, cuda:1 (default: a GPU, if there is one)')
     benchmark.add_argument('--workers', type=int, default=4, help='threads that read and score (default: 4)')
     benchmark.set_defaults(run=_benchmark)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import time
@@ -132,7 +133,9 @@ def benchmark(
     results: list[Result] = []
     with _exact_convolutions():
         for number, task in enumerate(tasks, 1):
-            results.append(_finished(task, protocol, place, out) or _run(task, protocol, place, out))
+            kept = _kept(task, protocol, place, out)
+            finished = None if place.pictures is not None else _finished(task, kept)
+            results.append(finished or _run(task, protocol, place, kept))
             last = results[-1]
             scored = f'{last.psnr:.4f} / {last.ssim:.4f}'
             say(f'[{number}/{len(tasks)}] {last.model} x{last.scale}, {last.set_name}: {scored}')
@@ -165,7 +168,7 @@ def _exact_convolutions() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-def _run(task: Task, protocol: Protocol, place: Place, out: Path) -> Result:
+def _run(task: Task, protocol: Protocol, place: Place, kept: Path) -> Result:
     one, test_set = task.one, task.test_set
     if place.pictures is not None:
         folder = f'{one.name}_x{one.scale}'.replace('/', '_')
@@ -187,7 +190,6 @@ def _run(task: Task, protocol: Protocol, place: Place, out: Path) -> Result:
         time.perf_counter() - start,
         images,
     )
-    kept = _kept(task, protocol, place, out)
     kept.parent.mkdir(exist_ok=True)
     write_durably(kept, json.dumps(dataclasses.asdict(result)).encode())
     return result
@@ -197,7 +199,7 @@ def _kept(task: Task, protocol: Protocol, place: Place, out: Path) -> Path:
     """Return the file that keeps a task's result: named by all that the numbers depend on."""
     one, test_set = task.one, task.test_set
     depends: dict[str, Any] = {
-        'kdsr': kdsr.__version__,
+        'code': _code(),
         'torch': torch.__version__,
         'device': torch.device(place.device).type,
         'protocol': dataclasses.asdict(protocol),
@@ -211,9 +213,17 @@ def _kept(task: Task, protocol: Protocol, place: Place, out: Path) -> Path:
     return out / 'finished' / f'{key[:32]}.json'
 
 
-def _finished(task: Task, protocol: Protocol, place: Place, out: Path) -> Result | None:
-    kept = _kept(task, protocol, place, out)
-    if place.pictures is not None or not kept.is_file():
+@functools.lru_cache(maxsize=1)
+def _code() -> str:
+    """Return a hash of kdsr's own files: other code may give other numbers."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(kdsr.__file__).parent.rglob('*.py')):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _finished(task: Task, kept: Path) -> Result | None:
+    if not kept.is_file():
         return None
     content = json.loads(kept.read_text(encoding='utf-8'))
     content['images'] = tuple(ImageScore(**one) for one in content['images'])

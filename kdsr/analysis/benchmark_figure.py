@@ -6,14 +6,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use('Agg')
-from matplotlib import pyplot as plt
-
 from kdsr.analysis.benchmark import Result, Task
 from kdsr.analysis.complexity import Complexity, count, lr_shape
 from kdsr.analysis.latency import Timing
+from kdsr.errors import UserError
+
+try:
+    import matplotlib as mpl
+
+    mpl.use('Agg')
+    from matplotlib import pyplot as plt
+except ImportError as error:
+    raise UserError(f'drawing needs matplotlib ({error}): pip install "kdsr[plots]"') from None
 
 OUTPUT = (720, 1280)
 COSTS: dict[str, tuple[str, Callable[[Complexity], float]]] = {

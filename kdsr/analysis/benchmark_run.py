@@ -110,7 +110,7 @@ def run_on_set(
     def answered(item: tuple[Pair, np.ndarray, np.ndarray]) -> tuple[Pair, np.ndarray | Tensor, np.ndarray, np.ndarray]:
         pair, lq, gt = item
         image = answer(lq)
-        _check_size(one, pair, image, gt)
+        _check_answer(one, pair, image, gt)
         return pair, image, lq, gt
 
     scores = []
@@ -208,13 +208,15 @@ def _luminance(gt: np.ndarray, rounded: bool) -> np.ndarray:
     return tensor2img(y) if rounded else y[0, 0].numpy() * np.float32(255)
 
 
-def _check_size(one: Candidate, pair: Pair, image: np.ndarray | Tensor, gt: np.ndarray) -> None:
+def _check_answer(one: Candidate, pair: Pair, image: np.ndarray | Tensor, gt: np.ndarray) -> None:
     size = tuple(image.shape[-2:] if isinstance(image, Tensor) else image.shape[:2])
     if size != gt.shape[:2]:
         raise UserError(
             f'{one.name}: {pair.name}: its image is {size[0]}x{size[1]}, the ground truth {gt.shape[0]}x{gt.shape[1]}. '
             f'Is it a network for x{one.scale}?'
         )
+    if isinstance(image, Tensor) and not torch.isfinite(image).all():
+        raise UserError(f'{one.name}: {pair.name}: its image has values that are not finite.')
 
 
 def _check_borders(test_set: BenchmarkSet, border: int) -> None:
