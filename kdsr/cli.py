@@ -64,6 +64,27 @@ def _diagnose(args: argparse.Namespace) -> None:
     print(diagnose(args.option_file, args.iter, args.images, args.pictures, args.out))
 
 
+def _attribution(args: argparse.Namespace) -> None:
+    from kdsr import options
+    from kdsr.analysis.attribution import attribution
+    from kdsr.analysis.local_attribution import Path
+
+    print(
+        attribution(
+            args.sources,
+            args.image,
+            args.window,
+            args.size,
+            args.field,
+            Path(args.sigma, args.kernel, args.steps),
+            options.parse_value(args.network) if args.network else None,
+            args.iter,
+            args.teachers,
+            args.out,
+        )
+    )
+
+
 def _quickstart(args: argparse.Namespace) -> None:
     from kdsr.quickstart import quickstart
 
@@ -161,6 +182,29 @@ def _parser() -> argparse.ArgumentParser:
     diagnose.add_argument('--pictures', type=int, default=3, help='images to draw (default: 3)')
     diagnose.add_argument('--out', help='folder (default: experiments/<name>/diagnosis)')
     diagnose.set_defaults(run=_diagnose)
+
+    attribution = commands.add_parser(
+        'attribution',
+        help='which pixels networks use for a window of their image, and what each teacher gives to an aggregator',
+        description='Local attribution maps (LAM) with their diffusion index, of several networks side by side. The '
+        'low resolution is made from the ground truth. With --teachers, and for option files of aggregators, also '
+        "the teachers, what is fused of them, and each teacher's part in that.",
+    )
+    attribution.add_argument(
+        'sources', nargs='+', metavar='[NAME=]FILE', help='option file of a run or test, or weights (official or any)'
+    )
+    attribution.add_argument('--image', nargs='+', required=True, help='ground-truth images')
+    attribution.add_argument('--window', type=int, nargs=2, metavar=('X', 'Y'), help='default: where most texture is')
+    attribution.add_argument('--size', type=int, default=16, help='side of the window (default: 16)')
+    attribution.add_argument('--field', type=int, default=64, help='LR pixels shown around it, 0: all (default: 64)')
+    attribution.add_argument('--steps', type=int, default=50, help='of the path (default: 50)')
+    attribution.add_argument('--sigma', type=float, default=1.2, help="of the path's blur (default: 1.2)")
+    attribution.add_argument('--kernel', type=int, default=9, help="side of the blur's kernel, odd (default: 9)")
+    attribution.add_argument('--network', metavar='YAML', help="of weights not recognised: '{type: RFDN, upscale: 4}'")
+    attribution.add_argument('--iter', default='latest', help='checkpoint of runs (default: latest)')
+    attribution.add_argument('--teachers', action='store_true', help='also the teachers of option files')
+    attribution.add_argument('--out', default='results/attribution', help='folder (default: results/attribution)')
+    attribution.set_defaults(run=_attribution)
 
     quickstart = commands.add_parser(
         'quickstart', help='distil a small network from three teachers on sample photos, in minutes'
