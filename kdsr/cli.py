@@ -55,7 +55,8 @@ def _complexity(args: argparse.Namespace) -> None:
 def _compare(args: argparse.Namespace) -> None:
     from kdsr.analysis.comparison import compare
 
-    compare(args.comparison_file, args.out, args.workers, args.only, args.report, partial(print, flush=True))
+    say = partial(print, flush=True)
+    compare(args.comparison_file, args.out, args.workers, args.only, args.report, args.pictures, args.crop, say)
 
 
 def _diagnose(args: argparse.Namespace) -> None:
@@ -83,6 +84,12 @@ def _attribution(args: argparse.Namespace) -> None:
             args.out,
         )
     )
+
+
+def _pictures(args: argparse.Namespace) -> None:
+    from kdsr.analysis.picture_folders import pictures
+
+    print(pictures(args.gt, args.folders, args.scale, args.crop, args.count, args.size, args.out))
 
 
 def _quickstart(args: argparse.Namespace) -> None:
@@ -166,6 +173,8 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument('--workers', type=int, default=1, help='trainings at a time (default: 1)')
     compare.add_argument('--only', nargs='+', default=[], metavar='LABEL', help='only these runs and what they need')
     compare.add_argument('--report', action='store_true', help='train nothing, write the report of what is there')
+    compare.add_argument('--pictures', type=int, default=3, help='photos of which crops are shown (default: 3)')
+    compare.add_argument('--crop', nargs='+', default=[], metavar='IMAGE:X,Y,W,H', help='show these crops instead')
     compare.add_argument('--out', help='folder of the report (default: results/<name>)')
     compare.set_defaults(run=_compare)
 
@@ -205,6 +214,23 @@ def _parser() -> argparse.ArgumentParser:
     attribution.add_argument('--teachers', action='store_true', help='also the teachers of option files')
     attribution.add_argument('--out', default='results/attribution', help='folder (default: results/attribution)')
     attribution.set_defaults(run=_attribution)
+
+    pictures = commands.add_parser(
+        'pictures',
+        help='crop comparisons and error maps, as papers print them, of folders of images',
+        description='Ground truth, bicubic and the images of every folder side by side, with PSNR and SSIM of the '
+        'crop, where the methods differ most or where --crop says. (`kdsr compare` draws them of its own runs.)',
+    )
+    pictures.add_argument('gt', help='folder of the ground truth')
+    pictures.add_argument(
+        'folders', nargs='+', metavar='[LABEL=]FOLDER', help="for example a test's visualization/Set5"
+    )
+    pictures.add_argument('--scale', type=int, help='also show bicubic, made from the ground truth')
+    pictures.add_argument('--crop', nargs='+', default=[], metavar='IMAGE:X,Y,W,H', help='crops chosen by hand')
+    pictures.add_argument('--count', type=int, default=3, help='photos that are looked for (default: 3)')
+    pictures.add_argument('--size', type=int, default=96, help='side of the crops that are looked for (default: 96)')
+    pictures.add_argument('--out', default='results/pictures', help='folder (default: results/pictures)')
+    pictures.set_defaults(run=_pictures)
 
     quickstart = commands.add_parser(
         'quickstart', help='distil a small network from three teachers on sample photos, in minutes'

@@ -143,10 +143,8 @@ def _of_option_file(
     if opt['model_type'] == 'PrivilegedTeacherModel':
         raise UserError(f'{file}: its network is shown the ground truth; there is nothing to super-resolve.')
     name, scale = name or opt['name'], int(opt.get('scale') or 0)
-    network = build_network_at('network_g', opt['network_g'])
-    if not getattr(network, 'brings_weights', False):
-        load_weights(network, checkpoint_of(opt, iteration, file), name=name)
-    own = _subject(name, network.to(device), window_of(opt['network_g']), scale)
+    network = read_weights_of(opt, lambda: checkpoint_of(opt, iteration, file), device)
+    own = _subject(name, network, window_of(opt['network_g']), scale)
     aggregates = opt['model_type'] == 'AggregationModel'
     if not (opt.get('distillation') and (with_teachers or aggregates)):
         return [own], None
@@ -172,6 +170,20 @@ def _teacher(name: str, member: FrozenNetwork, scale: int) -> Subject:
 def _fuser(ensemble: TeacherEnsemble) -> Callable[[Tensor], Tensor] | None:
     aggregator = ensemble.aggregator
     return None if aggregator is None else partial(run_padded, aggregator.network, multiple=aggregator.multiple)
+
+
+def read_weights_of(opt: Mapping[str, Any], checkpoint: Callable[[], str], device: str) -> nn.Module:
+    """Build the network of an experiment with its weights, the averaged ones where a checkpoint has them.
+
+    Args:
+        opt: All options.
+        checkpoint: Asked for the file, unless the network brings its weights.
+        device: Where it is put.
+    """
+    network = build_network_at('network_g', opt['network_g'])
+    if not getattr(network, 'brings_weights', False):
+        load_weights(network, checkpoint(), name=str(opt['name']))
+    return network.eval().requires_grad_(False).to(device)
 
 
 def checkpoint_of(opt: Mapping[str, Any], iteration: str, file: str) -> str:
