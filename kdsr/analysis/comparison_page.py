@@ -8,13 +8,12 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image, features
 
 from kdsr.analysis.comparison_tables import Picture, Table
 
-LARGE = 400_000  # bytes of a picture from which on it loses a little
+LARGE = 200_000  # bytes of a picture from which on it loses a little
 GAIN = re.compile(r'[+-]\d')
 NUMBER = re.compile(r'[+-]?[\d,.:]+( ± [\d.]+)?$')
 STYLE = """
@@ -28,8 +27,8 @@ body { margin: 0 auto; padding: 1.5rem clamp(0.8rem, 3vw, 2.5rem) 4rem; max-widt
 h1 { margin: 0.4rem 0 0.6rem; font-size: 1.75rem; line-height: 1.2; overflow-wrap: anywhere; }
 h2 { margin: 2.6rem 0 0.7rem; font-size: 1.2rem; scroll-margin-top: 3.2rem; }
 p { max-width: 48rem; color: var(--soft); }
-nav { position: sticky; top: 0; z-index: 1; margin: 1rem -0.2rem 0; padding: 0.55rem 0.2rem; display: flex; gap: 1.1rem;
-  overflow-x: auto; white-space: nowrap; background: var(--paper); border-bottom: 1px solid var(--line);
+nav { position: sticky; top: 0; z-index: 1; margin: 1rem -0.2rem 1.2rem; padding: 0.55rem 0.2rem; display: flex;
+  gap: 1.1rem; overflow-x: auto; white-space: nowrap; background: var(--paper); border-bottom: 1px solid var(--line);
   font-size: 0.88rem; }
 a { color: var(--accent); text-decoration: none; }
 a:hover { text-decoration: underline; }
@@ -40,10 +39,10 @@ th { background: var(--panel); font-weight: 600; white-space: nowrap; }
 tbody tr:last-child > * { border-bottom: 0; }
 td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 th.number { text-align: right; }
-tbody th { position: sticky; left: 0; max-width: 12rem; white-space: normal; }
+tbody th { position: sticky; left: 0; min-width: 6.5rem; max-width: 12rem; white-space: normal; }
 .facts th { width: 9rem; color: var(--soft); font-weight: 500; }
 .facts td { overflow-wrap: anywhere; }
-.up { color: var(--up); } .down { color: var(--down); } .sure { font-weight: 650; }
+.up, .down { font-weight: 650; color: var(--up); } .down { color: var(--down); }
 code { padding: 0.1em 0.3em; border-radius: 4px; background: var(--panel); font-size: 0.92em; overflow-wrap: anywhere; }
 figure { margin: 0; padding: 0.4rem; overflow-x: auto; border: 1px solid var(--line); border-radius: 8px;
   background: #ffffff; }
@@ -115,9 +114,8 @@ def _is_number(text: str) -> bool:
 
 def _cell(text: str, number: bool) -> str:
     kinds = ['number'] if number else []
-    if GAIN.match(text) and ' to ' not in text:
+    if GAIN.match(text) and text.endswith('*'):  # colour is for what is significant
         kinds.append('up' if text.startswith('+') else 'down')
-        kinds += ['sure'] if text.endswith('*') else []
     return f'<td{_class(" ".join(kinds))}>{_text(text)}</td>'
 
 
@@ -126,16 +124,14 @@ def _class(names: str) -> str:
 
 
 def embedded(path: Path) -> str:
-    """Return a PNG file as a data address: the same pixels as WebP, or as a fine JPEG where that would be large."""
+    """Return a PNG file as a data address: as WebP with the same pixels, or nearly the same where that is large."""
     content, kind = path.read_bytes(), 'png'
-    packings: dict[str, tuple[int, dict[str, Any]]] = {
-        'webp': (0, {'lossless': True}),
-        'jpeg': (LARGE, {'quality': 90, 'subsampling': 0}),
-    }
     with Image.open(path) as image:
-        for other, (limit, settings) in packings.items():
-            if len(content) > limit and (other == 'jpeg' or features.check(other)):
-                packed = io.BytesIO()
-                image.convert('RGB').save(packed, other, **settings)
-                content, kind = min((content, kind), (packed.getvalue(), other), key=lambda found: len(found[0]))
+        for settings in ({'lossless': True}, {'quality': 88}) if features.check('webp') else ():
+            packed = io.BytesIO()
+            image.convert('RGB').save(packed, 'webp', **settings)
+            if len(packed.getvalue()) < len(content):
+                content, kind = packed.getvalue(), 'webp'
+            if len(content) <= LARGE:
+                break
     return f'data:image/{kind};base64,{base64.b64encode(content).decode()}'
