@@ -143,7 +143,7 @@ def _save(figure: Figure, path: str) -> None:
 def draw_crops_and_errors(rows: Sequence[Row], folder: str) -> dict[str, str]:
     """Draw `crops.png` and `errors.png`; return title to file name."""
     drawings: dict[str, tuple[str, Callable[[Sequence[Row], str], None]]] = {
-        'Crops where the methods differ most': ('crops.png', crop_comparison),
+        'Crops': ('crops.png', crop_comparison),
         'Errors in these crops': ('errors.png', error_comparison),
     }
     for file, draw in drawings.values():

@@ -13,7 +13,7 @@ from PIL import Image, features
 
 from kdsr.analysis.comparison_tables import Picture, Table
 
-LARGE = 200_000  # bytes of a picture from which on it loses a little
+LARGE = 150_000  # bytes of a picture from which on it loses a little
 GAIN = re.compile(r'[+-]\d')
 NUMBER = re.compile(r'[+-]?[\d,.:]+( ± [\d.]+)?$')
 STYLE = """
@@ -127,7 +127,7 @@ def embedded(path: Path) -> str:
     """Return a PNG file as a data address: as WebP with the same pixels, or nearly the same where that is large."""
     content, kind = path.read_bytes(), 'png'
     with Image.open(path) as image:
-        for settings in ({'lossless': True}, {'quality': 88}) if features.check('webp') else ():
+        for settings in ({'lossless': True}, {'quality': 80}) if features.check('webp') else ():
             packed = io.BytesIO()
             image.convert('RGB').save(packed, 'webp', **settings)
             if len(packed.getvalue()) < len(content):

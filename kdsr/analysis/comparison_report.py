@@ -32,9 +32,15 @@ RUN_COLUMNS = (
 
 CROPS = (
     'Where the methods differ most, which is where differences look largest. PSNR and SSIM on Y of each crop; the best '
-    'is bold. Each method is shown with its first finished seed.'
+    'method is bold. Each method is shown with its first finished seed.'
 )
-CROPS_BY_HAND = 'PSNR and SSIM on Y of each crop; the best is bold. Each method is shown with its first finished seed.'
+CROPS_BY_HAND = (
+    'PSNR and SSIM on Y of each crop; the best method is bold. Each method is shown with its first finished seed.'
+)
+
+ERRORS = (
+    'The same parts. Beneath each its mean error, the smallest of the methods bold; teachers and bicubic do not count.'
+)
 
 
 def write_report(
@@ -89,8 +95,9 @@ def _crops(
 
     rows, missing = chosen_rows(summary, count, crops=crops)
     problems += missing
-    text = CROPS_BY_HAND if crops else CROPS
-    return [Picture(t, file, text) for t, file in draw_crops_and_errors(rows, str(folder)).items()] if rows else []
+    texts = (CROPS_BY_HAND if crops else CROPS, ERRORS)
+    files = draw_crops_and_errors(rows, str(folder)) if rows else {}
+    return [Picture(title, file, text) for (title, file), text in zip(files.items(), texts)]
 
 
 def sections(summary: Summary, command: str, pictures: Sequence[Picture] = ()) -> list[Table | Picture | str]:

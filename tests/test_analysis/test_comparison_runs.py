@@ -65,7 +65,7 @@ def test_everything_is_trained_once_and_what_is_needed_comes_first(workspace, pr
     names = ['cmp_plain_seed0', 'cmp_plain_seed1', 'cmp_teacher_seed0', 'cmp_kd_seed0', 'cmp_kd_seed1']
     assert order(workspace) == names
     assert (workspace.root / 'experiments/cmp/options/cmp_kd_seed1.yml').exists()
-    assert said[-1] == 'Report: results/cmp/report.md'
+    assert said[-1] == 'Report: results/cmp/report.md and report.html'
     compare(path, say=said.append)
     assert order(workspace) == []
     assert '5 of 5 runs are finished already.' in said
