@@ -14,6 +14,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['kdsr', 'kdsr.*']),
+    package_data={'kdsr.analysis': ['*.csv']},
     python_requires='>=3.9',
     install_requires=[
         'basicsr>=1.4.2,<2',

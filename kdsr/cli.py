@@ -65,7 +65,8 @@ def _complexity(args: argparse.Namespace) -> None:
 def _compare(args: argparse.Namespace) -> None:
     from kdsr.analysis.comparison import compare
 
-    compare(args.comparison_file, args.out, args.workers, args.only, args.report, partial(print, flush=True))
+    say = partial(print, flush=True)
+    compare(args.comparison_file, args.out, args.workers, args.only, args.report, args.pictures, args.crop, say)
 
 
 def _diagnose(args: argparse.Namespace) -> None:
@@ -101,6 +102,33 @@ def _distil(args: argparse.Namespace) -> None:
     from kdsr.distil import distil
 
     print(distil(args.option_file, args.teacher, args.method, args.out))
+
+
+def _attribution(args: argparse.Namespace) -> None:
+    from kdsr import options
+    from kdsr.analysis.attribution import attribution
+    from kdsr.analysis.local_attribution import Path
+
+    print(
+        attribution(
+            args.sources,
+            args.image,
+            args.window,
+            args.size,
+            args.field,
+            Path(args.sigma, args.kernel, args.steps),
+            options.parse_value(args.network) if args.network else None,
+            args.iter,
+            args.teachers,
+            args.out,
+        )
+    )
+
+
+def _pictures(args: argparse.Namespace) -> None:
+    from kdsr.analysis.picture_folders import pictures
+
+    print(pictures(args.gt, args.folders, args.scale, args.crop, args.count, args.size, args.out))
 
 
 def _quickstart(args: argparse.Namespace) -> None:
@@ -197,6 +225,8 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument('--workers', type=int, default=1, help='trainings at a time (default: 1)')
     compare.add_argument('--only', nargs='+', default=[], metavar='LABEL', help='only these runs and what they need')
     compare.add_argument('--report', action='store_true', help='train nothing, write the report of what is there')
+    compare.add_argument('--pictures', type=int, default=3, help='photos of which crops are shown (default: 3)')
+    compare.add_argument('--crop', nargs='+', default=[], metavar='IMAGE:X,Y,W,H', help='show these crops instead')
     compare.add_argument('--out', help='folder of the report (default: results/<name>)')
     compare.set_defaults(run=_compare)
 
@@ -263,6 +293,46 @@ def _parser() -> argparse.ArgumentParser:
     distil.add_argument('--method', help='kd (default), fitnet, at, fakd, lsfd, facd, mtkd or pisr')
     distil.add_argument('--out', help='file to write (default: <option_file>_<method>.yml)')
     distil.set_defaults(run=_distil)
+
+    attribution = commands.add_parser(
+        'attribution',
+        help='which pixels networks use for a window of their image, and what each teacher gives to an aggregator',
+        description='Local attribution maps (LAM) with their diffusion index, of several networks side by side. The '
+        'low resolution is made from the ground truth. With --teachers, and for option files of aggregators, also '
+        "the teachers, what is fused of them, and each teacher's part in that.",
+    )
+    attribution.add_argument(
+        'sources', nargs='+', metavar='[NAME=]FILE', help='option file of a run or test, or weights (official or any)'
+    )
+    attribution.add_argument('--image', nargs='+', required=True, help='ground-truth images')
+    attribution.add_argument('--window', type=int, nargs=2, metavar=('X', 'Y'), help='default: where most texture is')
+    attribution.add_argument('--size', type=int, default=16, help='side of the window (default: 16)')
+    attribution.add_argument('--field', type=int, default=64, help='LR pixels shown around it, 0: all (default: 64)')
+    attribution.add_argument('--steps', type=int, default=50, help='of the path (default: 50)')
+    attribution.add_argument('--sigma', type=float, default=1.2, help="of the path's blur (default: 1.2)")
+    attribution.add_argument('--kernel', type=int, default=9, help="side of the blur's kernel, odd (default: 9)")
+    attribution.add_argument('--network', metavar='YAML', help="of weights not recognised: '{type: RFDN, upscale: 4}'")
+    attribution.add_argument('--iter', default='latest', help='checkpoint of runs (default: latest)')
+    attribution.add_argument('--teachers', action='store_true', help='also the teachers of option files')
+    attribution.add_argument('--out', default='results/attribution', help='folder (default: results/attribution)')
+    attribution.set_defaults(run=_attribution)
+
+    pictures = commands.add_parser(
+        'pictures',
+        help='crop comparisons and error maps, as papers print them, of folders of images',
+        description='Ground truth, bicubic and the images of every folder side by side, with PSNR and SSIM of the '
+        'crop, where the methods differ most or where --crop says. (`kdsr compare` draws them of its own runs.)',
+    )
+    pictures.add_argument('gt', help='folder of the ground truth')
+    pictures.add_argument(
+        'folders', nargs='+', metavar='[LABEL=]FOLDER', help="for example a test's visualization/Set5"
+    )
+    pictures.add_argument('--scale', type=int, help='also show bicubic, made from the ground truth')
+    pictures.add_argument('--crop', nargs='+', default=[], metavar='IMAGE:X,Y,W,H', help='crops chosen by hand')
+    pictures.add_argument('--count', type=int, default=3, help='photos that are looked for (default: 3)')
+    pictures.add_argument('--size', type=int, default=96, help='side of the crops that are looked for (default: 96)')
+    pictures.add_argument('--out', default='results/pictures', help='folder (default: results/pictures)')
+    pictures.set_defaults(run=_pictures)
 
     quickstart = commands.add_parser(
         'quickstart', help='distil a small network from three teachers on sample photos, in minutes'
