@@ -98,6 +98,12 @@ def _benchmark(args: argparse.Namespace) -> None:
         plot_costs(tasks, results, args.plot or ['parameters', 'multi-adds'], out, device)
 
 
+def _options(args: argparse.Namespace) -> None:
+    from kdsr.shipped_options import copy_shipped, list_shipped
+
+    print(copy_shipped(args.names, args.copy) if args.copy else list_shipped(args.names))
+
+
 def _distil(args: argparse.Namespace) -> None:
     from kdsr.distil import distil
 
@@ -137,9 +143,18 @@ def _quickstart(args: argparse.Namespace) -> None:
     quickstart()
 
 
+def _add_completion(parser: argparse.ArgumentParser) -> None:
+    try:
+        import shtab
+    except ImportError:
+        return
+    shtab.add_argument_to(parser, '--completion', help='print a completion script for this shell')
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='kdsr', description=kdsr.__doc__.split('\n')[0])
     parser.add_argument('--version', action='version', version=f'kdsr {kdsr.__version__}')
+    _add_completion(parser)
     commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
 
     prepare = commands.add_parser(
@@ -279,6 +294,16 @@ def _parser() -> argparse.ArgumentParser:
     benchmark.add_argument('--device', help='cpu, cuda, cuda:1 (default: a GPU, if there is one)')
     benchmark.add_argument('--workers', type=int, default=4, help='threads that read and score (default: 4)')
     benchmark.set_defaults(run=_benchmark)
+
+    shipped = commands.add_parser(
+        'options',
+        help='list the option files that come with kdsr, or copy some',
+        description='Lists the option files with what they are for. With --copy DIR they are written there, with the '
+        'files that they are based on.',
+    )
+    shipped.add_argument('names', nargs='*', help="for example 'mtkd_*' or ablations/rfdn/*.yml (default: all)")
+    shipped.add_argument('--copy', metavar='DIR', help='folder to copy to, for example options')
+    shipped.set_defaults(run=_options)
 
     distil = commands.add_parser(
         'distil',

@@ -14,7 +14,7 @@ ORDER = [
     {'archs', 'losses', 'data'},
     {'models'},
     {'analysis'},
-    {'quickstart', 'distil'},
+    {'quickstart', 'distil', 'shipped_options'},
     {'train', 'test', 'cli', '__init__'},
     {'__main__'},
 ]
