@@ -14,10 +14,9 @@ from torch import nn
 from kdsr import options, plugins
 from kdsr.analysis.complexity import input_channels, scale_of
 from kdsr.analysis.trained_run import checkpoint_of
-from kdsr.archs.convert import read_official
+from kdsr.analysis.weight_files import build, identify
 from kdsr.data.benchmark_sets import BenchmarkSet, set_of_folders
-from kdsr.distillation.building import build_network_at
-from kdsr.distillation.checkpoint import pick_weights, read_checkpoint, take_weights
+from kdsr.distillation.checkpoint import pick_weights, read_checkpoint
 from kdsr.distillation.teacher import window_of
 from kdsr.errors import UserError
 
@@ -144,7 +143,8 @@ def _of_option_file(label: str, path: str, iteration: str | None) -> list[Candid
         where, wanted = _of_experiment(opt['name'], path, iteration), 'params_ema'
     content = read_checkpoint(where)
     key = wanted if wanted in content or wanted is None else 'params'  # as BasicSR
-    one = _loaded(label, opt['network_g'], content, where, key)
+    network = build(label, opt['network_g'], pick_weights(content, where, key), where)
+    one = _candidate(label, network, opt['network_g'], where)
     return [replace(one, quadrants=(opt.get('val') or {}).get('quadrants', False), sets=_sets(path, tests, one.scale))]
 
 
@@ -176,52 +176,12 @@ def _sets(path: str, datasets: Sequence[Mapping[str, Any]], scale: int) -> tuple
 
 
 def _of_weights(label: str, path: str, given: Mapping[str, Any] | None, scales: Sequence[int]) -> list[Candidate]:
-    if not os.path.isfile(os.path.expanduser(path)):
-        raise UserError(f'{path!r} does not exist: name option files, files of weights, or bicubic.')
-    if path.lower().endswith('.safetensors') and given is None:
-        return [_spandrel(label, path)]
-    content = read_checkpoint(path)
-    network_opt: Mapping[str, Any] | None = given or _own_network(content, path)
-    if network_opt is None:
-        try:
-            network_opt, weights = read_official(pick_weights(content, path), path)
-            content = {'params': dict(weights)}
-        except UserError:
-            return [_spandrel(label, path)]
+    network_opt, weights = identify(path, given)
     if scales and (network_opt.get('multi_scale') or network_opt['type'] == 'VDSR'):
-        return [_loaded(label, {**network_opt, 'upscale': scale}, content, path) for scale in scales]
-    return [_loaded(label, network_opt, content, path)]
-
-
-def _own_network(content: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:
-    """Return the options that `kdsr convert` put into the file, or those of the experiment that it lies in."""
-    if isinstance(content.get('network'), dict) and 'type' in content['network']:
-        return content['network']
-    folder = os.path.dirname(os.path.abspath(path))
-    if os.path.basename(folder) != 'models' or not os.path.basename(path).startswith('net_g_'):
-        return None
-    for file in sorted(glob(os.path.join(os.path.dirname(folder), '*.yml'))):
-        opt = options.load(file)
-        if isinstance(opt.get('network_g'), dict):
-            plugins.import_named(opt.get('import_modules') or ())
-            return opt['network_g']
-    return None
-
-
-def _spandrel(label: str, path: str) -> Candidate:
-    try:
-        network_opt = {'type': 'Spandrel', 'path': path}
-        return _candidate(label, build_network_at(path, network_opt), network_opt, path)
-    except UserError as error:
-        raise UserError(f"{error} To test it all the same, say what it is: --network '{{type: ..., ...}}'.") from None
-
-
-def _loaded(
-    label: str, network_opt: Mapping[str, Any], content: Mapping[str, Any], path: str, key: str | None = None
-) -> Candidate:
-    network = build_network_at(label, network_opt)
-    take_weights(network, pick_weights(content, path, key), repr(path), label)
-    return _candidate(label, network, network_opt, path)
+        each: list[Mapping[str, Any]] = [{**network_opt, 'upscale': scale} for scale in scales]
+    else:
+        each = [network_opt]
+    return [_candidate(label, build(label, opt, weights, path), opt, path) for opt in each]
 
 
 def _candidate(label: str, network: nn.Module, network_opt: Mapping[str, Any], path: str) -> Candidate:
@@ -233,7 +193,7 @@ def _candidate(label: str, network: nn.Module, network_opt: Mapping[str, Any], p
     return Candidate(
         label,
         scale_of(network, network_opt),
-        network.eval().requires_grad_(False),
+        network,
         network_opt,
         path,
         fingerprint,

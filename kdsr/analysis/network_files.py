@@ -9,15 +9,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from kdsr import options, plugins
 from kdsr.analysis.complexity import input_channels
-from kdsr.archs.official_checkpoints import FAMILIES
-from kdsr.archs.official_names import rename
+from kdsr.analysis.weight_files import build, identify
 from kdsr.distillation.building import build_network_at
-from kdsr.distillation.checkpoint import load_weights, pick_weights, read_checkpoint, take_weights
+from kdsr.distillation.checkpoint import load_weights
 from kdsr.distillation.padding import run_padded
 from kdsr.distillation.teacher import FrozenNetwork, TeacherEnsemble, build_teachers, window_of
 from kdsr.errors import UserError
@@ -89,50 +87,19 @@ def read_networks(
     name, equals, file = source.rpartition('=')
     if not equals:
         name = ''
-    if not os.path.isfile(os.path.expanduser(file)):
-        raise UserError(f'{file!r} does not exist; name an option file (.yml) or a file of weights.')
     if file.endswith(OPTION_FILES):
         return _of_option_file(file, name, iteration, with_teachers, device)
-    network, scale = _of_weights(os.path.expanduser(file), network_opt)
     label = name or os.path.splitext(os.path.basename(file))[0]
-    return [_subject(label, network.to(device), window_of(network_opt or {'type': 'FSRCNN'}), scale)], None
+    found, weights = identify(file, network_opt)
+    network = build(label, found, weights, file)
+    scale = int(found.get('upscale') or getattr(network, 'upscale', None) or 0)
+    return [_subject(label, network.to(device), window_of(found), scale)], None
 
 
 def _subject(name: str, network: nn.Module, window: int, scale: int) -> Subject:
     network = network.eval().requires_grad_(False)
     multiple = int(getattr(network, 'multiple', window))
     return Subject(name, partial(run_padded, network, multiple=multiple), input_channels(network) == 1, scale)
-
-
-def _of_weights(path: str, network_opt: Mapping[str, Any] | None) -> tuple[nn.Module, int]:
-    if network_opt is not None:
-        network = build_network_at('--network', network_opt)
-        load_weights(network, path)
-        return network, int(network_opt.get('upscale') or getattr(network, 'upscale', None) or 0)
-    official = None if path.lower().endswith('.safetensors') else _official(path)
-    if official is not None:
-        return official
-    try:
-        network = ARCH_REGISTRY.get('Spandrel')(path)
-    except UserError as error:
-        raise UserError(f"{error} Or say what it is: --network '{{type: RFDN, upscale: 4}}'.") from None
-    return network, network.upscale
-
-
-def _official(path: str) -> tuple[nn.Module, int] | None:
-    """Return the network of an official checkpoint, as `kdsr convert` would write it, and its scale."""
-    weights = pick_weights(read_checkpoint(path), path)
-    family = next((f for f in FAMILIES if f.recognises(weights)), None)
-    if family is None:
-        return None
-    try:
-        opt = family.describe(weights)
-        network = build_network_at(family.name, opt)
-        renamed = {k: t.float() if t.is_floating_point() else t for k, t in rename(weights, family.rules).items()}
-        take_weights(network, renamed, repr(path), family.name)
-    except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError):
-        return None  # names like this family's, but another network
-    return network, int(opt['upscale'])
 
 
 def _of_option_file(
