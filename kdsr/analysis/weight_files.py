@@ -63,12 +63,10 @@ def build(label: str, network_opt: Mapping[str, Any], weights: Weights | None, p
     """
     try:
         network = build_network_at(label, network_opt)
-    except UserError as error:
         if weights is not None:
-            raise
+            take_weights(network, weights, repr(path), label)
+    except UserError as error:
         raise UserError(f"{error} Or say what it is: --network '{{type: RFDN, upscale: 4}}'.") from None
-    if weights is not None:
-        take_weights(network, weights, repr(path), label)
     return network.eval().requires_grad_(False)
 
 
