@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
@@ -11,13 +10,11 @@ from typing import Any
 import torch
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.color_util import rgb2ycbcr_pt
-from basicsr.utils.dist_util import master_only
 from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from torch import Tensor, nn
 
 from kdsr import options
 from kdsr.distillation.building import argument_of, check_arguments
-from kdsr.distillation.checkpoint import save_checkpoint
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.padding import run_padded
 from kdsr.distillation.precision import at_least_float32, autocast, laid_out, lay_out
@@ -264,39 +261,9 @@ class StudentModel(SRModel):
         """Return plain values to store beside the weights."""
         return {}
 
-    @master_only
-    def save_network(
-        self,
-        net: nn.Module | list[nn.Module],
-        net_label: str,
-        current_iter: int,
-        param_key: str | list[str] = 'params',
-    ) -> None:
-        """Write ``{param_key: weights, **extras}`` to `<net_label>_<iter>.pth`, as BasicSR does, but atomically."""
-        nets = net if isinstance(net, list) else [net]
-        keys = param_key if isinstance(param_key, list) else [param_key]
-        weights = {
-            key: {n: tensor.detach().cpu().contiguous() for n, tensor in self.get_bare_model(one).state_dict().items()}
-            for key, one in zip(keys, nets)
-        }
-        label = 'latest' if current_iter == -1 else current_iter
-        path = os.path.join(self.opt['path']['models'], f'{net_label}_{label}.pth')
-        save_checkpoint({**weights, **self.checkpoint_extras()}, path)
-
-    @master_only
-    def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Write what BasicSR writes, whole or not at all, and the scale of `amp: fp16`."""
-        if current_iter == -1:
-            return
-        state = {
-            'epoch': epoch,
-            'iter': current_iter,
-            'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
-            'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
-        }
-        if self.scaler.is_enabled():
-            state['scaler'] = self.scaler.state_dict()
-        save_checkpoint(state, os.path.join(self.opt['path']['training_states'], f'{current_iter}.state'))
+    def state_extras(self) -> dict[str, Any]:
+        """Return what the training state holds besides BasicSR's: the scale of `amp: fp16`."""
+        return {'scaler': self.scaler.state_dict()} if self.scaler.is_enabled() else {}
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Restore what was saved; a state of BasicSR, or of another `amp` or `channels_last`, fits too."""

@@ -80,6 +80,14 @@ TABLE: dict[str, dict[str, Option]] = {
         ),
         'round_gt': Option((bool,), 'With `color: y`: round the luminance of the ground truth; false as in PISR.'),
     },
+    'path': {
+        'resume_with_other_data': Option(
+            (bool,), 'Resume although seed, batch size, processes or training images are not those of the killed run.'
+        ),
+    },
+    'logger': {
+        'keep_last': Option((int,), 'Keep this many states and their checkpoints, besides `best` and `latest`.'),
+    },
     'distillation.teachers[]': {
         'name': Option((str,), 'Short name; unique, stored in the checkpoints of stage 1.', required=True),
         'network': NETWORK,
