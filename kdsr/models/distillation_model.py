@@ -35,7 +35,8 @@ class DistillationModel(StudentModel):
     The student is `network_g`; its checkpoints hold nothing else and load wherever BasicSR's do. Trainable helpers of
     the losses (regressors, estimators) share the student's optimiser and are saved as `net_distill_<iter>.pth`. The
     `views` of the block are extra batches of the same step.
-    With `cache` the training set delivers what the teachers made of its images before, and no teacher is loaded.
+    With `cache` the training set delivers what the teachers made of its images before, and no teacher is loaded (of a
+    privileged one whose features are compared, the decoder).
     `train.pixel_opt` may be left out when the image term stands among the distillation losses. `init_from` starts the
     student with the weights of a part of a teacher (PISR); then there need be no losses, and the teacher does not run.
     """

@@ -121,6 +121,8 @@ class StudentModel(SRModel):
             del self.gt
         super().feed_data({key: data[key] for key in ('lq', 'gt') if key in data})
         self.cached = data['teacher'].to(self.device).float().div_(255) if 'teacher' in data else None
+        if 'code' in data:
+            self.cached = data['code'].to(self.device)
         self.chroma_source = None
         for name in ('lq', 'gt') if 'gt' in data else ('lq',):
             image = getattr(self, name)
@@ -145,7 +147,8 @@ class StudentModel(SRModel):
         channels = 1 if 'y' in (self.opt.get('color'), train_set.get('color')) else 3
         ramp = torch.linspace(0, 1, gt_size * gt_size, device=self.device).view(1, 1, gt_size, gt_size)
         gt = ramp.expand(2, channels, -1, -1).contiguous()
-        return Batch(gt[..., ::scale, ::scale].contiguous(), gt, gt)
+        lq = gt[..., ::scale, ::scale].contiguous()
+        return Batch(lq, gt, lq if options.caches_code(self.opt) else gt)
 
     def shown(self, batch: Batch) -> Tensor:
         """Return what the network is shown of a batch."""

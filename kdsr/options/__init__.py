@@ -1,6 +1,6 @@
 """The options that kdsr adds to a BasicSR YAML file: reading them, and checking them before anything is built."""
 
-from kdsr.options.caching import Cache, cache_of, used_cache, with_cache
+from kdsr.options.caching import Cache, cache_of, caches_code, used_cache, with_cache
 from kdsr.options.checking import check, check_files, check_model, check_values
 from kdsr.options.reading import (
     SafeDumper,
@@ -22,6 +22,7 @@ __all__ = [
     'SafeDumper',
     'SafeLoader',
     'cache_of',
+    'caches_code',
     'check',
     'check_files',
     'check_model',

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kdsr.errors import UserError, did_you_mean
-from kdsr.options.caching import cache_problems, used_cache
+from kdsr.options.caching import cache_problems, caches_code, used_cache
 from kdsr.options.table import BASICSR_MODELS, RAW_SET, TABLE, WEIGHTS, Option
 
 
@@ -212,7 +212,8 @@ def _missing_weights(opt: Mapping[str, Any]) -> Iterable[str]:
     cache = used_cache(opt)
     if cache is not None and opt.get('is_train', True) and not os.path.isdir(os.path.expanduser(cache.path)):
         yield f'distillation.cache: {cache.path} (`kdsr cache FILE` makes it, and continues what was interrupted)'
-    if cache is not None and opt.get('model_type') != 'AggregationModel':  # stage 1 also validates with its teachers
+    stage_1 = opt.get('model_type') == 'AggregationModel'  # which also validates with its teachers
+    if cache is not None and not stage_1 and not caches_code(opt):
         return
     named = {f'distillation.teachers[{i}]': t for i, t in enumerate(block.get('teachers') or [])}
     named['distillation.aggregator'] = block.get('aggregator')

@@ -50,7 +50,7 @@ TABLE: dict[str, dict[str, Option]] = {
         'aggregator': Option((dict,), "A frozen network that fuses the teachers' images into one (MTKD, stage 2)."),
         'cache': Option(
             (str, dict),
-            "Folder of the teachers' images, made by `kdsr cache`, or a mapping: no teacher runs in training.",
+            "Folder of the teachers' images (`kdsr cache`), or a mapping; then no teacher runs (PISR: no encoder).",
         ),
         'features': Option((dict,), 'Feature name to the module paths tapped in student and teacher, early to late.'),
         'views': Option((dict,), 'Name to an extra batch made of the training pair (`ZoomIn`, ...) and its arguments.'),
