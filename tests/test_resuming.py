@@ -77,16 +77,16 @@ def in_a_child(work):
     os._exit(0)
 
 
-def at_iteration(iteration, act, method='update_learning_rate'):
-    """Let `act` happen when the iteration begins, in this process alone."""
-    original = getattr(BaseModel, method)
+def at_iteration(iteration, act, method='update_learning_rate', owner=BaseModel):
+    """Let `act` happen when the iteration begins (None: at any call of the method), in this process alone."""
+    original = getattr(owner, method)
 
     def hooked(self, *args, **kwargs):
-        if iteration in args:
+        if iteration is None or iteration in args:
             act()
         return original(self, *args, **kwargs)
 
-    setattr(BaseModel, method, hooked)
+    setattr(owner, method, hooked)
 
 
 def killed(workspace, opt, *arguments, iteration=KILLED_AT, method='update_learning_rate', number=signal.SIGKILL):

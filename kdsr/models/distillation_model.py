@@ -225,11 +225,11 @@ class DistillationModel(StudentModel):
     def _helper_path(self, label: int | str) -> str:
         return os.path.join(self.opt['path']['models'], f'net_distill_{label}.pth')
 
-    def save(self, epoch: int, current_iter: int) -> None:
-        """Save the helpers, then what SRModel saves (the training state last: it marks a complete checkpoint)."""
+    def save_networks(self, label: int | str) -> None:
+        """Save the helpers, then the student."""
         if any(True for _ in self.helpers()):
-            self.save_network(self.losses, 'net_distill', current_iter)
-        super().save(epoch, current_iter)
+            self.save_network(self.losses, 'net_distill', label)
+        super().save_networks(label)
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Restore optimisers and schedulers, and the helpers that belong to them."""

@@ -264,6 +264,26 @@ class StudentModel(SRModel):
         """Return plain values to store beside the weights."""
         return {}
 
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Save what is learnt, then the training state, which marks a complete checkpoint."""
+        self.save_networks(current_iter)
+        self.save_training_state(epoch, current_iter)
+
+    def save_networks(self, label: int | str) -> None:
+        """Save what is learnt as `net_*_<label>.pth`; -1 stands for `latest`."""
+        averaged = getattr(self, 'net_g_ema', None)
+        if averaged is None:
+            self.save_network(self.net_g, 'net_g', label)
+        else:
+            self.save_network([self.net_g, averaged], 'net_g', label, param_key=['params', 'params_ema'])
+
+    def keep_if_best(self, set_name: str, current_iter: int) -> None:
+        """Save `net_g_best.pth` after a validation: by the first metric on the first validation set."""
+        first = next(d['name'] for phase, d in self.opt['datasets'].items() if phase.split('_')[0] == 'val')
+        metric = next(iter(self.opt['val']['metrics']))
+        if set_name == first and self.best_metric_results[set_name][metric]['iter'] == current_iter:
+            self.save_networks('best')
+
     def state_extras(self) -> dict[str, Any]:
         """Return what the training state holds besides BasicSR's: the scale of `amp: fp16`."""
         return {'scaler': self.scaler.state_dict()} if self.scaler.is_enabled() else {}
