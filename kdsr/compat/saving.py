@@ -98,7 +98,13 @@ def repair_saving() -> None:
 
     @functools.wraps(original)
     def resume_training(self: Any, resume_state: dict[str, Any]) -> None:
-        original(self, resume_state)
+        try:
+            original(self, resume_state)
+        except (AssertionError, ValueError) as error:
+            raise UserError(
+                f'{self.opt["path"].get("resume_state")} does not fit this run ({error}): were losses, networks or '
+                'optimiser changed since it was saved? Start a new run, under another `name:`.'
+            ) from error
         if resume_state.get('best_metric_results') is not None:
             self.best_metric_results = resume_state['best_metric_results']
         self.validated = resume_state.get('validated')
