@@ -194,6 +194,7 @@ def main() -> None:
                 finish(root, opt)
                 differing = [file for file, content in left(root).items() if not same(content, expected[file])]
                 if differing:
+                    shutil.copytree(root, 'stress_kill_failed')
                     raise SystemExit(f'{name}: {", ".join(differing)} differ from the undisturbed run')
                 runs += 1
                 print(f'{name}: {runs} runs, {total} kills in all', flush=True)
@@ -203,7 +204,7 @@ def main() -> None:
     heads = ' | '.join(s.name for s in dict.fromkeys(SIGNALS))
     about = (
         f'{total} kills at random moments of runs of {TOTAL} iterations, a state every second; resumed '
-        f'(`--auto_resume`) and compared bit by bit with the undisturbed one; {(time.monotonic() - began) / 60:.1f} min. '
+        f'(`--auto_resume`) and compared bit by bit with the undisturbed; {(time.monotonic() - began) / 60:.1f} min. '
         f'{machine()} Written by `OMP_NUM_THREADS=1 python benchmarks/stress_kill.py --kills {args.kills}`.'
     )
     head = [f'| run | compared | {heads} | differences |', '|---|---|---|---|---|---|']

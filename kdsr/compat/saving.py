@@ -14,7 +14,7 @@ from typing import Any
 from kdsr.errors import UserError
 
 _DISK_IS_FULL = (errno.ENOSPC, getattr(errno, 'EDQUOT', errno.ENOSPC))  # Windows has no quotas
-_FOR_INSPECTION = 'net_g_nonfinite_'
+FOR_INSPECTION = 'nonfinite'  # in the names of what a run that was stopped by bad numbers leaves to look at
 
 
 def save_checkpoint(content: Mapping[str, Any], path: str) -> None:
@@ -79,17 +79,7 @@ def repair_saving() -> None:
     def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
         if current_iter == -1:
             return
-        state = {
-            'epoch': epoch,
-            'iter': current_iter,
-            'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
-            'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
-            'best_metric_results': _plain(getattr(self, 'best_metric_results', None)),
-            'validated': getattr(self, 'validated', None) or {},
-            'networks': _of_iteration(getattr(self, 'saved_networks', ()), current_iter),
-            'data_order': self.opt.get('data_order'),
-            **getattr(self, 'state_extras', dict)(),
-        }
+        state = training_state(self, epoch, current_iter)
         save_checkpoint(state, os.path.join(self.opt['path']['training_states'], f'{current_iter}.state'))
         self.saved_networks, self.saved_state = state['networks'], (epoch, current_iter)
         _prune(self.opt, current_iter)
@@ -108,10 +98,29 @@ def repair_saving() -> None:
         if resume_state.get('best_metric_results') is not None:
             self.best_metric_results = resume_state['best_metric_results']
         self.validated = resume_state.get('validated')
+        folder = os.path.dirname(os.path.abspath(self.opt['path'].get('resume_state') or ''))
+        if folder == os.path.abspath(self.opt['path'].get('training_states') or ''):  # not that of another run
+            self.saved_networks = resume_state.get('networks', [])
+            self.saved_state = (resume_state['epoch'], resume_state['iter'])
 
     BaseModel.save_network = master_only(functools.wraps(BaseModel.save_network)(save_network))
     BaseModel.save_training_state = master_only(functools.wraps(BaseModel.save_training_state)(save_training_state))
     BaseModel.resume_training = resume_training
+
+
+def training_state(model: Any, epoch: int, iteration: int) -> dict[str, Any]:
+    """Return what BasicSR needs to resume a run, and what it forgets."""
+    return {
+        'epoch': epoch,
+        'iter': iteration,
+        'optimizers': [optimizer.state_dict() for optimizer in model.optimizers],
+        'schedulers': [scheduler.state_dict() for scheduler in model.schedulers],
+        'best_metric_results': _plain(getattr(model, 'best_metric_results', None)),
+        'validated': getattr(model, 'validated', None) or {},
+        'networks': _of_iteration(getattr(model, 'saved_networks', ()), iteration),
+        'data_order': model.opt.get('data_order'),
+        **getattr(model, 'state_extras', dict)(),
+    }
 
 
 def _of_iteration(names: Iterable[str], iteration: int) -> list[str]:
@@ -151,4 +160,4 @@ def _iteration_of_state(name: str) -> int | None:
 
 def _iteration_of_network(name: str) -> int | None:
     found = re.fullmatch(r'net_[a-z_]+_(\d+)\.pth', name)  # neither `latest` nor `best`
-    return int(found[1]) if found and not name.startswith(_FOR_INSPECTION) else None
+    return int(found[1]) if found and FOR_INSPECTION not in name else None

@@ -69,6 +69,9 @@ TABLE: dict[str, dict[str, Option]] = {
         ),
         'accumulate': Option((int,), 'Run a batch in this many parts, one optimiser step for all: less memory.'),
         'clip_grad_norm': Option((int, float), 'Largest norm of the gradient of all that is learnt, as one vector.'),
+        'skip_nonfinite': Option(
+            (int,), 'Leave out up to this many steps whose loss or gradient is not finite; at the next the run stops.'
+        ),
         'imitation_opt': Option(
             (dict,), "PrivilegedTeacherModel: loss of the encoder's output to the LR image (PISR)."
         ),
