@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from basicsr.archs import build_network
 from basicsr.train import train_pipeline
+from basicsr.utils.logger import initialized_logger
 from side_by_side import keep, machine
 
 assert kdsr.__version__  # kdsr comes first: it repairs BasicSR's import
@@ -94,6 +95,7 @@ def start(folder: Path, opt: dict) -> int:
     output = os.open(folder / 'output.txt', os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    initialized_logger.clear()  # the log goes to the run's own file
     sys.argv = ['train.py', '-opt', str(file), '--auto_resume']
     status = 0
     try:
@@ -194,7 +196,6 @@ def main() -> None:
                 finish(root, opt)
                 differing = [file for file, content in left(root).items() if not same(content, expected[file])]
                 if differing:
-                    shutil.copytree(root, 'stress_kill_failed')
                     raise SystemExit(f'{name}: {", ".join(differing)} differ from the undisturbed run')
                 runs += 1
                 print(f'{name}: {runs} runs, {total} kills in all', flush=True)

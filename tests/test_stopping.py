@@ -42,6 +42,17 @@ def test_a_signal_does_not_wait_for_the_end_of_a_validation(workspace):
     check_same_run(workspace.train({**opt, 'name': 'whole'}), workspace.train(opt, '--auto_resume'))
 
 
+def test_a_kill_in_the_last_validation_leaves_a_run_that_ends_the_same(workspace):
+    opt = options(workspace)
+
+    def work():
+        at_iteration(6, lambda: os.kill(os.getpid(), signal.SIGKILL), '_log_validation_metric_values', SRModel)
+        workspace.train(opt)
+
+    assert os.WTERMSIG(in_a_child(work)) == signal.SIGKILL
+    check_same_run(workspace.train({**opt, 'name': 'whole'}), workspace.train(opt, '--auto_resume'))
+
+
 def test_a_signal_before_the_first_step_ends_the_run_at_once(workspace, capfd):
     def work():
         at_iteration(None, lambda: os.kill(os.getpid(), signal.SIGTERM), 'print_network')

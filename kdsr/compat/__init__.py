@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from kdsr.compat import drawing, imports, locking, option_files, resuming, running, saving, stopping
+from kdsr.compat import drawing, imports, locking, option_files, progress, resuming, running, saving, stopping
 
 _applied: list[str] = []
 
@@ -38,6 +38,8 @@ def apply() -> None:
         drawing.repair_step_seeds,
         drawing.repair_order_after_resume,
         stopping.repair_signals,
+        progress.repair_progress_line,
+        progress.repair_loggers,
     ):
         repair()
         _applied.append(repair.__name__)

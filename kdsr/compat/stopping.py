@@ -155,9 +155,10 @@ def repair_validation_record() -> None:
 
     @functools.wraps(original)
     def validation(self: Any, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool = False) -> None:
-        if run.model is not self:
+        if not run.active:
             original(self, dataloader, current_iter, tb_logger, save_img)
             return
+        run.model = self  # a run that is resumed after its last iteration takes no step
         run.iteration, run.validating = min(current_iter, int(self.opt['train']['total_iter'])), True
         try:
             run.stop_if_asked()
