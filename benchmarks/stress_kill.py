@@ -151,11 +151,15 @@ def same(a: object, b: object) -> bool:
     return a == b
 
 
-def disturb(folder: Path, opt: dict, seconds: float, times: int, tally: collections.Counter) -> int:
-    """Kill a run and resume it, several times over; return how often it was killed before it came to its end."""
+def disturb(folder: Path, opt: dict, seconds: float, times: int, tally: collections.Counter) -> tuple[int, float]:
+    """Kill a run and resume it, several times over.
+
+    Returns:
+        How often it was killed before it came to its end, and how long a run takes as the machine is now.
+    """
     kills = 0
     for _ in range(times):
-        child, number = start(folder, opt), random.choice(SIGNALS)
+        child, number, began = start(folder, opt), random.choice(SIGNALS), time.monotonic()
         status = wait(child, random.uniform(0.0, 1.05 * seconds))
         if status is None:
             os.kill(child, number)
@@ -164,11 +168,12 @@ def disturb(folder: Path, opt: dict, seconds: float, times: int, tally: collecti
             states = [int(p.stem) for p in (folder / 'experiments/run/training_states').glob('*.state')]
             tally[signal.Signals(number).name, 'no state yet' if not states else 'resumable'] += 1
         if status == 0:  # it was done before the signal came, or while it came
+            seconds = seconds if kills else time.monotonic() - began
             break
         if status not in (-number, 128 + number, 1):
             output = (folder / 'output.txt').read_text()[-4000:]
             raise SystemExit(f'after {signal.Signals(number).name} a run ended with {status}:\n{output}')
-    return kills
+    return kills, seconds
 
 
 def main() -> None:
@@ -192,7 +197,8 @@ def main() -> None:
             expected, runs, tally = left(root), 0, collections.Counter()
             while total < wanted and time.monotonic() - began < 60 * args.minutes * (i + 1) / 2:
                 shutil.rmtree(root / 'experiments')
-                total += disturb(root, opt, seconds, random.randint(1, 3), tally)
+                kills, seconds = disturb(root, opt, seconds, random.randint(1, 3), tally)
+                total += kills
                 finish(root, opt)
                 differing = [file for file, content in left(root).items() if not same(content, expected[file])]
                 if differing:
