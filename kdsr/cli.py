@@ -47,9 +47,19 @@ def _taps(args: argparse.Namespace) -> None:
 
 
 def _complexity(args: argparse.Namespace) -> None:
-    from kdsr.analysis import complexity
+    from kdsr.analysis import complexity_report as report
+    from kdsr.analysis.latency import Timing
 
-    print(complexity.table(complexity.of_option_files(args.option_files, args.output_size)))
+    timing = Timing(args.device, args.repeats, precision=args.precision) if args.latency else None
+    networks = [report.parse_network(text) for text in args.network]
+    tables = report.complexity_tables(
+        args.option_files, networks, tuple(args.output_size), tuple(args.input_size), timing
+    )
+    print(report.markdown(tables, timing))
+    if args.csv:
+        report.write_csv(tables, args.csv)
+    if args.json:
+        report.write_json(tables, args.json, timing)
 
 
 def _compare(args: argparse.Namespace) -> None:
@@ -62,6 +72,35 @@ def _diagnose(args: argparse.Namespace) -> None:
     from kdsr.analysis.diagnosis import diagnose
 
     print(diagnose(args.option_file, args.iter, args.images, args.pictures, args.out))
+
+
+def _benchmark(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    import torch
+
+    from kdsr.analysis.benchmark import benchmark
+    from kdsr.analysis.benchmark_run import Place, Protocol
+    from kdsr.data.benchmark_sets import default_lr_cache
+
+    if args.plot is not None:  # before hours of work: it may lack matplotlib
+        from kdsr.analysis.benchmark_figure import plot_costs
+    quadrants = None if args.quadrants is None else tuple(args.quadrants) or True
+    protocol = Protocol(args.rgb, args.crop_border, args.round_gt, args.self_ensemble, quadrants, args.tile)
+    out = Path(args.out)
+    lr_cache = Path(args.lr_cache).expanduser() if args.lr_cache else default_lr_cache()
+    device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    place = Place(device, args.workers, lr_cache, out / 'images' if args.save_images else None)
+    tasks, results = benchmark(args.models, args.sets, out, protocol, place, args.scale, args.network, args.iter)
+    print(f'\n{(out / "benchmark.md").read_text(encoding="utf-8")}')
+    if args.plot is not None:
+        plot_costs(tasks, results, args.plot or ['parameters', 'multi-adds'], out, device)
+
+
+def _distil(args: argparse.Namespace) -> None:
+    from kdsr.distil import distil
+
+    print(distil(args.option_file, args.teacher, args.method, args.out))
 
 
 def _quickstart(args: argparse.Namespace) -> None:
@@ -128,10 +167,23 @@ def _parser() -> argparse.ArgumentParser:
     taps.set_defaults(run=_taps)
 
     complexity = commands.add_parser(
-        'complexity', help='parameters and multiply-adds of the networks in option files, as the papers count them'
+        'complexity',
+        help='parameters, multiply-adds, activations, memory and latency, as papers and challenges count them',
+        description='Counts the networks of option files, or given by --network, for an input of 256x256 and an output '
+        'of 1280x720, and prints Markdown. Only --latency runs them. What is counted: docs/benchmark.md.',
     )
-    complexity.add_argument('option_files', nargs='+')
+    complexity.add_argument('option_files', nargs='*')
+    complexity.add_argument(
+        '--network', action='append', default=[], metavar='OPTIONS', help="'{type: RFDN, upscale: 4}'; several times"
+    )
     complexity.add_argument('--output-size', type=int, nargs=2, default=(720, 1280), metavar=('H', 'W'))
+    complexity.add_argument('--input-size', type=int, nargs=2, default=(256, 256), metavar=('H', 'W'))
+    complexity.add_argument('--latency', action='store_true', help='run them, too')
+    complexity.add_argument('--device', default='cpu', help='where to run them (default: cpu)')
+    complexity.add_argument('--repeats', type=int, default=10, help='runs, of which the median is told (default: 10)')
+    complexity.add_argument('--precision', choices=['fp32', 'bf16', 'fp16'], default='fp32')
+    complexity.add_argument('--csv', metavar='FILE')
+    complexity.add_argument('--json', metavar='FILE')
     complexity.set_defaults(run=_complexity)
 
     compare = commands.add_parser(
@@ -161,6 +213,56 @@ def _parser() -> argparse.ArgumentParser:
     diagnose.add_argument('--pictures', type=int, default=3, help='images to draw (default: 3)')
     diagnose.add_argument('--out', help='folder (default: experiments/<name>/diagnosis)')
     diagnose.set_defaults(run=_diagnose)
+
+    benchmark = commands.add_parser(
+        'benchmark',
+        help='PSNR and SSIM of checkpoints or option files on test sets, with the protocol',
+        description='Tests option files (with their weights), files of weights, and bicubic, and writes Markdown, CSV '
+        'and JSON. LR images that a set lacks are made as MATLAB does, and kept. What is finished is not computed '
+        'again. Layouts of sets, options, a table: docs/benchmark.md.',
+    )
+    benchmark.add_argument(
+        'models', nargs='+', metavar='[LABEL=]MODEL', help='option file, .pth, .safetensors, bicubic'
+    )
+    benchmark.add_argument('--sets', nargs='+', default=[], metavar='DIR', help='default: those of the option files')
+    benchmark.add_argument('--scale', type=int, nargs='+', default=[], help="default: the networks' own")
+    benchmark.add_argument('--network', metavar='OPTIONS', help="of bare weights: '{type: RFDN, upscale: 4}' or a YAML")
+    benchmark.add_argument('--iter', help='checkpoint of experiments: 5000, latest, best (default: the latest)')
+    colour = benchmark.add_mutually_exclusive_group()
+    colour.add_argument('--y', action='store_true', help='score the Y channel (the default)')
+    colour.add_argument('--rgb', action='store_true', help='score R, G and B')
+    benchmark.add_argument('--crop-border', type=int, metavar='PIXELS', help='left out (default: the scale)')
+    benchmark.add_argument('--round-gt', action='store_true', help='round the ground truth of luminance networks')
+    benchmark.add_argument('--self-ensemble', action='store_true', help='mean over eight flips and turns')
+    benchmark.add_argument('--quadrants', nargs='*', metavar='SET', help='in four quarters, all sets or these')
+    benchmark.add_argument('--tile', type=int, default=0, metavar='PIXELS', help='cut LR images (default: 0, whole)')
+    benchmark.add_argument('--lr-cache', metavar='DIR', help='LR images that are made (default: ~/.cache/kdsr/lr)')
+    benchmark.add_argument('--save-images', action='store_true', help='write them to OUT/images')
+    benchmark.add_argument(
+        '--plot',
+        nargs='*',
+        choices=['parameters', 'multi-adds', 'activations', 'latency'],
+        metavar='COST',
+        help='draw PSNR against parameters, multi-adds, activations, latency (default: the first two)',
+    )
+    benchmark.add_argument('--out', default='results/benchmark', help='default: results/benchmark')
+    benchmark.add_argument('--device', help='cpu, cuda, cuda:1 (default: a GPU, if there is one)')
+    benchmark.add_argument('--workers', type=int, default=4, help='threads that read and score (default: 4)')
+    benchmark.set_defaults(run=_benchmark)
+
+    distil = commands.add_parser(
+        'distil',
+        help='turn a BasicSR option file into one whose network learns from teachers',
+        description='Writes an option file that adds a `distillation:` block to a BasicSR experiment, taps included. '
+        'Files in the words of other distillation code (`network_t`, ...) are translated.',
+    )
+    distil.add_argument('option_file', help='the BasicSR training file of the student')
+    distil.add_argument(
+        '--teacher', action='append', default=[], metavar='FILE', help='its option file or checkpoint; once a teacher'
+    )
+    distil.add_argument('--method', help='kd (default), fitnet, at, fakd, lsfd, facd, mtkd or pisr')
+    distil.add_argument('--out', help='file to write (default: <option_file>_<method>.yml)')
+    distil.set_defaults(run=_distil)
 
     quickstart = commands.add_parser(
         'quickstart', help='distil a small network from three teachers on sample photos, in minutes'
