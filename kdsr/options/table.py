@@ -69,6 +69,9 @@ TABLE: dict[str, dict[str, Option]] = {
         ),
         'accumulate': Option((int,), 'Run a batch in this many parts, one optimiser step for all: less memory.'),
         'clip_grad_norm': Option((int, float), 'Largest norm of the gradient of all that is learnt, as one vector.'),
+        'skip_nonfinite': Option(
+            (int,), 'Leave out up to this many steps whose loss or gradient is not finite; at the next the run stops.'
+        ),
         'imitation_opt': Option(
             (dict,), "PrivilegedTeacherModel: loss of the encoder's output to the LR image (PISR)."
         ),
@@ -79,6 +82,14 @@ TABLE: dict[str, dict[str, Option]] = {
             'Run the student on four quarters of the image, as in the tables of SAN; or for which datasets.',
         ),
         'round_gt': Option((bool,), 'With `color: y`: round the luminance of the ground truth; false as in PISR.'),
+    },
+    'path': {
+        'resume_with_other_data': Option(
+            (bool,), 'Resume although seed, batch size, processes or training images are not those of the killed run.'
+        ),
+    },
+    'logger': {
+        'keep_last': Option((int,), 'Keep this many states and their checkpoints, besides `best` and `latest`.'),
     },
     'distillation.teachers[]': {
         'name': Option((str,), 'Short name; unique, stored in the checkpoints of stage 1.', required=True),
