@@ -12,3 +12,6 @@ compat.apply()
 
 # after compat: these import BasicSR
 from kdsr import archs, data, losses, models  # noqa: E402, F401
+from kdsr.checks.experiment import refuse_mistakes  # noqa: E402
+
+compat.option_files.before_a_run.append(refuse_mistakes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from functools import partial
 
@@ -27,8 +28,10 @@ def _prepare(args: argparse.Namespace) -> None:
 
 def _cache(args: argparse.Namespace) -> None:
     from kdsr import options, plugins
+    from kdsr.checks.experiment import refuse_errors
     from kdsr.data.teacher_cache import make_cache
 
+    refuse_errors(options.read(args.option_file, args.force_yml), is_train=True)
     opt = options.load_experiment(args.option_file, args.force_yml)
     plugins.import_named(opt.get('import_modules') or ())
     make_cache(opt, args.workers, args.tile)
@@ -135,6 +138,12 @@ def _pictures(args: argparse.Namespace) -> None:
     from kdsr.analysis.picture_folders import pictures
 
     print(pictures(args.gt, args.folders, args.scale, args.crop, args.count, args.size, args.out))
+
+
+def _check(args: argparse.Namespace) -> None:
+    from kdsr.analysis.option_check import check
+
+    sys.exit(check(args.option_files, args.force_yml, not args.options_only, args.schema))
 
 
 def _quickstart(args: argparse.Namespace) -> None:
@@ -358,6 +367,19 @@ def _parser() -> argparse.ArgumentParser:
     pictures.add_argument('--size', type=int, default=96, help='side of the crops that are looked for (default: 96)')
     pictures.add_argument('--out', default='results/pictures', help='folder (default: results/pictures)')
     pictures.set_defaults(run=_pictures)
+
+    check = commands.add_parser(
+        'check',
+        help='find all mistakes in option files, before anything is built',
+        description='Misspelt keys, names that are not registered, wrong values, networks, taps, scales and image sets '
+        'that do not fit together, missing files: each with file, line, key and cure. Every run does the same at its '
+        'start. The exit status is 1 when a run would not start.',
+    )
+    check.add_argument('option_files', nargs='*', help='option files and comparison files; options/**/*.yml for all')
+    check.add_argument('--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help='as in training')
+    check.add_argument('--options-only', action='store_true', help='do not look at data and weights')
+    check.add_argument('--schema', action='store_true', help='print the JSON schema for editors')
+    check.set_defaults(run=_check)
 
     quickstart = commands.add_parser(
         'quickstart', help='distil a small network from three teachers on sample photos, in minutes'

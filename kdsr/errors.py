@@ -13,8 +13,11 @@ class UserError(ValueError):
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the closest of `known`, or an empty string."""
-    close = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.6)
+    """Return ``" Did you mean 'x'?"`` for the closest of `known`, or for those that contain `name`; else nothing."""
+    text, names = str(name), list(known)
+    close = difflib.get_close_matches(text, names, n=3, cutoff=0.6)
+    if not close and len(text) > 2:
+        close = [n for n in names if text.lower() in n.lower()][:3]
     return f' Did you mean {" or ".join(repr(c) for c in close)}?' if close else ''
 
 

@@ -8,6 +8,24 @@ from collections.abc import Iterable
 
 from kdsr.errors import UserError
 
+# Networks of well-known packages on top of BasicSR: name to (repository, module that registers it). Those without a
+# module stand in a BasicSR of their own, which cannot be imported beside this one.
+_PACKAGES = {
+    'HAT': ('XPixelGroup/HAT', 'hat.archs'),
+    'DRCT': ('ming053l/DRCT', 'drct.archs'),
+    'SwinFIR': ('Zdafeng/SwinFIR', 'swinfir.archs'),
+    'HATFIR': ('Zdafeng/SwinFIR', 'swinfir.archs'),
+    'GFPGANv1': ('TencentARC/GFPGAN', 'gfpgan.archs'),
+    'GFPGANv1Clean': ('TencentARC/GFPGAN', 'gfpgan.archs'),
+    'DAT': ('zhengchen1999/DAT', None),
+    'RGT': ('zhengchen1999/RGT', None),
+    'SRFormer': ('HVision-NKU/SRFormer', None),
+    'ATD': ('LabShuHangGU/Adaptive-Token-Dictionary', None),
+    'SAFMN': ('sunny2109/SAFMN', None),
+    'MambaIR': ('csguoh/MambaIR', None),
+}
+_IN_SPANDREL = ('ATD', 'CRAFT', 'DAT', 'DRCT', 'GRL', 'HAT', 'OmniSR', 'PLKSR', 'RGT', 'SAFMN', 'SPAN', 'Swin2SR')
+
 
 def import_modules(package: str, suffix: str) -> list[str]:
     """Import every module of `package` whose name ends with `suffix`, so that its `@REGISTRY.register()` runs.
@@ -43,3 +61,20 @@ def import_named(names: Iterable[str]) -> None:
                 f'`import_modules`: {name!r} cannot be imported ({type(error).__name__}: {error}). Is its package '
                 'installed, or its folder on PYTHONPATH?'
             ) from error
+
+
+def brought_by(name: str) -> str:
+    """Say where a network comes from that is not registered, where that is known; else an empty string."""
+    told = []
+    if name in _PACKAGES:
+        repository, module = _PACKAGES[name]
+        cure = (
+            f'install it, and add `import_modules: [{module}]`' if module else 'its files need a BasicSR of their own'
+        )
+        told.append(f' It comes with github.com/{repository}: {cure}.')
+    if name in _IN_SPANDREL:
+        told.append(
+            ' A pretrained file of it can be a teacher: `network: {type: Spandrel, path: FILE}` '
+            '(pip install "kdsr[spandrel]").'
+        )
+    return ''.join(told)

@@ -1,5 +1,6 @@
 """What the documents say is true: code in them runs, links lead somewhere, generated pages are current."""
 
+import json
 import re
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def test_option_files_that_are_named_exist(page):
 
 def test_the_option_table_is_current():
     assert (ROOT / 'docs/options.md').read_text() == options.document(), 'run `make docs`'
+    assert json.loads((ROOT / 'docs/options.schema.json').read_text()) == options.schema(), 'run `make docs`'
 
 
 def blocks(page, language):

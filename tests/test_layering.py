@@ -13,6 +13,7 @@ ORDER = [
     {'distillation'},
     {'archs', 'losses', 'data'},
     {'models'},
+    {'checks'},
     {'analysis'},
     {'quickstart', 'distil', 'shipped_options'},
     {'train', 'test', 'cli', '__init__'},

@@ -11,12 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY
-
 from kdsr import options, plugins
-from kdsr.distillation.building import check_arguments
+from kdsr.checks.experiment import problems_of
 from kdsr.errors import UserError, did_you_mean
+from kdsr.options import Places
 
 KEYS = {
     'name': str, 'about': str, 'seeds': list, 'baseline': str, 'import_modules': list, 'common': dict, 'runs': dict,
@@ -110,13 +108,14 @@ def read_comparison(path: str) -> Comparison:
     Raises:
         UserError: something in it is wrong; the message says what and where.
     """
-    top = options.read_yaml(path)
-    _refuse_repeated_keys(path)
+    top, places, repeated = options.read_with_places(path)
+    if repeated:  # YAML takes the later of two equal keys in silence: a label that is there twice would lose a run
+        raise UserError('\n'.join(map(str, repeated)))
     _check_top(path, top)
     plugins.import_named(top.get('import_modules') or ())
     blocks = {label: _checked_run(path, top, label) for label in top['runs']}
     _check_needs(path, blocks)
-    runs = [run for label in blocks for run in _runs(path, top, blocks, label)]
+    runs = [run for label in blocks for run in _runs(path, top, places, blocks, label)]
     comparison = Comparison(
         path, top['name'], str(top.get('about') or ''), tuple(top['seeds']), top['baseline'], tuple(runs)
     )
@@ -134,23 +133,6 @@ def protocol(opt: Mapping[str, Any]) -> dict[str, Any]:
 def validation_sets(opt: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return name to options of the validation sets."""
     return {str(d.get('name')): d for phase, d in opt['datasets'].items() if str(phase).split('_')[0] == 'val'}
-
-
-def _refuse_repeated_keys(path: str) -> None:
-    """YAML lets a later key replace an equal earlier one in silence: a label that is there twice would lose a run."""
-    with open(path, encoding='utf-8') as file:
-        nodes: list[Any] = [yaml.compose(file, Loader=options.SafeLoader)]
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, yaml.SequenceNode):
-            nodes.extend(node.value)
-        elif isinstance(node, yaml.MappingNode):
-            seen: set[str] = set()
-            for key, value in node.value:
-                if key.value in seen:
-                    raise UserError(f'{path}, line {key.start_mark.line + 1}: {key.value!r} is there twice.')
-                seen.add(key.value)
-                nodes.append(value)
 
 
 def _check_top(path: str, top: Mapping[str, Any]) -> None:
@@ -215,20 +197,32 @@ def _check_needs(path: str, blocks: Mapping[str, Mapping[str, Any]]) -> None:
         visit(label, ())
 
 
-def _runs(path: str, top: Mapping[str, Any], blocks: Mapping[str, Any], label: str) -> Iterator[Run]:
+def _runs(path: str, top: Mapping[str, Any], places: Places, blocks: Mapping[str, Any], label: str) -> Iterator[Run]:
     block = blocks[label]
     where = f'{path}: runs.{label}'
-    base = options.load(_find_base(path, where, block['base'])) if block.get('base') else {}
+    base_file = options.read(_find_base(path, where, block['base'])) if block.get('base') else None
+    base = options.clean(base_file) if base_file else {}
+    own_places = {
+        place[len(start) :]: line
+        for start in (('common',), ('runs', label))
+        for place, line in places.items()
+        if place[: len(start)] == start
+    }
     changes = {key: value for key, value in block.items() if key not in RUN_KEYS}
     for key in changes:
         if key not in (*OPTION_KEYS, *base):
             raise UserError(f'{where}: unknown key {key!r}.{did_you_mean(key, (*RUN_KEYS, *OPTION_KEYS, *base))}')
     merged = {k: v for k, v in options.merge(base, changes).items() if k != 'name'}
+    checked = False
     for seed in block.get('seeds') or top['seeds']:
         name = f'{top["name"]}_{label}_seed{seed}'
         needed = {need: _experiment(where, top, blocks, need, seed) for need in _needs(block)}
         opt = options.complete({'name': name, **_filled_in(where, merged, needed, blocks), 'manual_seed': seed}, where)
-        _check_options(where, opt)
+        if not checked:  # seeds differ in nothing that could be wrong
+            _check_options(
+                where, options.OptionFile(path, opt, {**(base_file.places if base_file else {}), **own_places})
+            )
+        checked = True
         title, note = (str(block.get(key) or '') for key in ('title', 'note'))
         yield Run(label, seed, name, title or label, note, opt, tuple(needed.values()))
 
@@ -270,19 +264,9 @@ def _filled_in(where: str, value: Any, needed: Mapping[str, str], labels: Sequen
     return re.sub(rf'\{{({_WORD})\}}', folder, value)
 
 
-def _check_options(where: str, opt: Mapping[str, Any]) -> None:
+def _check_options(where: str, file: options.OptionFile) -> None:
     """Refuse what could not be trained or would give no numbers."""
-    plugins.import_named(opt.get('import_modules') or ())
-    try:
-        options.check_values(opt)
-        check_arguments(ARCH_REGISTRY, 'network_g', opt['network_g'])
-        if opt.get('distillation') is not None:
-            options.check(opt)
-            losses = opt['distillation'].get('losses') or {}
-            for name, loss in ((n, o) for n, o in losses.items() if o is not None):
-                check_arguments(LOSS_REGISTRY, f'distillation.losses.{name}', loss)
-    except UserError as error:
-        raise UserError(f'{where}: {error}') from None
+    opt = file.opt
     if not (opt.get('train') or {}).get('total_iter'):
         raise UserError(f'{where}: `train.total_iter` is missing: all runs of a comparison have a budget.')
     if not opt['datasets'].get('train'):
@@ -295,6 +279,9 @@ def _check_options(where: str, opt: Mapping[str, Any]) -> None:
     sets = validation_sets(opt)
     if 'None' in sets or len(sets) < len(phases):
         raise UserError(f'{where}: each validation set needs a `name:` of its own.')
+    errors = [problem for problem in problems_of(file, is_train=True, files=False) if problem.kind == options.ERROR]
+    if errors:
+        raise UserError(f'{where}:\n{options.listed(errors)}')
 
 
 def _check_protocols(comparison: Comparison, stages: set[str]) -> None:

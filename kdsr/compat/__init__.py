@@ -21,6 +21,7 @@ def apply() -> None:
         imports.repair_meshgrid_warning,
         imports.repair_registry,
         option_files.repair_yaml,
+        option_files.repair_execution,
         option_files.repair_parse_options,
         resuming.repair_load_resume_state,
         resuming.repair_load_network,

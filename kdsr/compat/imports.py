@@ -11,6 +11,7 @@ import types
 import warnings
 from typing import Any
 
+from kdsr import plugins
 from kdsr.errors import UserError, did_you_mean
 
 _kept_alive: list[object] = []  # torch.library registrations vanish with their Library object
@@ -88,8 +89,9 @@ def repair_registry() -> None:
         for candidate in (name, f'{name}_{suffix}'):
             if candidate in self:
                 return self._obj_map[candidate]
-        hint = did_you_mean(name, self.keys()) or ' Is the package that brings it imported?'
+        hint = did_you_mean(name, self.keys()) + plugins.brought_by(name)
         where = os.path.dirname(basicsr.__file__)
-        raise UserError(f'no {self._name} is called {name!r} (BasicSR in {where}).{hint}')
+        unsure = ' Is the package that brings it imported (`import_modules:`)?'
+        raise UserError(f'no {self._name} is called {name!r} (BasicSR in {where}).{hint or unsure}')
 
     Registry.get = get

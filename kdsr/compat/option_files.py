@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import functools
 import os
-import re
 import sys
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
-from kdsr import options, plugins
+from kdsr import options
 from kdsr.errors import UserError
 
 settings = {'cpu': False, 'single': False}  # of the option file that was parsed last
+before_a_run: list[Callable[[options.OptionFile, bool, bool], None]] = []  # checks; rooms above this one add theirs
 _kept_alive: list[object] = []  # folders of resolved option files, removed when the process ends
 
 
@@ -25,6 +26,20 @@ def repair_yaml() -> None:
         return options.SafeLoader, options.SafeDumper
 
     basicsr_options.ordered_yaml = ordered_yaml
+
+
+def repair_execution() -> None:
+    """Take `exec` and `eval` from BasicSR's option parser, which hands them the words after `--force_yml`.
+
+    kdsr resolves these words itself; this closes every other way to that code, such as a name that was imported before.
+    """
+    from basicsr.utils import options as basicsr_options
+
+    def refused(text: str, *rest: object) -> Any:
+        raise UserError(f'{text!r} is not executed: options are values. `--force_yml` needs the parser of kdsr.')
+
+    basicsr_options.exec = refused
+    basicsr_options.eval = refused
 
 
 def repair_parse_options() -> None:
@@ -42,44 +57,48 @@ def repair_parse_options() -> None:
     @functools.wraps(original)
     def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any], argparse.Namespace]:
         argv = sys.argv
+        words = _parser().parse_args(argv[1:])
+        file = options.read(words.opt, words.force_yml)
+        for check in before_a_run:
+            check(file, is_train, words.auto_resume)
         try:
-            sys.argv = _resolved_arguments(argv)
+            sys.argv = [argv[0], *_resolved_arguments(file, words)]
             opt, args = original(root_path, is_train)
         finally:
             sys.argv = argv
         _fit_to_devices(opt)
-        plugins.import_named(opt.get('import_modules') or ())
-        options.check_model(opt)
-        if is_train and opt.get('distillation') is not None:
-            options.check(opt)
-        options.check_files(opt)
         return options.with_cache(opt) if is_train else opt, args
 
     for module in (basicsr_options, basicsr.train, basicsr.test):
         module.parse_options = parse_options
 
 
-def _resolved_arguments(argv: list[str]) -> list[str]:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument('-opt')
-    parser.add_argument('--launcher', default='none')
-    parser.add_argument('--force_yml', nargs='+', default=[])
-    known, rest = parser.parse_known_args(argv[1:])
-    rest = [re.sub(r'^--local-rank', '--local_rank', word) for word in rest]
-    rest += ['--launcher', known.launcher]
-    if known.opt is None:  # BasicSR prints the usage
-        return [argv[0], *rest]
-    resolved = options.load_experiment(known.opt, known.force_yml)
+def _parser() -> argparse.ArgumentParser:
+    """Return a parser of BasicSR's words, and no others: what it does not know must not reach BasicSR."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('-opt', required=True, metavar='FILE', help='option file')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
+    parser.add_argument('--auto_resume', action='store_true', help='go on from the newest state, if there is one')
+    parser.add_argument('--debug', action='store_true', help='log and validate every 8 iterations')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    parser.add_argument('--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help='train:ema_decay=0.999')
+    return parser
+
+
+def _resolved_arguments(file: options.OptionFile, words: argparse.Namespace) -> list[str]:
+    """Return the words for BasicSR's own parser: those it needs, and a file that is the whole truth."""
+    resolved = options.complete(options.clean(file), file.path)
     settings['cpu'] = resolved['num_gpu'] == 0
-    settings['single'] = resolved['num_gpu'] == 'auto' and known.launcher == 'none'
-    path = known.opt
-    if resolved != options.read_yaml(known.opt):  # BasicSR keeps a copy of the file it reads: let it be the whole truth
+    settings['single'] = resolved['num_gpu'] == 'auto' and words.launcher == 'none'
+    path = file.path
+    if resolved != options.read_yaml(path):  # BasicSR keeps a copy of the file it reads
         folder = tempfile.TemporaryDirectory(prefix='kdsr_options_')
         _kept_alive.append(folder)
-        path = os.path.join(folder.name, os.path.basename(known.opt))
-        with open(path, 'w', encoding='utf-8') as file:
-            file.write(f'# {known.opt} with its base, defaults and --force_yml resolved\n{options.dump(resolved)}')
-    return [argv[0], '-opt', path, *rest]
+        path = os.path.join(folder.name, os.path.basename(file.path))
+        with open(path, 'w', encoding='utf-8') as text:
+            text.write(f'# {file.path} with its base, defaults and --force_yml resolved\n{options.dump(resolved)}')
+    flags = [f'--{name}' for name in ('auto_resume', 'debug') if getattr(words, name)]
+    return ['-opt', path, '--launcher', words.launcher, '--local_rank', str(words.local_rank), *flags]
 
 
 def _fit_to_devices(opt: dict[str, Any]) -> None:

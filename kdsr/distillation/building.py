@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from basicsr.archs import build_network
@@ -39,18 +39,44 @@ def check_arguments(registry: Registry, where: str, opt: Mapping[str, Any]) -> N
     if 'type' not in opt:
         raise UserError(f'{where}: needs a `type:`.')
     try:
-        parameters = inspect.signature(registry.get(opt['type'])).parameters
+        registered = registry.get(opt['type'])
     except UserError as error:
         raise UserError(f'{where}.type: {error}') from None
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for _, problem in argument_problems(registered, opt):
+        raise UserError(f'{where}: {problem}')
+
+
+def argument_problems(
+    registered: Callable[..., Any], opt: Mapping[str, Any], given: Collection[str] = ()
+) -> Iterator[tuple[str | None, str]]:
+    """Compare options with what a registered class or function takes.
+
+    Args:
+        registered: The class or function.
+        opt: `type` and arguments.
+        given: Arguments that do not come from the options.
+
+    Yields:
+        The key that is wrong (None for a missing one), and what is wrong with it.
+    """
+    parameters = {n: p for n, p in inspect.signature(registered).parameters.items() if n not in given}
+    takes_any = _takes_any(registered)
+    known = [name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     for key in opt:
-        if key != 'type' and key not in parameters and not takes_any:
-            hint = did_you_mean(key, parameters) or f' It has: {", ".join(parameters)}.'
-            raise UserError(f'{where}: {opt["type"]} has no option {key!r}.{hint}')
+        if key != 'type' and key not in known and not takes_any:
+            hint = did_you_mean(key, known) or f' It has: {", ".join(known)}.'
+            yield key, f'{opt["type"]} has no option {key!r}.{hint}'
     for name, parameter in parameters.items():
         required = parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         if required and name not in opt:
-            raise UserError(f'{where}: {opt["type"]} needs `{name}:`.')
+            yield None, f'{opt["type"]} needs `{name}:`.'
+
+
+def _takes_any(registered: Callable[..., Any]) -> bool:
+    """Return whether any argument has an effect; BasicSR's `**kwargs` only swallow what is misspelt."""
+    parameters = inspect.signature(registered).parameters.values()
+    ignored = getattr(registered, '__module__', '').split('.')[0] == 'basicsr'
+    return not ignored and any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def argument_of(opt: Mapping[str, Any], name: str) -> Any:

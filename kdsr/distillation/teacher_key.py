@@ -16,12 +16,13 @@ CODE = "what the teacher's encoder makes of the ground truth"
 _WITHOUT_EFFECT = ('name', 'path', 'device', 'channels_last')
 
 
-def teacher_key(opt: Mapping[str, Any], cache: Cache) -> dict[str, Any]:
+def teacher_key(opt: Mapping[str, Any], cache: Cache, weights: bool = True) -> dict[str, Any]:
     """Describe the teachers of a checked option file and what is made of them.
 
     Args:
         opt: All options of the experiment.
         cache: `distillation.cache`.
+        weights: Digest the weights' files, which have to be read for it.
 
     Returns:
         Plain JSON: for every teacher (and the aggregator) its options and a digest of its weights' file, `NOT_HERE`
@@ -40,7 +41,8 @@ def teacher_key(opt: Mapping[str, Any], cache: Cache) -> dict[str, Any]:
         networks['aggregator'] = block['aggregator']
     for name, network in networks.items():
         key[name] = _described(network)
-        key[f'weights of {name}'] = _digest(network.get('path') or network['network'].get('path'))
+        if weights:
+            key[f'weights of {name}'] = _digest(network.get('path') or network['network'].get('path'))
     return key
 
 

@@ -1,40 +1,55 @@
-"""The options that kdsr adds to a BasicSR YAML file: reading them, and checking them before anything is built."""
+"""The options of an experiment: reading them, and finding what is wrong before anything is built."""
 
 from kdsr.options.caching import Cache, cache_of, caches_code, used_cache, with_cache
-from kdsr.options.checking import check, check_files, check_model, check_values
-from kdsr.options.reading import (
-    SafeDumper,
-    SafeLoader,
-    complete,
-    dump,
-    load,
-    load_experiment,
-    merge,
-    parse_value,
-    read_yaml,
-)
+from kdsr.options.checking import check, check_files, check_values, option_problems
+from kdsr.options.files import file_problems
+from kdsr.options.positions import Places, read_with_places, read_yaml, shown_path
+from kdsr.options.problems import ERROR, MISSING, WARNING, Path, Place, Problem, dotted, listed, report
+from kdsr.options.reading import OptionFile, clean, complete, load, load_experiment, merge, missing_keys, read
+from kdsr.options.rows import block_of
+from kdsr.options.safe_yaml import SafeDumper, SafeLoader, dump, parse_value
+from kdsr.options.schema import schema
 from kdsr.options.table import TABLE, Option, document
 
 __all__ = [
+    'ERROR',
+    'MISSING',
     'TABLE',
+    'WARNING',
     'Cache',
     'Option',
+    'OptionFile',
+    'Path',
+    'Place',
+    'Places',
+    'Problem',
     'SafeDumper',
     'SafeLoader',
+    'block_of',
     'cache_of',
     'caches_code',
     'check',
     'check_files',
-    'check_model',
     'check_values',
+    'clean',
     'complete',
     'document',
+    'dotted',
     'dump',
+    'file_problems',
+    'listed',
     'load',
     'load_experiment',
     'merge',
+    'missing_keys',
+    'option_problems',
     'parse_value',
+    'read',
+    'read_with_places',
     'read_yaml',
+    'report',
+    'schema',
+    'shown_path',
     'used_cache',
     'with_cache',
 ]

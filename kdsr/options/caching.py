@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kdsr.options.problems import Problem
+from kdsr.options.rows import block_of
 from kdsr.options.table import RAW_SET
 
 NEEDS_LIVE_TEACHERS = {
@@ -58,7 +60,7 @@ def caches_code(opt: Mapping[str, Any]) -> bool:
     block = opt.get('distillation') or {}
     teachers, features = block.get('teachers'), block.get('features')
     tapped = isinstance(features, dict) and any(pair is not None for pair in features.values())
-    return tapped and isinstance(teachers, list) and [dict(t).get('input') for t in teachers] == ['gt']
+    return tapped and isinstance(teachers, list) and [block_of(t).get('input') for t in teachers] == ['gt']
 
 
 def with_cache(opt: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,7 +75,7 @@ def with_cache(opt: Mapping[str, Any]) -> dict[str, Any]:
     return {**opt, 'datasets': {**datasets, 'train': train_set}}
 
 
-def cache_problems(opt: Mapping[str, Any]) -> Iterable[str]:
+def cache_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
     """Check a cache whose keys are in order; yield what is wrong."""
     cache = used_cache(opt)
     if cache is None:
@@ -81,17 +83,22 @@ def cache_problems(opt: Mapping[str, Any]) -> Iterable[str]:
     block = opt['distillation']
     code = caches_code(opt)
     for key, reason in NEEDS_LIVE_TEACHERS.items():
-        given = block.get(key) or {}
+        given = block_of(block, key)
         live = any(part is not None for part in given.values())  # a variant switches off parts of its base
         if live and not (code and key in ('features', 'init_from')):
-            yield f'distillation.{key}: not with `cache`: {reason}. Leave one out, or say `exact: true` under `cache`.'
+            text = f'not with `cache`: {reason}. Leave one out, or say `exact: true` under `cache`.'
+            yield Problem(('distillation', key), text)
     for key in ('self_ensemble', 'margin') if code else ():
         if getattr(cache, key):
-            yield f'distillation.cache.{key}: not where features are compared.'
-    train_set = (opt.get('datasets') or {}).get('train') or {}
+            yield Problem(('distillation', 'cache', key), 'not where features are compared.')
+    train_set = block_of(opt, 'datasets', 'train')
     for key in ('mean', 'std'):
         if train_set.get(key) is not None:
-            yield f'datasets.train.{key}: not with `distillation.cache`, which holds images in [0, 1].'
-    size = int(train_set.get('gt_size') or 0) // int(opt.get('scale') or 1)
-    if cache.margin < 0 or (size and 2 * cache.margin >= size):
-        yield f'distillation.cache.margin: {cache.margin} at each side leave nothing of crops of {size} pixels.'
+            yield Problem(('datasets', 'train', key), 'not with `distillation.cache`, which holds images in [0, 1].')
+    gt_size, scale = train_set.get('gt_size'), opt.get('scale')
+    size = gt_size // scale if isinstance(gt_size, int) and isinstance(scale, int) and scale > 0 else 0
+    if size and 2 * cache.margin >= size:
+        yield Problem(
+            ('distillation', 'cache', 'margin'),
+            f'{cache.margin} at each side leave nothing of crops of {size} pixels.',
+        )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
-
 from kdsr.errors import UserError, did_you_mean
-from kdsr.options.table import BASICSR_MODELS, PAIRED_SETS
+from kdsr.options.positions import Places, existing, read_with_places, shown_path
+from kdsr.options.problems import Path, Place, Problem, dotted
+from kdsr.options.safe_yaml import parse_value, plain
+from kdsr.options.table import PAIRED_SETS
+
+OVERRIDE = '--force_yml'
 
 DEFAULTS: dict[str, Any] = {
     'num_gpu': 'auto',
@@ -20,29 +23,6 @@ DEFAULTS: dict[str, Any] = {
 VAL_DEFAULTS = {'val_freq': 5000, 'save_img': False}
 TEST_DEFAULTS = {'save_img': False, 'suffix': None}
 TRAIN_SET_DEFAULTS = {'use_hflip': False, 'use_rot': False, 'num_worker_per_gpu': 0}
-
-
-class SafeLoader(yaml.SafeLoader):
-    """PyYAML's safe loader that also reads `1e-4` as a number; mappings keep their order."""
-
-
-class SafeDumper(yaml.SafeDumper):
-    """PyYAML's safe dumper for :class:`SafeLoader`: the text '1e-4' is written in quotes."""
-
-
-_SCIENTIFIC = re.compile(r'^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$')
-for _kind in (SafeLoader, SafeDumper):
-    _kind.add_implicit_resolver('tag:yaml.org,2002:float', _SCIENTIFIC, list('-+0123456789'))
-
-
-def parse_value(text: str) -> Any:
-    """Read one value as YAML does: ``1e-4``, ``true``, ``~``, ``[1, 2]``; ``None`` is BasicSR's word for ``~``."""
-    if text in ('None', 'none'):
-        return None
-    try:
-        return yaml.load(text, Loader=SafeLoader)
-    except yaml.YAMLError as error:
-        raise UserError(f'cannot read the value {text!r}: {error}') from None
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,25 +40,35 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def read_yaml(path: str) -> dict[str, Any]:
-    """Read one YAML file, without `base:`.
+@dataclass(frozen=True)
+class OptionFile:
+    """An option file with what it is based on, overrides and defaults.
 
-    Raises:
-        UserError: the file is missing, is not YAML, asks for Python objects, or holds no mapping.
+    Attributes:
+        path: As it was given.
+        opt: The options.
+        places: Where keys stand: in the file, in one of its bases, or in `--force_yml`.
+        problems: Keys that are there twice, and overrides that cannot be used.
     """
-    if not os.path.isfile(path):
-        raise UserError(f'option file {path!r} does not exist (looked in {os.getcwd()!r}).')
-    with open(path, encoding='utf-8') as file:
-        try:
-            opt = yaml.load(file, Loader=SafeLoader)
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f'{path} is no YAML file: {error}') from None
-    if not isinstance(opt, dict):
-        raise UserError(f'{path}: an option file is a mapping (`name:`, `model_type:`, ...), this one is not.')
-    return _plain(opt)  # copies: what anchors share in the file must not change together
+
+    path: str
+    opt: dict[str, Any]
+    places: Places
+    problems: tuple[Problem, ...] = ()
+
+    def place(self, path: Path) -> Place:
+        """Return where a key stands; for one that is missing, where the mapping does that should hold it."""
+        for end in range(len(path), 0, -1):
+            if path[:end] in self.places:
+                return self.places[path[:end]]
+        return Place(shown_path(self.path))
+
+    def placed(self, problems: Iterable[Problem]) -> list[Problem]:
+        """Return problems with their places."""
+        return [problem if problem.place else replace(problem, place=self.place(problem.path)) for problem in problems]
 
 
-def load(path: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
+def read(path: str, overrides: Iterable[str] = ()) -> OptionFile:
     """Read an option file with what it is based on, overrides, and defaults for keys that BasicSR forgets.
 
     Args:
@@ -86,12 +76,40 @@ def load(path: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
         overrides: ``key:key=value`` as after BasicSR's `--force_yml`.
 
     Raises:
+        UserError: a file is missing or cannot be read; the message says which.
+    """
+    opt, places, problems = _read_with_base(os.path.abspath(path), ())
+    opt = _with_defaults(opt)
+    for override in overrides:
+        try:
+            changed = _override(opt, override)
+        except UserError as error:
+            text = str(error)[len(OVERRIDE) + 1 :] if str(error).startswith(OVERRIDE) else str(error)
+            problems.append(Problem((), text, place=Place(OVERRIDE)))
+        else:
+            places = {p: place for p, place in places.items() if p[: len(changed)] != changed}
+            places[changed] = Place(OVERRIDE)
+    return OptionFile(path, opt, places, tuple(problems))
+
+
+def load(path: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the options of :func:`read`.
+
+    Raises:
         UserError: a file or an override is wrong; the message says which.
     """
-    opt = _with_defaults(_load_with_base(os.path.abspath(path), ()))
-    for override in overrides:
-        _override(opt, override)
-    return opt
+    return clean(read(path, overrides))
+
+
+def clean(file: OptionFile) -> dict[str, Any]:
+    """Return the options of a file without keys that are there twice or overrides that cannot be used.
+
+    Raises:
+        UserError: there are such.
+    """
+    if file.problems:
+        raise UserError('\n'.join(map(str, file.problems)))
+    return file.opt
 
 
 def load_experiment(path: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
@@ -101,66 +119,77 @@ def load_experiment(path: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
 
 def complete(opt: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Return options with all defaults; what is missing is told with `path`, where they come from."""
-    opt = _with_defaults(_plain(opt))
-    needed = ['name', 'model_type', 'datasets', 'network_g']
-    if opt.get('distillation') is not None:  # BasicSR also restores without enlarging
-        needed.append('scale')
-    missing = [key for key in needed if not opt.get(key)]
-    train_set = opt.get('datasets', {}).get('train')
-    if train_set is not None and 'gt_size' not in train_set and train_set.get('type') in PAIRED_SETS:
-        missing.append('datasets.train.gt_size')
+    opt = _with_defaults(plain(opt))
+    missing = [dotted(key) for key in missing_keys(opt)]
     if missing:
         raise UserError(f'{path}: missing: {", ".join(missing)}.')
-    _check_quadrants(opt, path)
     return {**opt, 'name': str(opt['name'])}
 
 
-def _check_quadrants(opt: Mapping[str, Any], path: str) -> None:
-    chosen, names = opt.get('val', {}).get('quadrants'), [d.get('name') for d in opt['datasets'].values()]
-    for name in chosen if isinstance(chosen, list) else ():
-        if name not in names:
-            hint = did_you_mean(name, map(str, names))
-            raise UserError(f'{path}: val.quadrants: there is no dataset {name!r}.{hint}')
-    if chosen and opt['model_type'] in BASICSR_MODELS:
-        raise UserError(f'{path}: val.quadrants needs a model of kdsr: `model_type: StudentModel`.')
+def missing_keys(opt: Mapping[str, Any]) -> list[Path]:
+    """Return the keys without which nothing runs and that are not there."""
+    needed = ['name', 'model_type', 'datasets', 'network_g']
+    if opt.get('distillation') is not None:  # BasicSR also restores without enlarging
+        needed.append('scale')
+    missing: list[Path] = [(key,) for key in needed if not opt.get(key)]
+    datasets = opt.get('datasets')
+    train_set = datasets.get('train') if isinstance(datasets, Mapping) else None
+    if isinstance(train_set, Mapping) and 'gt_size' not in train_set and train_set.get('type') in PAIRED_SETS:
+        missing.append(('datasets', 'train', 'gt_size'))
+    return missing
 
 
 def _with_defaults(opt: dict[str, Any]) -> dict[str, Any]:
-    """Fill in what BasicSR reads without a default; a block that is switched off (`~`) is left out."""
-    filled = merge(_plain(DEFAULTS), {k: v for k, v in opt.items() if v is not None or k not in DEFAULTS})
-    datasets = {k: v for k, v in (filled.get('datasets') or {}).items() if v is not None}
-    for phase, dataset in datasets.items():
-        if phase == 'train' and isinstance(dataset, dict):
-            datasets[phase] = merge(TRAIN_SET_DEFAULTS, dataset)
+    """Fill in what BasicSR reads without a default; a block that is switched off (`~`) is left out.
+
+    What is no mapping where one belongs stays as it is, for the checks to tell.
+    """
+    filled = merge(plain(DEFAULTS), {k: v for k, v in opt.items() if v is not None or k not in DEFAULTS})
+    datasets, val = filled.get('datasets') or {}, filled.get('val')
+    tests = False
+    if isinstance(datasets, dict):
+        datasets = {k: v for k, v in datasets.items() if v is not None}
+        tests = any(str(phase).startswith('test') for phase in datasets)
+        if isinstance(datasets.get('train'), dict):
+            datasets['train'] = merge(TRAIN_SET_DEFAULTS, datasets['train'])
     if 'datasets' in filled:
         filled['datasets'] = datasets
-    tests = any(str(phase).startswith('test') for phase in datasets)
-    if tests or filled.get('val') is not None:
-        filled['val'] = merge(TEST_DEFAULTS if tests else VAL_DEFAULTS, filled.get('val') or {})
+    if isinstance(val, dict) or (tests and val is None):
+        filled['val'] = merge(TEST_DEFAULTS if tests else VAL_DEFAULTS, val or {})
+        if isinstance(filled['val'].get('metrics'), dict):
+            filled['val']['metrics'] = {k: v for k, v in filled['val']['metrics'].items() if v is not None}
     return {k: v for k, v in filled.items() if v is not None or k not in ('distillation', 'val')}
 
 
-def _load_with_base(path: str, seen: tuple[str, ...]) -> dict[str, Any]:
+def _read_with_base(path: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], Places, list[Problem]]:
     if path in seen:
-        raise UserError(f'`base:` goes round in a circle: {" -> ".join((*seen, path))}')
-    opt = read_yaml(path)
+        circle = ' -> '.join(map(shown_path, (*seen, path)))
+        raise UserError(f'`base:` goes round in a circle: {circle}')
+    opt, places, problems = read_with_places(path)
     base = opt.pop('base', None)
     if base is None:
-        return opt
+        return opt, places, problems
     base_path = os.path.normpath(os.path.join(os.path.dirname(path), str(base)))
     if not os.path.isfile(base_path):
-        raise UserError(f'{path}: `base: {base}` does not exist (it is looked for beside the file, as {base_path!r}).')
-    return merge(_load_with_base(base_path, (*seen, path)), opt)
+        raise UserError(
+            f'{places["base",]}: `base: {base}` does not exist (it is looked for beside the file, as {base_path!r}).'
+        )
+    base_opt, base_places, base_problems = _read_with_base(base_path, (*seen, path))
+    merged = merge(base_opt, opt)
+    return merged, existing({**base_places, **places}, merged), [*base_problems, *problems]
 
 
-def _override(opt: dict[str, Any], override: str) -> None:
+def _override(opt: dict[str, Any], override: str) -> Path:
+    """Set one value; return the path of its key."""
     keys, equals, value = override.partition('=')
     if not equals:
         raise UserError(f'--force_yml {override!r}: write key:key=value, for example train:ema_decay=0.999')
     *parents, last = (k.strip() for k in keys.split(':'))
     node: Any = opt
+    path: Path = ()
     for key in parents:
         index: Any = int(key) if isinstance(node, list) and key.isdigit() else key
+        path = (*path, index)
         try:
             node = node[index]
         except (KeyError, IndexError, TypeError):
@@ -168,20 +197,8 @@ def _override(opt: dict[str, Any], override: str) -> None:
             raise UserError(f'--force_yml {override!r}: there is no {key!r}.{did_you_mean(key, known)}') from None
     if isinstance(node, list) and last.isdigit() and int(last) < len(node):
         node[int(last)] = parse_value(value.strip())
-    elif isinstance(node, dict):
+        return (*path, int(last))
+    if isinstance(node, dict):
         node[last] = parse_value(value.strip())
-    else:
-        raise UserError(f'--force_yml {override!r}: {parents[-1] if parents else "it"!r} holds no {last!r}.')
-
-
-def dump(opt: Mapping[str, Any]) -> str:
-    """Write options as YAML, keys in their order."""
-    return yaml.dump(
-        _plain(opt), Dumper=SafeDumper, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120
-    )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+        return (*path, last)
+    raise UserError(f'--force_yml {override!r}: {parents[-1] if parents else "it"!r} holds no {last!r}.')

@@ -1,4 +1,4 @@
-"""The table of every key that kdsr adds to a BasicSR option file."""
+"""The table of every key that kdsr adds to a BasicSR option file, and what a row of such a table says."""
 
 from __future__ import annotations
 
@@ -15,15 +15,37 @@ class Option:
         doc: One sentence for people.
         required: Whether it must be given.
         choices: The only values allowed; empty for any.
+        least: The smallest number allowed.
+        below: What a number must be below.
+        whole: Whether a number must be whole; `5e3` is.
     """
 
     types: tuple[type, ...]
     doc: str
     required: bool = False
     choices: tuple[Any, ...] = ()
+    least: float | None = None
+    below: float | None = None
+    whole: bool = False
 
 
-BASICSR_MODELS = ('SRModel', 'SwinIRModel', 'SRGANModel', 'ESRGANModel', 'RealESRNetModel', 'RealESRGANModel')
+_KINDS = {dict: 'mapping', list: 'list', str: 'text', bool: 'true or false', int: 'number', float: 'number'}
+
+
+def kind_of(option: Option) -> str:
+    """Say in words what an option takes."""
+    words = dict.fromkeys(_KINDS[t] for t in option.types)
+    if option.whole or float not in option.types:
+        words = dict.fromkeys('whole number' if word == 'number' else word for word in words)
+    return ' or '.join(words)
+
+
+BASICSR_MODELS = (
+    'SRModel', 'SwinIRModel', 'SRGANModel', 'ESRGANModel', 'RealESRNetModel', 'RealESRGANModel', 'EDVRModel',
+    'HiFaceGANModel', 'StyleGAN2Model', 'VideoBaseModel', 'VideoGANModel', 'VideoRecurrentModel',
+    'VideoRecurrentGANModel',
+)  # fmt: skip
+KDSR_MODELS = ('StudentModel', 'DistillationModel', 'AggregationModel', 'PrivilegedTeacherModel')
 RAW_SET = 'RawPairedImageDataset'
 PAIRED_SETS = ('PairedImageDataset', RAW_SET)
 
@@ -40,6 +62,8 @@ PARAM_KEY = Option((str,), 'Key of the weights in the file; `params_ema`, then `
 
 TABLE: dict[str, dict[str, Option]] = {
     'top level': {
+        'base': Option((str,), 'The option file that this one varies, relative to it.'),
+        'import_modules': Option((list,), 'Other BasicSR-based packages to import, whose networks can then be named.'),
         'color': Option(
             (str,), '`y`: a kdsr model turns RGB images into luminance, for networks of one channel.', choices=('y',)
         ),
@@ -67,7 +91,9 @@ TABLE: dict[str, dict[str, Option]] = {
         'compile': Option(
             (bool,), "PyTorch's compiler for the network in training, around tapped layers; takes minutes first."
         ),
-        'accumulate': Option((int,), 'Run a batch in this many parts, one optimiser step for all: less memory.'),
+        'accumulate': Option(
+            (int,), least=1, doc='Run a batch in this many parts, one optimiser step for all: less memory.'
+        ),
         'clip_grad_norm': Option((int, float), 'Largest norm of the gradient of all that is learnt, as one vector.'),
         'skip_nonfinite': Option(
             (int,), 'Leave out up to this many steps whose loss or gradient is not finite; at the next the run stops.'
@@ -112,7 +138,9 @@ TABLE: dict[str, dict[str, Option]] = {
     'distillation.cache': {
         'path': Option((str,), 'Folder of the cache.', required=True),
         'self_ensemble': Option((bool,), 'Cache the mean answer over the eight flips and turns of the image.'),
-        'margin': Option((int,), 'LR pixels at the border of a crop that distillation losses leave out; 0 by default.'),
+        'margin': Option(
+            (int,), 'LR pixels at the border of a crop that distillation losses leave out; 0 by default.', least=0
+        ),
         'exact': Option((bool,), 'Run the teachers live, on the crops, all the same.'),
     },
     'distillation.init_from': {
@@ -143,14 +171,19 @@ def document() -> str:
         'by key; lists and plain values are replaced; a mapping with another `type:` is replaced whole.',
         '',
         '`import_modules: [hat.archs]` imports other BasicSR-based packages, whose networks can then be named.',
+        '',
+        "`kdsr check FILE...` finds all mistakes, in BasicSR's options too, before anything is built; every run does",
+        'the same at its start. An editor with yaml-language-server shows them while you type, and explains the keys,',
+        'when the first line of the file names the schema (`kdsr check --schema` prints it), seen from the file:',
+        '',
+        '```yaml',
+        '# yaml-language-server: $schema=../docs/options.schema.json',
+        '```',
     ]
     for block, rows in TABLE.items():
         lines += ['', f'## `{block}`', '', '| key | value | |', '|---|---|---|']
         for key, option in rows.items():
-            kind = ' or '.join(option.choices) or ' or '.join(dict.fromkeys(_KINDS[t] for t in option.types))
+            kind = ' or '.join(option.choices) or kind_of(option)
             required = ', required' if option.required else ''
             lines.append(f'| `{key}` | {kind}{required} | {option.doc} |')
     return '\n'.join(lines) + '\n'
-
-
-_KINDS = {dict: 'mapping', list: 'list', str: 'text', bool: 'true or false', int: 'number', float: 'number'}

@@ -13,7 +13,7 @@ KD = {
     'distillation': {
         'teachers': [{
             'name': 'big', 'path': '{teacher}/models/net_g_latest.pth',
-            'network': {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3},
+            'network': {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'upscale': 2},
         }],
         'losses': {'l_kd': {'type': 'ResponseLoss'}},
     },
@@ -88,11 +88,13 @@ MISTAKES = {
     ),
     'no validation set': ({'runs': {'plain': {'datasets': {'val': None}}}}, 'there is no validation set'),
     'no metric': ({'runs': {'plain': {'val': {'metrics': None}}}}, 'there is no metric'),
-    'a metric less': (
-        {'runs': {'plain': {}, 'kd': {'val': {'metrics': {'psnr': None}}}}}, 'is not validated as the baseline'
+    'a metric more': (
+        {'runs': {'plain': {}, 'kd': {'val': {'metrics': {'niqe': {'type': 'calculate_niqe', 'crop_border': 2}}}}}},
+        'is not validated as the baseline',
     ),
+    'its only metric switched off': ({'runs': {'plain': {'val': {'metrics': {'psnr': None}}}}}, 'there is no metric'),
     'a wrong argument of the network': (
-        {'runs': {'plain': {'network_g': {'num_blocks': 3}}}}, r"runs\.plain: network_g: EDSR has no .* 'num_blocks'"
+        {'runs': {'plain': {'network_g': {'num_blocks': 3}}}}, r'cmp\.yml:\d+: network_g\.num_blocks: EDSR has no '
     ),
     'a base that is not there': ({'common': {'base': 'other.yml'}}, r"base: 'other.yml' does not exist"),
     'no base': ({'common': {}}, r'runs\.plain: missing: model_type'),
@@ -110,7 +112,7 @@ def test_a_label_that_is_there_twice_is_told_with_its_line(workspace):
     with open(path, 'a') as file:
         file.write('  plain: {}\n')
     line = len(Path(path).read_text().splitlines())
-    with pytest.raises(UserError, match=rf"line {line}: 'plain' is there twice"):
+    with pytest.raises(UserError, match=rf'cmp\.yml:{line}: runs\.plain: it is there twice'):
         read_comparison(path)
 
 

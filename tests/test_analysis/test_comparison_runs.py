@@ -134,7 +134,9 @@ def test_another_experiment_of_that_name_is_left_alone(workspace, program):
 
 def test_missing_data_is_told_before_anything_starts(workspace, program):
     runs = {name: {'datasets': {'train': {'dataroot_gt': f'no_{name}'}}} for name in ('data', 'photos')}
-    with pytest.raises(UserError, match=r'cmp_data_seed0: files(.|\n)*no_data(.|\n)*cmp_photos_seed0: files') as told:
+    with pytest.raises(
+        UserError, match=r'cmp_data_seed0: missing files(.|\n)*no_data(.|\n)*cmp_photos_seed0: missing'
+    ) as told:
         compare(comparison_file(workspace, {'plain': {}, **runs}))
     assert str(told.value).count('files are missing') == 2  # not again for each seed
     assert order(workspace) == []

@@ -218,10 +218,10 @@ def test_a_step_reads_nothing_from_the_device(workspace):
     ('train', 'words'),
     [
         ({'amp': 'bfloat16'}, "train.amp: must be one of bf16, fp16, is 'bfloat16'"),
-        ({'channels_last': 1}, 'train.channels_last: must be bool, is 1'),
-        ({'accumulate': True}, 'train.accumulate: must be int, is True'),
+        ({'channels_last': 1}, 'train.channels_last: must be true or false, is 1'),
+        ({'accumulate': True}, 'train.accumulate: must be a whole number, is True'),
         ({'accumulate': 3}, 'train.accumulate: 3.*batch_size_per_gpu: 2'),
-        ({'accumulate': 0}, 'train.accumulate: 0'),
+        ({'accumulate': 0}, 'train.accumulate: must be at least 1, is 0'),
         ({'clip_grad_norm': 0}, 'train.clip_grad_norm: 0` must be above 0'),
     ],
 )
@@ -233,7 +233,7 @@ def test_mistakes_are_told(workspace, train, words):
 def test_basicsrs_own_model_would_ignore_it(workspace):
     opt = workspace.options()
     opt['train'].update(ALL)
-    with pytest.raises(UserError, match=r'`model_type: SRModel` is BasicSR.*`train.amp`.*StudentModel'):
+    with pytest.raises(UserError, match=r'train\.amp: `model_type: SRModel` is BasicSR.*StudentModel'):
         workspace.train(opt)
 
 

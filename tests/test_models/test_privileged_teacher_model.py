@@ -127,7 +127,7 @@ def test_a_teacher_without_hourglass_is_a_network_that_keeps_the_size(workspace)
     ({'network_g': {**TEACHER, 'decoder': network_opt('EDSR')}}, r'into \(2, 3, 32, 32\) where \(2, 1, 32, 32\)'),
     ({'network_g': {**TEACHER, 'decoder': {'type': 'CARN'}}}, r'PISRTeacher does not take.*\(2, 1, 32, 32\)'),
     ({'imitation': {'type': 'L1Los'}}, r'train.imitation_opt.type.*L1Loss'),
-    ({'imitation': 1e-4}, 'train.imitation_opt: must be dict'),
+    ({'imitation': 1e-4}, 'train.imitation_opt: must be a mapping'),
     ({'scale': 3}, r'gt_size: 32` must be a multiple of `scale: 3`'),
 ])  # fmt: skip
 def test_mistakes_are_told_before_the_first_iteration(workspace, changes, words):

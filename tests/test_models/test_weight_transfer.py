@@ -146,7 +146,7 @@ def test_features_of_a_teacher_without_hourglass_are_brought_to_the_students_siz
 @pytest.mark.parametrize(('block', 'words'), [
     ({'init_from': {'teacher': 'pisa', 'module': 'decoder'}}, "no 'pisa'.*'pisr'"),
     ({'init_from': {'module': 'decoder'}}, 'init_from.teacher: missing'),
-    ({'init_from': {'teacher': 'pisr', 'modul': 'decoder'}}, "'modul'.*'module'"),
+    ({'init_from': {'teacher': 'pisr', 'modul': 'decoder'}}, "init_from.modul: unknown key.*'module'"),
     ({'init_from': {'teacher': 'pisr', 'module': 'decode'}}, "init_from.module: .* has no module 'decode'.*'decoder'"),
     ({'init_from': {'teacher': 'pisr', 'module': 'encoder'}}, "0 of its 23 tensors match encoder of teacher 'pisr'"),
     ({'init_from': {'teacher': 'pisr'}}, "0 of its 23 tensors match the network of teacher 'pisr'"),

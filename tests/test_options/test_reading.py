@@ -102,9 +102,9 @@ def test_all_missing_files_are_told_at_once(tmp_path):
     with pytest.raises(UserError) as error:
         options.check_files(opt)
     told = str(error.value)
-    assert told.count('\n  - ') == 6
+    assert told.count('\n  ') == 6
     for words in (
-        'begun.lmdb `kdsr prepare` has begun it', 'empty.lmdb/meta_info.txt', 'val.dataroot_lq', 'student.pth',
+        'begun.lmdb (`kdsr prepare` has begun it', 'empty.lmdb/meta_info.txt', 'val.dataroot_lq', 'student.pth',
         'teachers[0].path: teacher.pth', 'aggregator.path: aggregator.pth', 'datasets/README.md',
     ):  # fmt: skip
         assert words in told
@@ -142,12 +142,12 @@ def test_a_correct_block_passes():
 
 
 @pytest.mark.parametrize(('change', 'words'), [
-    (lambda b: b.update(teacher=b.pop('teachers')), r"unknown key 'teacher'.*'teachers'"),
+    (lambda b: b.update(teacher=b.pop('teachers')), r"distillation\.teacher: unknown key.*'teachers'"),
     (lambda b: b.update(teachers=[]), 'the list is empty'),
     (lambda b: b['teachers'][0].pop('path'), r'teachers\[0\]\.path: missing'),
     (lambda b: b['teachers'][1].update(name='edsr'), "'edsr' is used twice"),
     (lambda b: b['teachers'][0].update(input='hr'), r'teachers\[0\]\.input: must be one of lq, gt'),
-    (lambda b: b['teachers'][0].update(network='EDSR'), r'network: must be dict'),
+    (lambda b: b['teachers'][0].update(network='EDSR'), r'network: must be a mapping'),
     (lambda b: b['features']['f'].pop('from'), 'several teachers.*from: edsr'),
     (lambda b: b['features']['f'].update({'from': 'rcam'}), r"no teacher 'rcam'.*'rcan'"),
     (lambda b: b['features']['f'].pop('student'), r'features\.f\.student: missing'),
@@ -175,19 +175,9 @@ def test_all_mistakes_are_told_at_once():
     block['losses']['x'] = {}
     with pytest.raises(UserError) as error:
         options.check({'distillation': block})
-    assert str(error.value).count('\n  - ') == 3
+    assert str(error.value).count('\n  ') == 3
 
 
 def test_a_missing_block_is_told():
     with pytest.raises(UserError, match='DistillationModel needs at least'):
         options.check({'model_type': 'DistillationModel'})
-
-
-def test_quadrants_are_for_datasets_that_are_there_and_models_that_know_them(tmp_path):
-    text = 'name: a\nnetwork_g: {type: SAN}\ndatasets: {test_1: {name: Set5}}\nmodel_type: '
-    known = write(tmp_path / 'a.yml', f'{text}StudentModel\nval: {{quadrants: [Set5]}}\n')
-    assert options.load_experiment(known)['val']['quadrants'] == ['Set5']
-    with pytest.raises(UserError, match=r"no dataset 'Set6'\. Did you mean 'Set5'"):
-        options.load_experiment(write(tmp_path / 'b.yml', f'{text}StudentModel\nval: {{quadrants: [Set6]}}\n'))
-    with pytest.raises(UserError, match='`model_type: StudentModel`'):
-        options.load_experiment(write(tmp_path / 'c.yml', f'{text}SRModel\nval: {{quadrants: true}}\n'))

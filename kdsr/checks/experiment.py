@@ -1,0 +1,102 @@
+"""All checks of one experiment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from basicsr.utils.logger import initialized_logger
+
+from kdsr import plugins
+from kdsr.checks.networks import network_problems
+from kdsr.checks.pairs import pair_problems
+from kdsr.checks.registered import registry_problems
+from kdsr.errors import UserError
+from kdsr.options import (
+    ERROR,
+    WARNING,
+    OptionFile,
+    Problem,
+    block_of,
+    file_problems,
+    option_problems,
+    report,
+)
+
+
+def problems_of(
+    file: OptionFile, is_train: bool | None = None, files: bool = True, auto_resume: bool = False
+) -> list[Problem]:
+    """Find everything that is wrong with an experiment; nothing is written, and no weights are made.
+
+    Args:
+        file: What :func:`kdsr.options.read` returned.
+        is_train: For a training, or for a test; by what is in the file when None.
+        files: Also look at data and weights.
+        auto_resume: The run goes on with what it finds, and needs no weights to start with.
+    """
+    trains = _trains(file.opt) if is_train is None else is_train
+    opt = {**file.opt, 'is_train': trains, 'auto_resume': auto_resume}
+    problems = [*file.problems, *option_problems(file.opt, trains)]
+    with _silent():
+        try:
+            plugins.import_named(_modules(file.opt))
+        except UserError as error:
+            problems.append(Problem(('import_modules',), str(error)))
+        problems += registry_problems(file.opt, trains)
+        problems += network_problems(file.opt, trains)
+        if files:
+            problems += file_problems(opt)
+            if not any(problem.kind == ERROR for problem in problems):  # what follows relies on the keys
+                problems += pair_problems(opt, trains)
+    return file.placed(dict.fromkeys(problems))
+
+
+def refuse_mistakes(file: OptionFile, is_train: bool, auto_resume: bool = False) -> None:
+    """Stop a run before anything is built; print what may be a mistake.
+
+    Raises:
+        UserError: it lists all errors and all files that are missing.
+    """
+    problems = problems_of(file, is_train, auto_resume=auto_resume)
+    first = int(os.environ.get('RANK', 0)) == 0  # of several processes, one tells
+    if first and any(problem.kind == WARNING for problem in problems):
+        print(f'kdsr: {report(p for p in problems if p.kind == WARNING)}', flush=True)  # noqa: T201 - no logger yet
+    wrong = [problem for problem in problems if problem.kind != WARNING]
+    if wrong:
+        told = f'\n{report(wrong)}' if first else ' the first process tells what is wrong.'
+        raise UserError(f'{file.path} cannot be run:{told}')
+
+
+def refuse_errors(file: OptionFile, is_train: bool) -> None:
+    """Stop before anything is built; what files have to be there, the caller knows.
+
+    Raises:
+        UserError: it lists all errors.
+    """
+    errors = [problem for problem in problems_of(file, is_train, files=False) if problem.kind == ERROR]
+    if errors:
+        raise UserError(f'{file.path} cannot be used:\n{report(errors)}')
+
+
+def _trains(opt: Mapping[str, Any]) -> bool:
+    return 'train' in opt or 'train' in block_of(opt, 'datasets')
+
+
+def _modules(opt: Mapping[str, Any]) -> list[str]:
+    given = opt.get('import_modules')
+    return [name for name in given if isinstance(name, str)] if isinstance(given, list) else []
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep BasicSR's logger from being set up: the run that follows gives it its file."""
+    before = dict(initialized_logger)
+    initialized_logger['basicsr'] = True
+    try:
+        yield
+    finally:
+        initialized_logger.clear()
+        initialized_logger.update(before)

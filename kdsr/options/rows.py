@@ -1,0 +1,76 @@
+"""Comparing a block of an option file with the rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from kdsr.errors import did_you_mean
+from kdsr.options.problems import Path, Problem
+from kdsr.options.table import Option, kind_of
+
+MOST_NAMED = 14
+
+
+def block_of(opt: Any, *keys: Any) -> dict[str, Any]:
+    """Return the mapping at a path; an empty one where there is none, or something else."""
+    for key in keys:
+        opt = opt.get(key) if isinstance(opt, Mapping) else None
+    return dict(opt) if isinstance(opt, Mapping) else {}
+
+
+def row_problems(
+    path: Path,
+    block: Any,
+    rows: Mapping[str, Option],
+    unknown: Callable[[str], Problem | None] | None = None,
+) -> Iterator[Problem]:
+    """Compare a block with its table.
+
+    Args:
+        path: Of the block.
+        block: What stands there.
+        rows: The table.
+        unknown: Judges a key that the table lacks; None to refuse it with the close ones.
+    """
+    if not isinstance(block, Mapping):
+        yield Problem(path, f'must be a mapping, is {block!r}.')
+        return
+    for key in block:
+        if key not in rows:
+            problem = unknown_key(path, key, rows) if unknown is None else unknown(key)
+            if problem is not None:
+                yield problem
+    for key, option in rows.items():
+        yield from value_problems((*path, key), block.get(key), option)
+
+
+def unknown_key(path: Path, key: Any, known: Mapping[str, Any]) -> Problem:
+    """Refuse a key, with the close ones."""
+    hint = did_you_mean(key, known)
+    if not hint and len(known) <= MOST_NAMED:
+        hint = f' Known: {", ".join(known)}.'
+    return Problem((*path, key), f'unknown key.{hint or " Nothing reads it."}')
+
+
+def value_problems(path: Path, value: Any, option: Option) -> Iterator[Problem]:
+    """Compare one value with its row."""
+    if value is None:
+        if option.required:
+            yield Problem(path, f'missing. {option.doc}')
+    elif not isinstance(value, option.types) or (isinstance(value, bool) and bool not in option.types):
+        yield Problem(path, f'must be a {kind_of(option)}, is {value!r}.'.replace('a true', 'true'))
+    elif option.choices and value not in option.choices:
+        yield Problem(path, f'must be one of {", ".join(option.choices)}, is {value!r}.')
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield from _range_problems(path, value, option)
+
+
+def _range_problems(path: Path, value: float, option: Option) -> Iterator[Problem]:
+    low, high = option.least is None or value >= option.least, option.below is None or value < option.below
+    if not (low and high):
+        bounds = [f'at least {option.least:g}'] if option.least is not None else []
+        bounds += [f'below {option.below:g}'] if option.below is not None else []
+        yield Problem(path, f'must be {" and ".join(bounds)}, is {value!r}.')
+    elif option.whole and value % 1:
+        yield Problem(path, f'must be a whole number, is {value!r}.')

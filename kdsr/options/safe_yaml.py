@@ -1,0 +1,50 @@
+"""YAML without Python objects: nothing that a file or a command line holds is ever executed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from kdsr.errors import UserError
+
+_Fastest: Any = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)  # of libyaml, where PyYAML was built with it
+
+
+class SafeLoader(_Fastest):
+    """PyYAML's safe loader that also reads `1e-4` as a number; mappings keep their order."""
+
+
+class SafeDumper(yaml.SafeDumper):
+    """PyYAML's safe dumper for :class:`SafeLoader`: the text '1e-4' is written in quotes."""
+
+
+_SCIENTIFIC = re.compile(r'^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$')
+for _kind in (SafeLoader, SafeDumper):
+    _kind.add_implicit_resolver('tag:yaml.org,2002:float', _SCIENTIFIC, list('-+0123456789'))
+
+
+def parse_value(text: str) -> Any:
+    """Read one value as YAML does: ``1e-4``, ``true``, ``~``, ``[1, 2]``; ``None`` is BasicSR's word for ``~``."""
+    if text in ('None', 'none'):
+        return None
+    try:
+        return yaml.load(text, Loader=SafeLoader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: a date that does not exist
+        raise UserError(f'cannot read the value {text!r}: {error}') from None
+
+
+def dump(opt: Mapping[str, Any]) -> str:
+    """Write options as YAML, keys in their order."""
+    return yaml.dump(
+        plain(opt), Dumper=SafeDumper, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120
+    )
+
+
+def plain(value: Any) -> Any:
+    """Return a copy that shares nothing: what anchors share in a file must not change together."""
+    if isinstance(value, Mapping):
+        return {k: plain(v) for k, v in value.items()}
+    return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,117 @@
+"""The tables as a JSON schema, for editors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kdsr.options.basicsr_keys import DATASETS, OBSOLETE, OF_MODEL, SCHEDULERS, SECTIONS
+from kdsr.options.sections import TOP, rows_of
+from kdsr.options.table import BASICSR_MODELS, KDSR_MODELS, TABLE, Option
+
+_TYPES = {dict: 'object', list: 'array', str: 'string', bool: 'boolean', int: 'integer', float: 'number'}
+JSON = dict[str, Any]
+
+
+def schema() -> JSON:
+    """Return the JSON schema (draft 7) of an option file; `make docs` writes it to docs/options.schema.json.
+
+    What a variant may leave out is not required. Keys of models of other packages are not judged, and of datasets only
+    those that are in the tables.
+    """
+    sections = {name: rows_of(name) for name in ('path', 'train', 'val', 'logger')}
+    top = _mapping(rows_of(TOP))
+    top['properties'].update({name: _mapping(rows) for name, rows in sections.items()})
+    top['properties']['logger'] = _closed(rows_of('logger'))
+    top['properties']['logger']['properties']['wandb'] = _closed(rows_of('logger.wandb'))
+    top['properties']['dist_params'] = _closed(rows_of('dist_params'))
+    top['properties']['train']['properties'].update(
+        optim_g=_closed(rows_of('train.optim')),
+        scheduler=_mapping({'type': Option((str,), 'Name.', choices=tuple(SCHEDULERS)), **_scheduler_rows()}),
+    )
+    top['properties']['distillation'] = _distillation()
+    top['properties']['datasets']['additionalProperties'] = _dataset()
+    top['properties']['num_gpu'] = {
+        'description': top['properties']['num_gpu']['description'],
+        'anyOf': [{'const': 'auto'}, {'type': 'integer', 'minimum': 0}],
+    }
+    return {
+        '$schema': 'http://json-schema.org/draft-07/schema#',
+        'title': 'Option file of BasicSR and kdsr',
+        **top,
+        'if': {'properties': {'model_type': {'enum': [*BASICSR_MODELS, *KDSR_MODELS]}}},
+        'then': _known_names(sections),
+    }
+
+
+def _known_names(sections: Mapping[str, Mapping[str, Option]]) -> JSON:
+    """Allow only names that one of the known models reads."""
+    of_models = [name for names in OF_MODEL.values() for name in names]
+    top = [*rows_of(TOP), *sections, 'distillation', *(n for n in of_models if '.' not in n), *OBSOLETE]
+    inner = {
+        section: [*rows, *(n.split('.')[1] for n in of_models if n.startswith(f'{section}.'))]
+        for section, rows in sections.items()
+    }
+    inner['path'] += [f'{start}_d' for start in ('pretrain_network', 'param_key', 'strict_load')]
+    return {
+        'propertyNames': {'enum': _sorted(top)},
+        'properties': {name: {'propertyNames': {'enum': _sorted(names)}} for name, names in inner.items()},
+    }
+
+
+def _sorted(names: Iterable[str]) -> list[str]:
+    return sorted(set(names))
+
+
+def _scheduler_rows() -> dict[str, Option]:
+    rows = {k: o for name, table in SECTIONS.items() if name.startswith('train.scheduler') for k, o in table.items()}
+    return {key: option for key, option in rows.items() if key != 'type'}
+
+
+def _distillation() -> JSON:
+    block = _closed(TABLE['distillation'])
+    inside = block['properties']
+    inside['teachers']['items'] = _closed(TABLE['distillation.teachers[]'])
+    inside['aggregator'].update(_closed(TABLE['distillation.aggregator']))
+    inside['init_from'].update(_closed(TABLE['distillation.init_from']))
+    inside['features']['additionalProperties'] = _closed(TABLE['distillation.features.*'])
+    cache = _closed(TABLE['distillation.cache'])
+    inside['cache'] = {'description': inside['cache']['description'], 'anyOf': [{'type': 'string'}, cache]}
+    return block
+
+
+def _dataset() -> JSON:
+    """Describe a dataset: the names that its own class reads, where that is known."""
+    rows = {key: option for table in DATASETS.values() for key, option in table.items()}
+    block = _mapping(rows)
+    block['properties']['io_backend'] = _closed(SECTIONS['io_backend'])
+    block['allOf'] = [
+        {
+            'if': {'properties': {'type': {'const': name}}, 'required': ['type']},
+            'then': {'propertyNames': {'enum': _sorted([*table, *OBSOLETE])}},
+        }
+        for name, table in DATASETS.items()
+    ]
+    return block
+
+
+def _closed(rows: Mapping[str, Option]) -> JSON:
+    return {**_mapping(rows), 'additionalProperties': False}
+
+
+def _mapping(rows: Mapping[str, Option]) -> JSON:
+    return {'type': ['object', 'null'], 'properties': {key: _value(option) for key, option in rows.items()}}
+
+
+def _value(option: Option) -> JSON:
+    """Describe one value; `~` switches off what a base says."""
+    if option.choices:
+        return {'description': option.doc, 'enum': [*option.choices, None]}
+    names = ['number' if option.whole else _TYPES[t] for t in option.types]
+    value: JSON = {'description': option.doc, 'type': [*dict.fromkeys(names), 'null']}
+    for key, bound in (('minimum', option.least), ('exclusiveMaximum', option.below)):
+        if bound is not None:
+            value[key] = bound
+    if option.whole:
+        value['multipleOf'] = 1
+    return value

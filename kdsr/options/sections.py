@@ -1,0 +1,279 @@
+"""What can be wrong outside the `distillation:` block, as far as the file alone tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from kdsr.errors import did_you_mean
+from kdsr.options.basicsr_keys import DATASETS, NUMBER, OBSOLETE, OF_MODEL, SCHEDULERS, SECTIONS
+from kdsr.options.problems import WARNING, Path, Problem
+from kdsr.options.rows import block_of, row_problems, unknown_key
+from kdsr.options.table import BASICSR_MODELS, KDSR_MODELS, PAIRED_SETS, TABLE, Option
+
+TOP = 'top level'
+NEEDED_IN_TRAINING = {
+    'total_iter': 'missing: how many iterations?',
+    'optim_g': 'missing: for example {type: Adam, lr: 1e-4}.',
+    'scheduler': 'missing: for example {type: MultiStepLR, milestones: [200000]}.',
+}
+WITHOUT_EFFECT_ON_MODELS = ('base', 'import_modules')
+VIDEO_MODELS = ('Video', 'EDVR')  # whose papers leave out other borders, or none
+CROPPING_METRICS = ('calculate_psnr', 'calculate_ssim', 'calculate_psnr_pt', 'calculate_ssim_pt')
+
+
+def rows_of(section: str) -> dict[str, Option]:
+    """Return all keys of a section: BasicSR's and kdsr's."""
+    return {**SECTIONS.get(section, {}), **TABLE.get(section, {})}
+
+
+def section_problems(opt: Mapping[str, Any], is_train: bool) -> Iterator[Problem]:
+    """Check every key that BasicSR and kdsr read, except for the `distillation:` block.
+
+    Args:
+        opt: All options, with defaults.
+        is_train: For a training; else for a test.
+    """
+    yield from _top_problems(opt)
+    for section in ('path', 'train', 'val', 'logger', 'dist_params'):
+        if opt.get(section) is not None:
+            yield from row_problems((section,), opt[section], rows_of(section), partial(_unknown, opt, section))
+    wandb = block_of(opt, 'logger').get('wandb')
+    if wandb is not None:
+        yield from row_problems(('logger', 'wandb'), wandb, rows_of('logger.wandb'))
+    yield from _dataset_problems(opt, is_train)
+    yield from _quadrant_problems(opt)
+    yield from _crop_border_problems(opt)
+    if is_train:
+        yield from _training_problems(opt)
+
+
+def ignored_keys(opt: Mapping[str, Any]) -> Iterator[Problem]:
+    """Refuse kdsr's keys beside a model of BasicSR, which would ignore them."""
+    if opt.get('model_type') not in BASICSR_MODELS:
+        return
+    for section in (name for name in TABLE if not name.startswith('distillation')):
+        for key in TABLE[section]:
+            path: Path = (key,) if section == TOP else (section, key)
+            if key not in WITHOUT_EFFECT_ON_MODELS and block_of(opt, *path[:-1]).get(key):
+                text = f"`model_type: {opt['model_type']}` is BasicSR's and would ignore this."
+                yield Problem(path, f'{text} Did you mean `model_type: StudentModel`?')
+
+
+def own_value_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
+    """Check the values of the keys that kdsr adds outside the `distillation:` block."""
+    for section in (name for name in TABLE if not name.startswith('distillation')):
+        path: Path = () if section == TOP else (section,)
+        block = block_of(opt, *path)
+        yield from row_problems(path, block, TABLE[section], lambda key: None)
+
+
+def _top_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
+    rows = {key: option for key, option in rows_of(TOP).items() if key != 'distillation'}
+    yield from row_problems((), opt, rows, partial(_unknown, opt, TOP))
+    if isinstance(opt.get('num_gpu'), str) and opt['num_gpu'] != 'auto':
+        yield Problem(('num_gpu',), f'must be a whole number or `auto`, is {opt["num_gpu"]!r}.')
+    paired = any(d.get('type') in PAIRED_SETS for d in block_of(opt, 'datasets').values() if isinstance(d, Mapping))
+    if opt.get('scale') is None and (paired or opt.get('distillation') is not None):
+        yield Problem(('scale',), 'missing: how many times larger do the images become?')
+    model = opt.get('model_type')
+    if model == 'SwinIRModel' and 'window_size' not in block_of(opt, 'network_g'):
+        yield Problem(('network_g',), 'SwinIRModel reads `window_size` from here: add it, or use StudentModel.')
+
+
+def _unknown(opt: Mapping[str, Any], section: str, key: Any) -> Problem | None:
+    """Judge a key that the table of its section lacks."""
+    model, path = opt.get('model_type'), (key,) if section == TOP else (section, key)
+    name = '.'.join(map(str, path))
+    if name == 'distillation' or name in OF_MODEL.get(str(model), ()) or _of_a_network(opt, section, str(key)):
+        return None
+    readers = [reader for reader, keys in OF_MODEL.items() if name in keys]
+    if readers and model in (*BASICSR_MODELS, *KDSR_MODELS):
+        return Problem(path, f'{model} does not read it; {", ".join(readers)} would.', WARNING)
+    if model not in (*BASICSR_MODELS, *KDSR_MODELS) and section in (TOP, 'path', 'train', 'val'):
+        return None  # a model of another package reads what it likes
+    if key in OBSOLETE:
+        return Problem(path, 'nothing reads it here (old files of BasicSR have it); delete it.', WARNING)
+    if section == TOP and str(key).startswith('network_'):
+        return Problem(path, 'unknown key. Teachers stand under `distillation: {teachers: [...]}`.')
+    problem = unknown_key(path[:-1], key, rows_of(section))
+    homes = [home for home in (TOP, 'train', 'val', 'path', 'logger') if home != section and key in rows_of(home)]
+    if homes and 'Did you mean' not in problem.text:
+        return Problem(path, f'unknown key here; it belongs {_into(homes[0])}.')
+    return problem
+
+
+def _into(section: str) -> str:
+    return 'to the top level' if section == TOP else f'into `{section}:`'
+
+
+def _of_a_network(opt: Mapping[str, Any], section: str, key: str) -> bool:
+    """Return whether a key of `path` belongs to a network that is there."""
+    networks = [str(name) for name in opt if str(name).startswith('network_')]
+    if section != 'path':
+        return False
+    labels = {name[len('network_') :] for name in networks}
+    return any(key in (f'pretrain_network_{n}', f'strict_load_{n}', f'param_key_{n}') for n in labels)
+
+
+def _dataset_problems(opt: Mapping[str, Any], is_train: bool) -> Iterator[Problem]:
+    for phase, dataset in block_of(opt, 'datasets').items():
+        where, first = ('datasets', phase), str(phase).split('_')[0]
+        allowed = ('train', 'val') if is_train else ('train', 'val', 'test')
+        if first not in allowed or (first == 'train' and phase != 'train'):
+            hint = did_you_mean(phase, ('train', 'val', 'test'))
+            yield Problem(where, f'a training has `train`, `val`, `val_1`, ..., a test `test_1`, ....{hint}')
+            continue
+        if not isinstance(dataset, Mapping):
+            yield Problem(where, f'must be a mapping, is {dataset!r}.')
+            continue
+        yield from _one_dataset(where, dataset, first == 'train', opt.get('scale'))
+
+
+def _one_dataset(where: Path, dataset: Mapping[str, Any], trains: bool, scale: Any) -> Iterator[Problem]:
+    kind = dataset.get('type')
+    rows = DATASETS.get(str(kind))
+    if rows is None:  # of another package, or unknown: the registry tells
+        return
+    yield from row_problems(where, dataset, rows, lambda key: _unknown_of_dataset(where, key, rows))
+    backend = dataset.get('io_backend')
+    if isinstance(backend, Mapping):
+        yield from row_problems((*where, 'io_backend'), backend, SECTIONS['io_backend'])
+    gt_size = dataset.get('gt_size')
+    if trains and gt_size is None and kind in PAIRED_SETS:
+        yield Problem((*where, 'gt_size'), f'missing. {rows["gt_size"].doc}')
+    if trains and dataset.get('batch_size_per_gpu') is None:
+        yield Problem((*where, 'batch_size_per_gpu'), f'missing. {rows["batch_size_per_gpu"].doc}')
+    if trains and type(gt_size) is int and type(scale) is int and scale > 0 and gt_size % scale:
+        near = max(1, round(gt_size / scale)) * scale
+        yield Problem((*where, 'gt_size'), f'{gt_size} is no multiple of `scale: {scale}`; {near} is.')
+    if trains and dataset.get('prefetch_mode') == 'cuda' and dataset.get('pin_memory') is not True:
+        yield Problem((*where, 'prefetch_mode'), '`cuda` needs `pin_memory: true` beside it.')
+    template = dataset.get('filename_tmpl')
+    if isinstance(template, str) and '{}' not in template:
+        yield Problem((*where, 'filename_tmpl'), f"{template!r} has no {{}} for the name; for example '{{}}x4'.")
+    backend_type = backend.get('type') if isinstance(backend, Mapping) else None
+    for key in ('dataroot_gt', 'dataroot_lq') if backend_type == 'lmdb' and kind in PAIRED_SETS[:1] else ():
+        root = dataset.get(key)
+        if isinstance(root, str) and not root.endswith('.lmdb'):
+            yield Problem((*where, key), f'{root!r}: with `io_backend: {{type: lmdb}}` the folder must end in .lmdb.')
+
+
+def _unknown_of_dataset(where: Path, key: Any, rows: Mapping[str, Option]) -> Problem | None:
+    if key in OBSOLETE:
+        return Problem((*where, key), 'nothing reads it (old files of BasicSR have it); delete it.', WARNING)
+    elsewhere = [name for name, other in DATASETS.items() if key in other]
+    problem = unknown_key(where, key, rows)
+    if elsewhere and 'Did you mean' not in problem.text:
+        return Problem(problem.path, f'this dataset does not read it; {elsewhere[0]} would.')
+    return problem
+
+
+def _quadrant_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
+    chosen = block_of(opt, 'val').get('quadrants')
+    names = [d.get('name') for d in block_of(opt, 'datasets').values() if isinstance(d, Mapping)]
+    for i, name in enumerate(chosen if isinstance(chosen, list) else ()):
+        if name not in names:
+            hint = did_you_mean(name, map(str, names))
+            yield Problem(('val', 'quadrants', i), f'there is no dataset {name!r}.{hint}')
+
+
+def _crop_border_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
+    scale = opt.get('scale')
+    for name, metric in block_of(opt, 'val', 'metrics').items():
+        border = metric.get('crop_border') if isinstance(metric, Mapping) else None
+        if type(border) is not int or border == scale or metric.get('type') not in CROPPING_METRICS:
+            continue
+        text = f'{border}, but `scale` is {scale}: papers leave out as many pixels as the scale, so the numbers differ.'
+        if type(scale) is int and scale > 1 and not str(opt.get('model_type')).startswith(VIDEO_MODELS):
+            yield Problem(('val', 'metrics', name, 'crop_border'), text, WARNING)
+
+
+def _training_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
+    train = opt.get('train')
+    if not isinstance(train, Mapping):
+        yield Problem(('train',), 'missing: losses, optimiser and schedule of the training stand here.')
+        return
+    judged = opt.get('model_type') in (*BASICSR_MODELS, *KDSR_MODELS)
+    for key, text in NEEDED_IN_TRAINING.items():
+        if judged and train.get(key) is None:
+            yield Problem(('train', key), text)
+    if 'train' not in block_of(opt, 'datasets'):
+        yield Problem(('datasets',), 'there is no `train:` set to be trained on.')
+    for key in ('optim_g', 'optim_d') if judged else ():
+        if isinstance(train.get(key), Mapping):
+            yield from row_problems(('train', key), train[key], SECTIONS['train.optim'])
+            yield from _beta_problems(('train', key, 'betas'), train[key].get('betas'))
+    if judged and isinstance(train.get('scheduler'), Mapping):
+        yield from _scheduler_problems(train['scheduler'], train.get('total_iter'))
+    total, warmup = train.get('total_iter'), train.get('warmup_iter')
+    if isinstance(total, NUMBER) and isinstance(warmup, NUMBER) and warmup >= total:
+        yield Problem(
+            ('train', 'warmup_iter'), f'the learning rate still grows at the end (`total_iter: {total}`).', WARNING
+        )
+    yield from _accumulation_problems(opt)
+    yield from _image_loss_problems(opt)
+
+
+def _beta_problems(path: Path, betas: Any) -> Iterator[Problem]:
+    if isinstance(betas, list) and (len(betas) != 2 or not all(isinstance(b, NUMBER) and 0 <= b < 1 for b in betas)):
+        yield Problem(path, f'must be two numbers from 0 to below 1, for example [0.9, 0.999], is {betas!r}.')
+
+
+def _scheduler_problems(scheduler: Mapping[str, Any], total: Any) -> Iterator[Problem]:
+    path, kind = ('train', 'scheduler'), scheduler.get('type')
+    if not isinstance(kind, str) or kind not in SCHEDULERS:
+        hint = did_you_mean(kind, SCHEDULERS) or f' BasicSR 1.4.2 knows {", ".join(SCHEDULERS)}.'
+        yield Problem((*path, 'type'), f'there is no scheduler {kind!r}.{hint}' if kind else f'missing.{hint}')
+        return
+    rows = SECTIONS[f'train.scheduler {SCHEDULERS[kind]}']
+    yield from row_problems(path, scheduler, rows)
+    lists = {key: scheduler.get(key) for key, row in rows.items() if row.types == (list,)}
+    good = {}
+    for key, values in lists.items():
+        least = 1 if key == 'periods' else 0
+        if isinstance(values, list) and not all(isinstance(v, NUMBER) and v >= least for v in values):
+            yield Problem((*path, key), f'must be a list of numbers from {least} on, is {values!r}.')
+        elif isinstance(values, list):
+            good[key] = values
+    starts = 'periods' if 'periods' in rows else 'restarts'
+    counts = [len(good.get(key, [1])) for key in (starts, 'restart_weights')]
+    if counts[0] != counts[1] and (starts in good or starts == 'restarts'):
+        yield Problem(
+            (*path, 'restart_weights'),
+            f'`{starts}` has {counts[0]} entries and `restart_weights` {counts[1]} (1 when left out); '
+            'there must be a weight for each.',
+        )
+    if not isinstance(total, NUMBER):
+        return
+    if 'periods' in good and sum(good['periods']) < total - 1:
+        yield Problem(
+            (*path, 'periods'),
+            f'together {sum(good["periods"])} iterations, less than `total_iter: {total}`: BasicSR stops with an error '
+            'when they are over. Lengthen or add periods.',
+        )
+    late = [m for m in good.get('milestones', ()) if m > total]
+    if late:
+        yield Problem((*path, 'milestones'), f'{late[0]} is never reached (`total_iter: {total}`).', WARNING)
+
+
+def _accumulation_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
+    parts, size = block_of(opt, 'train').get('accumulate'), block_of(opt, 'datasets', 'train').get('batch_size_per_gpu')
+    if type(parts) is int and type(size) is int and parts >= 1 and size % parts:
+        yield Problem(
+            ('train', 'accumulate'), f'{parts} equal parts of a batch of `batch_size_per_gpu: {size}` are not possible.'
+        )
+
+
+def _image_loss_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
+    """Find a training in which nothing is minimised."""
+    train, block, model = opt['train'], block_of(opt, 'distillation'), opt.get('model_type')
+    if train.get('pixel_opt') or train.get('perceptual_opt'):
+        if model == 'DistillationModel' and not any(block_of(block, 'losses').values()) and not block.get('init_from'):
+            yield Problem(('distillation', 'losses'), 'nothing is distilled. For the baseline: StudentModel.')
+        return
+    if model == 'DistillationModel' and any(block_of(block, 'losses').values()):
+        return
+    if model in ('SRModel', 'SwinIRModel', *KDSR_MODELS):
+        yield Problem(('train', 'pixel_opt'), 'missing: no loss is left, for example {type: L1Loss, loss_weight: 1.0}.')
