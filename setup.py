@@ -1,10 +1,23 @@
 """Package metadata. `requirements.txt` pins the tested set; the ranges here are what the code is written for."""
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
+
+
+class BuildWithOptions(build_py):
+    """Put the option files into the package; an editable install reads those of the checkout."""
+
+    def run(self) -> None:
+        """Build the package."""
+        super().run()
+        if not self.editable_mode:
+            shutil.copytree(ROOT / 'options', Path(self.build_lib) / 'kdsr' / 'option_files', dirs_exist_ok=True)
+
 
 setup(
     name='kdsr',
@@ -13,7 +26,9 @@ setup(
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
+    cmdclass={'build_py': BuildWithOptions},
     packages=find_packages(include=['kdsr', 'kdsr.*']),
+    package_data={'kdsr.analysis': ['*.csv']},
     python_requires='>=3.9',
     install_requires=[
         'basicsr>=1.4.2,<2',
@@ -31,6 +46,7 @@ setup(
     extras_require={
         'plots': ['matplotlib>=3.6'],
         'spandrel': ['spandrel>=0.4.2'],
+        'completion': ['shtab>=1.6'],
         'dev': ['pytest', 'pytest-xdist', 'pytest-timeout', 'ruff', 'mypy', 'matplotlib>=3.6'],
     },
     entry_points={'console_scripts': ['kdsr=kdsr.cli:main']},

@@ -19,8 +19,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from kdsr import options
-from kdsr.analysis.comparison_figure import Row, crop_comparison
+from kdsr.analysis.comparison_figure import crop_comparison
 from kdsr.analysis.evaluation import read_image, score, super_resolve
+from kdsr.analysis.photo_rows import Row
 from kdsr.data.matlab_bicubic import upsample_bicubic
 from kdsr.data.prepare import prepare_benchmark_set, prepare_training_set
 from kdsr.distillation.checkpoint import load_weights

@@ -69,3 +69,11 @@ def test_without_a_gpu_nothing_is_measured(benchmark, monkeypatch, capsys):
     monkeypatch.setattr('sys.argv', ['gpu.py'])
     benchmark('gpu').main()
     assert capsys.readouterr().out == 'benchmarks/gpu.py: PyTorch sees no CUDA device here; nothing is measured.\n'
+
+
+def test_pisrs_step_is_measured_with_a_live_teacher_and_with_codes(benchmark):
+    pisr_step, side_by_side = benchmark('pisr_step'), benchmark('side_by_side')
+    rounds = side_by_side.take_turns(pisr_step.steps_of(scale=2, batch=2, gt_size=16), 1)
+    lines = pisr_step.table(rounds)
+    assert [line.split('|')[1].strip() for line in lines[2:]] == ['student alone', 'PISR', 'PISR, codes from a cache']
+    assert all(float(line.split('|')[3]) > 0 for line in lines[2:])

@@ -12,7 +12,7 @@ import torch
 
 from tests.conftest import network_opt
 
-TRAIN = Path(__file__).parents[1] / 'kdsr' / 'train.py'
+ROOT = Path(__file__).parents[1]
 
 
 def free_port():
@@ -23,10 +23,11 @@ def free_port():
 
 def launch(workspace, path, processes):
     env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore', 'CUDA_VISIBLE_DEVICES': ''}
-    command = [sys.executable]
     if processes > 1:
-        command += ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}', f'--master_port={free_port()}']
-    command += [str(TRAIN), '-opt', path, '--launcher', 'pytorch' if processes > 1 else 'none']
+        env.update(PYTHON=sys.executable, PORT=str(free_port()))
+        command = ['bash', str(ROOT / 'scripts' / 'dist_train.sh'), str(processes), path]
+    else:
+        command = [sys.executable, str(ROOT / 'kdsr' / 'train.py'), '-opt', path]
     done = subprocess.run(command, cwd=workspace.root, env=env, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 

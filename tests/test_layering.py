@@ -15,7 +15,7 @@ ORDER = [
     {'models'},
     {'checks'},
     {'analysis'},
-    {'quickstart'},
+    {'quickstart', 'distil', 'shipped_options'},
     {'train', 'test', 'cli', '__init__'},
     {'__main__'},
 ]

@@ -11,6 +11,7 @@ from kdsr.analysis.comparison_report import write_report
 from kdsr.analysis.comparison_runs import check_kept, select, train_all
 from kdsr.analysis.comparison_summary import summarise
 from kdsr.analysis.comparison_tables import shown_path
+from kdsr.analysis.picture_folders import parse_crops
 from kdsr.errors import UserError
 
 
@@ -20,6 +21,8 @@ def compare(
     workers: int = 1,
     only: Sequence[str] = (),
     report_only: bool = False,
+    photos: int = 0,
+    crops: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> None:
     """Train what is not finished, and write the report of everything that is there.
@@ -30,6 +33,8 @@ def compare(
         workers: Trainings at a time.
         only: Labels to train; all when empty. What they need is trained too.
         report_only: Train nothing.
+        photos: Of how many validation images the report shows crops and errors; finished networks are run for them.
+        crops: By hand, `IMAGE:x,y,w,h`, instead of where the methods differ most.
         say: Told how it goes.
 
     Raises:
@@ -37,6 +42,7 @@ def compare(
     """
     if workers < 1:
         raise UserError(f'--workers {workers}: at least 1.')
+    boxes = parse_crops(crops)
     comparison = read_comparison(file)
     runs = select(comparison, only)
     folder = Path(out or os.path.join('results', comparison.name))
@@ -46,9 +52,9 @@ def compare(
     except KeyboardInterrupt:
         raise UserError('stopped. The same command goes on from the last saved states.') from None
     command = f'kdsr compare {shown_path(file)}' + (f' --workers {workers}' if workers > 1 else '')
-    for problem in write_report(summarise(comparison), folder, command):
+    for problem in write_report(summarise(comparison), folder, command, photos, boxes):
         say(problem)
-    say(f'Report: {folder}/report.md')
+    say(f'Report: {folder}/report.md and report.html')
     if failures:
         told = f'{len(failures)} of {len(runs)} runs did not finish: {", ".join(failures)}.'
         raise UserError(f'{told} The reasons are above; the same command tries again.')

@@ -1,15 +1,26 @@
-"""The report of a comparison: report.md, results.csv, runs.csv, curves.png and losses.png."""
+"""The report of a comparison: report.md, report.html, results.csv, runs.csv and the pictures."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kdsr.analysis.comparison_page import page
+from kdsr.analysis.comparison_papers import paper_table
 from kdsr.analysis.comparison_summary import Result, Summary
-from kdsr.analysis.comparison_tables import Table, cost_table, gain_table, protocol_table, result_tables, run_facts
+from kdsr.analysis.comparison_tables import (
+    Picture,
+    Table,
+    cost_table,
+    gain_table,
+    protocol_table,
+    result_tables,
+    run_facts,
+)
+from kdsr.analysis.photo_rows import Box
 from kdsr.data.durable import write_durably
 from kdsr.errors import UserError
 
@@ -19,61 +30,113 @@ RUN_COLUMNS = (
 )  # fmt: skip
 
 
-def write_report(summary: Summary, folder: Path, command: str) -> list[str]:
+CROPS = (
+    'Where the methods differ most, which is where differences look largest. PSNR and SSIM on Y of each crop; the best '
+    'method is bold. Each method is shown with its first finished seed.'
+)
+CROPS_BY_HAND = (
+    'PSNR and SSIM on Y of each crop; the best method is bold. Each method is shown with its first finished seed.'
+)
+
+ERRORS = (
+    'The same parts. Beneath each its mean error, the smallest of the methods bold; teachers and bicubic do not count.'
+)
+
+
+def write_report(
+    summary: Summary,
+    folder: Path,
+    command: str,
+    photos: int = 0,
+    crops: Mapping[str, Sequence[Box]] | None = None,
+) -> list[str]:
     """Write the report.
 
     Args:
         summary: Of the runs that are there.
         folder: Is created.
         command: How the runs were started, for the report's head.
+        photos: Of how many validation images crops and errors are shown; 0 runs no network.
+        crops: By hand, image to boxes, instead of where the methods differ most.
 
     Returns:
         What could not be written and why.
 
     Raises:
-        UserError: `folder` is a file.
+        UserError: `folder` is a file; a crop is not inside an image.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f'--out {folder} is a file; name a folder.')
     folder.mkdir(parents=True, exist_ok=True)
     problems: list[str] = []
-    pictures: dict[str, str] = {}
+    pictures: list[Picture] = []
     try:
         from kdsr.analysis.comparison_curves import draw_pictures
 
-        pictures = draw_pictures(summary, folder)
+        pictures = [Picture(title, file) for title, file in draw_pictures(summary, folder).items()]
+        if photos or crops:
+            pictures += _crops(summary, folder, photos, crops, problems)
     except ImportError as error:
-        problems.append(f'The curves were not drawn ({error}): pip install "kdsr[plots]". The rest is written.')
+        problems.append(f'No pictures were drawn ({error}): pip install "kdsr[plots]". The rest is written.')
+    parts = sections(summary, command, pictures)
     write_durably(folder / 'results.csv', results_csv(summary).encode())
     write_durably(folder / 'runs.csv', runs_csv(summary).encode())
-    write_durably(folder / 'report.md', markdown(summary, command, pictures).encode())
+    write_durably(folder / 'report.md', markdown(summary, parts).encode())
+    html = page(summary.comparison.name, summary.comparison.about, parts, folder)
+    write_durably(folder / 'report.html', html.encode())
     return problems
 
 
-def markdown(summary: Summary, command: str, pictures: dict[str, str]) -> str:
-    """Return the report.
+def _crops(
+    summary: Summary, folder: Path, count: int, crops: Mapping[str, Sequence[Box]] | None, problems: list[str]
+) -> list[Picture]:
+    from kdsr.analysis.comparison_figure import draw_crops_and_errors
+    from kdsr.analysis.comparison_pictures import chosen_rows
+
+    rows, missing = chosen_rows(summary, count, crops=crops)
+    problems += missing
+    texts = (CROPS_BY_HAND if crops else CROPS, ERRORS)
+    files = draw_crops_and_errors(rows, str(folder)) if rows else {}
+    return [Picture(title, file, text) for (title, file), text in zip(files.items(), texts)]
+
+
+def sections(summary: Summary, command: str, pictures: Sequence[Picture] = ()) -> list[Table | Picture | str]:
+    """Return the parts of the report in their order.
 
     Args:
         summary: Of the runs that are there.
         command: How they were started.
-        pictures: Title to file name.
+        pictures: To be shown.
     """
-    comparison = summary.comparison
-    parts = [f'# {comparison.name}', comparison.about.strip(), _table(protocol_table(summary, command))]
-    parts += map(_table, result_tables(summary))
-    parts += (f'## {title}\n\n![{title}]({file})' for title, file in pictures.items())
-    parts += map(_table, (gain_table(summary), cost_table(summary)))
+    papers = paper_table(summary)
+    parts: list[Table | Picture | str] = [protocol_table(summary, command), *result_tables(summary)]
+    parts += [*([papers] if papers else []), *pictures, gain_table(summary), cost_table(summary)]
     unfinished = [result for result in summary.all if not result.finished]
     if unfinished:
-        parts += ['## Not finished', '\n'.join(map(_told_unfinished, unfinished))]
-    parts.append('Every validation of every run is in `results.csv`, what the runs were and cost in `runs.csv`.')
-    return '\n\n'.join(part for part in parts if part) + '\n'
+        told = ('run', 'iterations', 'of')
+        parts.append(Table('Not finished', '', told, [_told_unfinished(result) for result in unfinished]))
+    return [*parts, 'Every validation of every run is in `results.csv`, what the runs were and cost in `runs.csv`.']
 
 
-def _table(table: Table) -> str:
-    lines = [f'## {table.title}', ''] if table.title else []
-    lines += [table.text, ''] if table.text else []
-    lines += [_line(table.head), f'|{"---|" * len(table.head)}', *map(_line, table.rows)]
+def markdown(summary: Summary, parts: Sequence[Table | Picture | str]) -> str:
+    """Return the report as Markdown.
+
+    Args:
+        summary: For the title.
+        parts: What :func:`sections` returned.
+    """
+    texts = [f'# {summary.comparison.name}', summary.comparison.about.strip(), *map(_written, parts)]
+    return '\n\n'.join(text for text in texts if text) + '\n'
+
+
+def _written(part: Table | Picture | str) -> str:
+    if isinstance(part, str):
+        return part
+    lines = [f'## {part.title}', ''] if part.title else []
+    if isinstance(part, Picture):
+        return '\n'.join([*lines, *([part.text, ''] if part.text else []), f'![{part.title}]({part.file})'])
+    lines += [part.text, ''] if part.text else []
+    lines += [_line(part.head), f'|{"---|" * len(part.head)}', *map(_line, part.rows)]
     return '\n'.join(lines)
 
 
@@ -81,9 +144,9 @@ def _line(cells: Sequence[str]) -> str:
     return f'| {" | ".join(cell.replace("|", "/") for cell in cells)} |'
 
 
-def _told_unfinished(result: Result) -> str:
+def _told_unfinished(result: Result) -> list[str]:
     iteration = result.record.iteration if result.record else 0
-    return f'* {result.run.name}: {iteration:,} of {result.run.iterations:,} iterations'
+    return [result.run.name, f'{iteration:,}', f'{result.run.iterations:,}']
 
 
 def results_csv(summary: Summary) -> str:

@@ -49,6 +49,21 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the report.
+
+    Attributes:
+        title: Above it.
+        file: Beside the report.
+        text: How to read it; empty for none.
+    """
+
+    title: str
+    file: str
+    text: str = ''
+
+
 def result_tables(summary: Summary) -> list[Table]:
     """Return a table of values and gains for each metric."""
     metrics = list(dict.fromkeys(metric for _, metric in summary.columns))

@@ -1,4 +1,4 @@
-"""What a network costs: parameters and multiply-adds, without computing anything."""
+"""What a network costs: parameters, multiply-adds, activations and memory, without computing anything."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdsr import options, plugins
+from kdsr.analysis.latency import Timing, time_network
+from kdsr.analysis.live_memory import peak_memory
 from kdsr.distillation.building import build_network_at
 from kdsr.distillation.teacher import window_of
 from kdsr.errors import UserError
@@ -23,17 +26,25 @@ from kdsr.errors import UserError
 
 @dataclass(frozen=True)
 class Complexity:
-    """One row of a table.
+    """One row of a table; all for one image.
 
     Attributes:
         name: Of the network.
         parameters: All of them, frozen ones too.
-        multi_adds: For one image, see :func:`multi_adds`.
+        multi_adds: See :func:`multi_adds`.
+        activations: See :func:`activations`.
+        convolutions: Convolutions that are run, NTIRE's `#Conv`.
+        memory: Bytes: the device's peak where it was timed on a GPU, else :func:`peak_memory` on single precision.
+        seconds: Median of the timed runs; None where it was not run.
     """
 
     name: str
     parameters: int
     multi_adds: int
+    activations: int
+    convolutions: int
+    memory: int
+    seconds: float | None = None
 
 
 def parameters(network: nn.Module) -> int:
@@ -55,11 +66,40 @@ def multi_adds(network: nn.Module, input_shape: Sequence[int]) -> int:
     Raises:
         RuntimeError: the network's course depends on the values of its input.
     """
-    network = _on_meta(network)
+    return _multi_adds(_on_meta(network), input_shape)
+
+
+def _multi_adds(network: nn.Module, input_shape: Sequence[int]) -> int:
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
     with torch.no_grad(), _autocast_on_meta(), counter:
         network(torch.empty(1, *input_shape, device='meta'))
     return counter.get_total_flops() // 2
+
+
+def activations(network: nn.Module, input_shape: Sequence[int]) -> tuple[int, int]:
+    """Return the values that all convolutions give in one forward pass, and how many convolutions are run.
+
+    As the tables of the AIM and NTIRE challenges count: a module that is run twice counts twice; linear layers, fixed
+    interpolation kernels and attention are not counted.
+
+    Args:
+        network: It is not changed.
+        input_shape: (C, h, w).
+    """
+    return _activations(_on_meta(network), input_shape)
+
+
+def _activations(network: nn.Module, input_shape: Sequence[int]) -> tuple[int, int]:
+    seen: list[int] = []
+    hooks = []
+    for module in network.modules():
+        if isinstance(module, _ConvNd):
+            hooks.append(module.register_forward_hook(lambda module, inputs, output: seen.append(output.numel())))
+    with torch.no_grad(), _autocast_on_meta():
+        network(torch.empty(1, *input_shape, device='meta'))
+    for hook in hooks:
+        hook.remove()
+    return sum(seen), len(seen)
 
 
 def complexity(
@@ -67,6 +107,7 @@ def complexity(
     network_opt: Mapping[str, Any],
     output_size: tuple[int, int] = (720, 1280),
     input_shape: Sequence[int] | None = None,
+    timing: Timing | None = None,
 ) -> Complexity:
     """Build a network from its options and count.
 
@@ -76,19 +117,43 @@ def complexity(
         output_size: (H, W) of the super-resolved image. The input's is the next lower whole number, so that x3 starts
             from 240x426 as in the papers; a network with windows is given the next higher multiple of them.
         input_shape: (C, h, w) instead, for a network whose input is no low-resolution image.
+        timing: How to time it, too; None not to run it.
 
     Raises:
         UserError: the options do not fit the network.
     """
     network = build_network_at(name, network_opt)
     if input_shape is None:
-        scale = int(network_opt.get('upscale') or getattr(network, 'upscale', None) or _default_scale(network))
-        window = int(getattr(network, 'multiple', window_of(network_opt)))
-        input_shape = (input_channels(network), *(-(-(side // scale) // window) * window for side in output_size))
+        scale = scale_of(network, network_opt)
+        input_shape = lr_shape(network, network_opt, (output_size[0] // scale, output_size[1] // scale))
+    return count(name, network, input_shape, timing)
+
+
+def count(name: str, network: nn.Module, input_shape: Sequence[int], timing: Timing | None = None) -> Complexity:
+    """Count what a network costs for an input of (C, h, w), see :func:`complexity`."""
     try:
-        return Complexity(name, parameters(network), multi_adds(network, input_shape))
+        seconds, peak = time_network(network, input_shape, timing) if timing else (None, None)
+        meta = _on_meta(network)
+        with _autocast_on_meta():
+            memory = peak or peak_memory(meta, input_shape)
+        counts = (parameters(network), _multi_adds(meta, input_shape), *_activations(meta, input_shape))
+        return Complexity(name, *counts, memory=memory, seconds=seconds)
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
-        raise UserError(f'{name} ({network_opt["type"]}) cannot be counted on {tuple(input_shape)}: {error}') from error
+        raise UserError(
+            f'{name} ({type(network).__name__}) cannot be counted on {tuple(input_shape)}: {error}'
+        ) from error
+
+
+def lr_shape(network: nn.Module, network_opt: Mapping[str, Any], size: Sequence[int]) -> tuple[int, int, int]:
+    """Return (C, h, w) of a low-resolution input of (h, w), whole windows."""
+    window = int(getattr(network, 'multiple', window_of(network_opt)))
+    height, width = (-(-side // window) * window for side in size)
+    return input_channels(network), height, width
+
+
+def scale_of(network: nn.Module, network_opt: Mapping[str, Any]) -> int:
+    """Return how many times a network enlarges: by its options, what it says itself, or its default."""
+    return int(network_opt.get('upscale') or getattr(network, 'upscale', None) or _default_scale(network))
 
 
 def _default_scale(network: nn.Module) -> int:
@@ -96,12 +161,19 @@ def _default_scale(network: nn.Module) -> int:
     return parameter.default if parameter is not None and isinstance(parameter.default, int) else 1
 
 
-def of_option_files(paths: Sequence[str], output_size: tuple[int, int] = (720, 1280)) -> list[Complexity]:
+def of_option_files(
+    paths: Sequence[str],
+    output_size: tuple[int, int] = (720, 1280),
+    input_size: tuple[int, int] | None = None,
+    timing: Timing | None = None,
+) -> list[Complexity]:
     """Count the student of each option file, and the teachers and aggregator that it names, each network once.
 
     Args:
         paths: Option files.
         output_size: (H, W) of the super-resolved image.
+        input_size: (h, w) of the low-resolution image instead.
+        timing: How to time them, too.
     """
     rows: dict[str, Complexity] = {}
     for path in paths:
@@ -112,13 +184,35 @@ def of_option_files(paths: Sequence[str], output_size: tuple[int, int] = (720, 1
                 continue
             if not isinstance(network_opt, dict):
                 raise UserError(f'{path}: {name} has no `network` with a `type:`.')
-            shape = None
-            if network_opt.get('type') == 'DCTSwin':  # its input is the teachers' images
-                shape = (3 * network_opt.get('num_teachers', 3), *output_size)
-            elif shown == 'gt':
-                shape = (input_channels(build_network_at(name, network_opt)), *output_size)
-            rows[name] = complexity(name, network_opt, output_size, shape)
+            network = build_network_at(name, network_opt)
+            aggregator = network_opt.get('type') == 'DCTSwin'  # its input is the teachers' images
+            scale = int(opt.get('scale') or 1) if aggregator or shown == 'gt' else scale_of(network, network_opt)
+            size = input_size or (output_size[0] // scale, output_size[1] // scale)
+            shape = lr_shape(network, network_opt, size)
+            if aggregator or shown == 'gt':
+                large = [scale * side for side in input_size] if input_size else output_size
+                shape = 3 * network_opt.get('num_teachers', 3) if aggregator else input_channels(network), *large
+            rows[name] = count(name, network, shape, timing)
     return list(rows.values())
+
+
+def of_networks(
+    networks: Sequence[Mapping[str, Any]],
+    output_size: tuple[int, int] = (720, 1280),
+    input_size: tuple[int, int] | None = None,
+    timing: Timing | None = None,
+) -> list[Complexity]:
+    """Count networks given by their options, named after their type and scale; see :func:`of_option_files`."""
+    rows: list[Complexity] = []
+    for network_opt in networks:
+        network = build_network_at('--network', network_opt)
+        scale = scale_of(network, network_opt)
+        size = input_size or (output_size[0] // scale, output_size[1] // scale)
+        name = f'{network_opt["type"]} x{scale}'
+        same = sum(row.name.startswith(name) for row in rows)
+        shape = lr_shape(network, network_opt, size)
+        rows.append(count(f'{name} ({same + 1})' if same else name, network, shape, timing))
+    return rows
 
 
 def _networks(path: str, opt: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
@@ -134,14 +228,6 @@ def _networks(path: str, opt: Mapping[str, Any]) -> Iterator[tuple[str, Any, str
         yield f'teacher {teacher.get("name", i)}{scale}', teacher.get('network'), teacher.get('input', 'lq')
     if block.get('aggregator'):
         yield f'aggregator of {run}', block['aggregator'].get('network'), 'lq'
-
-
-def table(rows: Sequence[Complexity]) -> str:
-    """Return rows as aligned text: parameters as they are, multiply-adds in G."""
-    width = max([len('network'), *(len(row.name) for row in rows)])
-    lines = [f'{"network":<{width}}  {"parameters":>12}  {"MultiAdds [G]":>13}']
-    lines += [f'{row.name:<{width}}  {row.parameters:>12,}  {row.multi_adds / 1e9:>13,.3f}' for row in rows]
-    return '\n'.join(lines)
 
 
 def input_channels(network: nn.Module) -> int:

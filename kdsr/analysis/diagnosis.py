@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from kdsr.analysis.patch_comparison import Findings, SetCount, compare_patches
+from kdsr.analysis.teacher_scores import Scores, teacher_scores
 from kdsr.analysis.trained_run import TrainedRun
 from kdsr.errors import UserError
 
@@ -36,7 +37,7 @@ def diagnose(
     if pictures and importlib.util.find_spec('matplotlib') is None:
         raise UserError('drawing needs matplotlib: pip install "kdsr[plots]"; `--pictures 0` leaves the drawing out.')
     run = TrainedRun(option_file, iteration)
-    found = compare_patches(run, images)
+    found, scores = compare_patches(run, images), teacher_scores(run, images)
     folder = out or os.path.join(run.folder, 'diagnosis')
     os.makedirs(folder, exist_ok=True)
     base = os.path.join(folder, f'diagnosis_{run.iteration}')
@@ -46,25 +47,40 @@ def diagnose(
 
         draw(list(panels(run, pictures)), f'{base}.png')
         drawn = os.path.basename(f'{base}.png')
-    text = report(run, found, drawn)
+    text = report(run, found, scores, drawn)
     with open(f'{base}.md', 'w', encoding='utf-8') as file:
         file.write(text)
     return f'{text}\nWritten to {base}.md' + (f' and {base}.png' if drawn else '')
 
 
-def report(run: TrainedRun, found: Findings, picture: str = '') -> str:
+def report(run: TrainedRun, found: Findings, scores: Mapping[str, Scores], picture: str = '') -> str:
     """Return the findings as Markdown.
 
     Args:
         run: What was looked at.
         found: What was seen.
+        scores: How good student and teachers are, by validation set.
         picture: File name of the picture, beside the report; empty for none.
     """
-    return '\n'.join([*_patches_section(run, found), *_features_section(found), *_map_section(picture)])
+    parts = (
+        [f'# {run.name}, {run.checkpoint}', ''],
+        _scores_section(scores, run.scale),
+        _patches_section(run, found),
+        _features_section(found),
+        _map_section(picture),
+    )
+    return '\n'.join(line for part in parts for line in part)
+
+
+def _scores_section(scores: Mapping[str, Scores], scale: int) -> Iterator[str]:
+    yield from ('## Student and teachers', '', f'| | {" | ".join(scores)} |', f'|---|{"---|" * len(scores)}')
+    for who in next(iter(scores.values()), ()):
+        cells = (f'{psnr:.2f} / {ssim:.4f}' for psnr, ssim in (of_set[who] for of_set in scores.values()))
+        yield f'| {who} | {" | ".join(cells)} |'
+    yield from ('', f'PSNR in dB and SSIM on luminance, in 8 bits, {scale} pixels of border left out.', '')
 
 
 def _patches_section(run: TrainedRun, found: Findings) -> Iterator[str]:
-    yield from (f'# {run.name}, {run.checkpoint}', '')
     yield from ('## Patches in which the teacher is worse than the student', '')
     yield from ('| set | images | patches | teacher worse |', '|---|---|---|---|')
     rows = dict(found.sets)

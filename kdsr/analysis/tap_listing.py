@@ -239,11 +239,31 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def _features_block(student: Tapped, teachers: Mapping[str, Tapped]) -> str:
+    block = options.dump({'features': _proposed(student, teachers)})
+    return 'To paste below `distillation:`\n\n' + '\n'.join(f'  {line}' for line in block.splitlines())
+
+
+def _proposed(student: Tapped, teachers: Mapping[str, Tapped]) -> dict[str, dict[str, str]]:
     features: dict[str, dict[str, str]] = {}
     for (name, teacher), stage in product(teachers.items(), STAGES):
         if stage in student.points and stage in teacher.points:
             pair = {'student': student.points[stage], 'teacher': teacher.points[stage]}
             only = len(teachers) == 1
             features[stage if only else f'{name}_{stage}'] = pair if only else {**pair, 'from': name}
-    block = options.dump({'features': features})
-    return 'To paste below `distillation:`\n\n' + '\n'.join(f'  {line}' for line in block.splitlines())
+    return features
+
+
+def propose_features(opt: Mapping[str, Any], option_file: str) -> dict[str, dict[str, str]]:
+    """Return the `features:` block with the points that the papers compare, early to late.
+
+    Args:
+        opt: Options with `network_g` and `distillation.teachers`.
+        option_file: Where they come from, for messages.
+
+    Raises:
+        UserError: see :func:`list_taps`.
+    """
+    candidates = list(_candidates(opt, option_file))
+    side = _common_side([candidate.multiple for candidate in candidates])
+    networks = {candidate.name: explore(candidate, side) for candidate in candidates}
+    return _proposed(networks.pop(STUDENT), networks)

@@ -17,7 +17,9 @@ from kdsr.errors import UserError
 
 
 def convert_checkpoint(source: str, out: str) -> str:
-    """Write another project's checkpoint in kdsr's and BasicSR's names and format, ``{'params': ...}``.
+    """Write another project's checkpoint in kdsr's and BasicSR's names and format, ``{'params': ..., 'network': ...}``.
+
+    `network` holds the options of the network, so that `kdsr benchmark` needs to be told nothing.
 
     Args:
         source: Official checkpoint. It is read without running any code in it.
@@ -41,9 +43,9 @@ def convert_checkpoint(source: str, out: str) -> str:
     with tempfile.TemporaryDirectory(dir=folder) as work:
         written = os.path.join(work, os.path.basename(out))
         try:
-            options = family.describe(weights)
+            options, renamed = _translated(family, weights)
             network = build_network_at('network', options)
-            save_checkpoint({'params': _single_precision(rename(weights, family.rules))}, written)
+            save_checkpoint({'params': renamed, 'network': options}, written)
             load_weights(network, written, 'params', family.name)
         except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError) as error:
             reason = str(error).replace(repr(written), repr(source))
@@ -53,6 +55,19 @@ def convert_checkpoint(source: str, out: str) -> str:
             ) from None
         os.replace(written, out)
     return _report(family, options, sum(p.numel() for p in network.parameters()), len(network.state_dict()), out)
+
+
+def read_official(weights: Weights, source: str) -> tuple[dict[str, Any], Weights]:
+    """Return the options of the network whose official weights these are, and the weights in its names.
+
+    Raises:
+        UserError: they are of no known architecture.
+    """
+    return _translated(_recognise(weights, source), weights)
+
+
+def _translated(family: Family, weights: Weights) -> tuple[dict[str, Any], Weights]:
+    return family.describe(weights), _single_precision(rename(weights, family.rules))
 
 
 def _single_precision(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from kdsr.compat import imports, option_files, resuming, running
+from kdsr.compat import drawing, imports, locking, option_files, progress, resuming, running, saving, stopping
 
 _applied: list[str] = []
 
@@ -25,12 +25,22 @@ def apply() -> None:
         option_files.repair_parse_options,
         resuming.repair_load_resume_state,
         resuming.repair_load_network,
+        locking.repair_experiment_folder,
+        saving.repair_saving,
+        stopping.repair_validation_record,
         running.repair_init_dist,
         running.repair_model_to_device,
         running.repair_dataloader,
         running.repair_last_iteration,
         running.repair_distributed_validation,
         running.repair_epochs,
+        drawing.repair_seed,
+        drawing.repair_training_samples,
+        drawing.repair_step_seeds,
+        drawing.repair_order_after_resume,
+        stopping.repair_signals,
+        progress.repair_progress_line,
+        progress.repair_loggers,
     ):
         repair()
         _applied.append(repair.__name__)

@@ -7,6 +7,7 @@ import functools
 import os
 import re
 import zipfile
+import zlib
 from typing import Any
 
 from kdsr.errors import UserError
@@ -38,6 +39,9 @@ def repair_load_resume_state() -> None:
         if state is None:
             raise UserError(f'`path.resume_state: {path}` cannot be used (see above); nothing in it was run.')
         opt['path']['resume_state'] = path
+        opt['resumed'] = {key: state.get(key) for key in ('epoch', 'iter', 'data_order')}
+        if state.get('data_order') is not None:  # drawn at random where the option file names none
+            opt['manual_seed'] = state['data_order']['manual_seed']
         check_resume(opt, state['iter'])
         return state
 
@@ -52,7 +56,7 @@ def _states(folder: str) -> list[str]:
 
 
 def _read_state(path: str) -> dict[str, Any] | None:
-    """Return a training state, or say why it cannot be used: unreadable, not a state, or without its network."""
+    """Return a training state, or say why it cannot be used: unreadable, not a state, or without its networks."""
     import torch
 
     if hasattr(torch.serialization, 'add_safe_globals'):
@@ -60,16 +64,34 @@ def _read_state(path: str) -> dict[str, Any] | None:
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
         reason = '' if isinstance(state, dict) and 'iter' in state else 'it is no training state'
+        if not reason and not _is_whole(path):
+            reason = 'it is damaged'
     except Exception as error:  # a truncated file ends in one of many errors
         state, reason = {}, f'it cannot be read ({type(error).__name__})'
     if not reason:
-        network = os.path.join(os.path.dirname(path), os.pardir, 'models', f'net_g_{state["iter"]}.pth')
-        in_a_run = os.path.basename(os.path.dirname(path)) == 'training_states'
-        if in_a_run and not zipfile.is_zipfile(network):
-            reason = f'{os.path.normpath(network)} is missing or truncated'
+        lacking = [network for network in _networks(path, state) if not _is_whole(network)]
+        reason = f'{os.path.normpath(lacking[0])} is missing or truncated' if lacking else ''
     if reason:
         print(f'Cannot resume from {path}: {reason}.', flush=True)  # noqa: T201 - the logger does not exist yet
     return None if reason else state
+
+
+def _networks(path: str, state: dict[str, Any]) -> list[str]:
+    """Return the weights that were saved with a state; of a state of BasicSR those of the network itself."""
+    folder = os.path.dirname(path)
+    if os.path.basename(folder) != 'training_states':  # not in a run
+        return []
+    names = state.get('networks') or [f'net_g_{state["iter"]}.pth']
+    return [os.path.join(folder, os.pardir, 'models', name) for name in names]
+
+
+def _is_whole(path: str) -> bool:
+    """Return whether every part of a file of torch.save is there, with the checksum that it was written with."""
+    try:
+        with zipfile.ZipFile(path) as parts:
+            return parts.testzip() is None
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
+        return False
 
 
 def repair_load_network() -> None:

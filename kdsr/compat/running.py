@@ -28,16 +28,31 @@ def repair_init_dist() -> None:
 
     @functools.wraps(original)
     def init_dist(launcher: str, backend: str = 'nccl', **kwargs: Any) -> None:
-        if torch.cuda.device_count() > 0 and not settings['cpu']:
-            original(launcher, backend, **kwargs)
-            torch.cuda.set_device(int(os.environ['LOCAL_RANK']) % torch.cuda.device_count())
-        else:
-            with _one_pretended_gpu():
-                original(launcher, 'gloo', **kwargs)
+        with _told_where_processes_cannot_meet():
+            if torch.cuda.device_count() > 0 and not settings['cpu']:
+                original(launcher, backend, **kwargs)
+                torch.cuda.set_device(int(os.environ['LOCAL_RANK']) % torch.cuda.device_count())
+            else:
+                with _one_pretended_gpu():
+                    original(launcher, 'gloo', **kwargs)
         atexit.register(_leave_process_group)
 
     basicsr.utils.dist_util.init_dist = init_dist
     basicsr.utils.options.init_dist = init_dist
+
+
+@contextlib.contextmanager
+def _told_where_processes_cannot_meet() -> Iterator[None]:
+    port = os.environ.get('MASTER_PORT')
+    try:
+        yield
+    except RuntimeError as error:
+        if 'EADDRINUSE' not in str(error) and 'address already in use' not in str(error).lower():
+            raise
+        raise UserError(
+            f'port {port or 29500} on this machine is taken, perhaps by another distributed run. Choose another: '
+            '`torchrun --master_port=29501 ...`, or MASTER_PORT=29501 in the environment.'
+        ) from error
 
 
 def _leave_process_group() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,25 +15,28 @@ def random_crops(views: Mapping[str, np.ndarray], opt: Mapping[str, Any], key: s
     """Crop images at one place and turn them alike, drawing from `random` as BasicSR's PairedImageDataset does.
 
     Args:
-        views: (C, h, w), the first of low resolution, the others `opt['scale']` times as large; nothing but the crop
-            is read.
+        views: (C, h, w), the first of low resolution, the others of the same size or `opt['scale']` times as large;
+            nothing but the crop is read.
         opt: Of the dataset: `gt_size`, `scale`, `use_hflip`, `use_rot`.
         key: Of the images, for BasicSR's messages.
 
     Returns:
-        Copies, uint8, under the same names.
+        Copies under the same names.
     """
-    lq, *targets = (view.transpose(1, 2, 0) for view in views.values())
-    targets, lq = paired_random_crop(targets, lq, opt['gt_size'], opt['scale'], key)
-    crops = [lq, *targets] if isinstance(targets, list) else [lq, targets]
+    lq, *others = views
+    small = [lq, *(n for n in others if opt['scale'] > 1 and views[n].shape[1] == views[lq].shape[1])]
+    large = [n for n in others if n not in small]
+    planes_last = ([views[n].transpose(1, 2, 0) for n in names] for names in (large, small))
+    cropped = paired_random_crop(*planes_last, opt['gt_size'], opt['scale'], key)
+    crops = dict(zip((*large, *small), itertools.chain(*(c if isinstance(c, list) else [c] for c in cropped))))
     _, flips = augment([], opt['use_hflip'], opt['use_rot'], return_status=True)
-    return {name: copy_flipped(crop.transpose(2, 0, 1), *flips) for name, crop in zip(views, crops)}
+    return {name: copy_flipped(crops[name].transpose(2, 0, 1), *flips) for name in views}
 
 
 def copy_flipped(view: np.ndarray, hflip: bool, vflip: bool, rot90: bool) -> np.ndarray:
-    """Copy (C, h, w) uint8, mirrored left-right, then top-down, then transposed, as BasicSR's `augment` does."""
+    """Copy (C, h, w), mirrored left-right, then top-down, then transposed, as BasicSR's `augment` does."""
     channels, height, width = view.shape
-    copy = np.empty((channels, width, height) if rot90 else view.shape, np.uint8)
+    copy = np.empty((channels, width, height) if rot90 else view.shape, view.dtype)
     axis = {(True, False): 1, (False, True): 0, (True, True): -1}.get((bool(hflip), bool(vflip)))
     for plane, place in zip(view, copy):  # OpenCV is three times as fast on planes as NumPy
         if axis is not None:

@@ -33,6 +33,7 @@ class RawImages:
         what: Who asks, for messages, such as the option's name.
 
     Attributes:
+        dtype: Of a value: uint8 of images, float32 of codes.
         keys: Names of the images, in the order of the file.
         channels: Planes per image; 3 is RGB.
         sizes: (N, 2), height and width of every image.
@@ -47,6 +48,7 @@ class RawImages:
         self.folder = Path(folder).expanduser()
         index = self._read_index(what)
         self.channels: int = index['channels']
+        self.dtype = np.dtype(index.get('dtype', 'uint8'))
         self.keys: list[str] = [window[1] for window in index['windows']]
         self.frames: list[str] = [frame[0] for frame in index['frames']]
         self.frame_sizes: list[tuple[int, int]] = [(frame[2], frame[3]) for frame in index['frames']]
@@ -59,15 +61,15 @@ class RawImages:
         return len(self.keys)
 
     def image(self, number: int) -> np.ndarray:
-        """Return image `number` as a read-only view, (C, h, w) uint8."""
+        """Return image `number` as a read-only view, (C, h, w)."""
         frame, top, left, height, width = self._windows[number].tolist()
         return self.frame(frame)[:, top : top + height, left : left + width]
 
     def frame(self, number: int) -> np.ndarray:
-        """Return the whole image `number` as a read-only view, (C, H, W) uint8."""
+        """Return the whole image `number` as a read-only view, (C, H, W)."""
         offset, (height, width) = self._offsets[number], self.frame_sizes[number]
-        size = self.channels * height * width
-        return self._map()[offset : offset + size].reshape(self.channels, height, width)
+        size = self.channels * height * width * self.dtype.itemsize
+        return self._map()[offset : offset + size].view(self.dtype).reshape(self.channels, height, width)
 
     def windows(self) -> list[list[Window]]:
         """Return the images of every whole image."""

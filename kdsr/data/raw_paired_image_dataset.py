@@ -35,7 +35,8 @@ class RawPairedImageDataset(Dataset[dict[str, Any]]):
         opt: Of the dataset: `dataroot_gt`, `dataroot_lq`, `scale`, `phase`; for training `gt_size`, `use_hflip`,
             `use_rot`; if wanted `color: y`, `mean` and `std`, and
             `dataroot_teacher`: a third raw set of HR size, the teachers' images, cropped and flipped with the GT (kdsr
-            sets it for `distillation.cache`); they are handed out as uint8;
+            sets it for `distillation.cache`); they are handed out as uint8; or `dataroot_code`: one of LR size, what a
+            teacher's encoder made of the GT (kdsr sets that, too), handed out as it is;
             `uint8`: hand out everything so, a quarter of the memory; kdsr's models divide by 255 on the device.
 
     Raises:
@@ -49,7 +50,7 @@ class RawPairedImageDataset(Dataset[dict[str, Any]]):
         self._check_options()
         self._train: bool = opt['phase'] == 'train'
         self._y = opt.get('color') == 'y'
-        names = [name for name in ('lq', 'gt', 'teacher') if opt.get(f'dataroot_{name}') is not None]
+        names = [name for name in ('lq', 'gt', 'teacher', 'code') if opt.get(f'dataroot_{name}') is not None]
         self.sets = {name: RawImages(opt[f'dataroot_{name}'], f'{opt["name"]}: dataroot_{name}') for name in names}
         self.keys = sorted(self.sets['lq'].keys)  # the order of BasicSR's LMDBs
         self._numbers = {name: self._numbers_of(name) for name in names}
@@ -60,7 +61,7 @@ class RawPairedImageDataset(Dataset[dict[str, Any]]):
         return len(self.keys)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return `lq`, `gt`, and `teacher` if there is one, (C, h, w), RGB or Y, and their keys as `*_path`."""
+        """Return `lq`, `gt`, `teacher` or `code` if there is one, (C, h, w), RGB or Y, and their keys as `*_path`."""
         key = self.keys[index]
         views = {name: images.image(self._numbers[name][index]) for name, images in self.sets.items()}
         if self._train:
@@ -72,7 +73,7 @@ class RawPairedImageDataset(Dataset[dict[str, Any]]):
         return {**sample, 'lq_path': key, 'gt_path': key}
 
     def _tensor(self, name: str, pixels: np.ndarray) -> Tensor:
-        if self.opt.get('uint8') or name == 'teacher':
+        if self.opt.get('uint8') or name in ('teacher', 'code'):
             return torch.from_numpy(pixels)
         tensor = torch.from_numpy(luma(pixels)) if self._y else torch.from_numpy(pixels).float().div_(255)
         if self.mean is not None or self.std is not None:
@@ -102,7 +103,7 @@ class RawPairedImageDataset(Dataset[dict[str, Any]]):
 
     def _check_sizes(self, name: str) -> None:
         """Refuse a set of another scale than the option says, and crops that are larger than the images."""
-        scale = self.opt['scale']
+        scale = 1 if name == 'code' else self.opt['scale']
         lq, target = (self.sets[n].sizes[self._numbers[n]] for n in ('lq', name))
         wrong = np.flatnonzero(((target != lq * scale) if self._train else (target < lq * scale)).any(axis=1))
         if len(wrong):
@@ -113,7 +114,7 @@ class RawPairedImageDataset(Dataset[dict[str, Any]]):
             )
         if not self._train:
             return
-        small = np.flatnonzero((lq < self.opt['gt_size'] // scale).any(axis=1))
+        small = np.flatnonzero((lq < self.opt['gt_size'] // self.opt['scale']).any(axis=1))
         if len(small):
             size = 'x'.join(map(str, target[small[0]]))
             raise UserError(

@@ -16,22 +16,36 @@ from kdsr.data.growing_folder import GrowingFolder
 from kdsr.data.raw_images import FORMAT, INDEX_FILE, PIXEL_FILE, Window
 from kdsr.errors import UserError
 
-# one image, (C, H, W) uint8, and what datasets see of it
+# one image, (C, H, W), and what datasets see of it
 Frame = tuple[np.ndarray, Sequence[Window]]
 
 
 class RawWriter(GrowingFolder[Frame]):
-    """One file of uint8 pixels, image after image, channel after channel (RGB), and an index; ends in ``.raw``.
+    """One file of pixels, image after image, channel after channel (RGB), and an index; ends in ``.raw``.
 
     Sub-images are windows on whole images, so where they overlap nothing is stored twice.
 
     Args:
         channels: Planes per image; 3 for RGB.
+        dtype: Of a value: uint8, or float32 where the images are none (codes).
     """
 
-    def __init__(self, final: Path, settings: Mapping[str, Any], sources: Mapping[str, Any], channels: int = 3) -> None:
+    def __init__(
+        self,
+        final: Path,
+        settings: Mapping[str, Any],
+        sources: Mapping[str, Any],
+        channels: int = 3,
+        dtype: str = 'uint8',
+    ) -> None:
         super().__init__(final, settings, sources)
         self.channels = channels
+        self.dtype = np.dtype(dtype)
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Size of all planes of a pixel."""
+        return self.channels * self.dtype.itemsize
 
     @property
     def bytes_stored(self) -> int:
@@ -40,7 +54,7 @@ class RawWriter(GrowingFolder[Frame]):
 
     def _size(self, record: Mapping[str, Any]) -> int:
         height, width = record['frame']
-        return self.channels * height * width
+        return self.bytes_per_pixel * int(height) * int(width)
 
     def _bytes_on_disk(self) -> int:
         return os.fstat(self._pixels.fileno()).st_size
@@ -53,7 +67,7 @@ class RawWriter(GrowingFolder[Frame]):
 
     def _store(self, content: Frame) -> dict[str, Any]:
         image, windows = content
-        rest = np.ascontiguousarray(image).reshape(-1).data
+        rest = np.ascontiguousarray(image).reshape(-1).view(np.uint8).data
         while rest:
             rest = rest[self._pixels.write(rest) :]
         os.fsync(self._pixels.fileno())
@@ -72,6 +86,7 @@ class RawWriter(GrowingFolder[Frame]):
         index = {
             'format': FORMAT,
             'channels': self.channels,
+            'dtype': self.dtype.name,
             'bytes': end,
             'frames': [[record['file'], offsets[record['file']], *record['frame']] for record in records],
             'windows': [[number, *entry] for number, record in enumerate(records) for entry in record['entries']],

@@ -25,7 +25,8 @@ from kdsr.data.training_images import TrainingImages, training_images
 from kdsr.distillation.cached_teachers import CachedTeachers
 from kdsr.distillation.health import check_teacher
 from kdsr.distillation.outputs import Batch
-from kdsr.distillation.teacher_key import NOT_HERE, OWN_IMAGES, content_of, teacher_key
+from kdsr.distillation.teacher import TeacherEnsemble, build_teachers
+from kdsr.distillation.teacher_key import CODE, NOT_HERE, OWN_IMAGES, content_of, teacher_key
 from kdsr.errors import UserError
 
 _SAMPLE = 48  # side of the crops on which the teachers are checked and timed, in low-resolution pixels
@@ -39,8 +40,9 @@ def make_cache(
     """Write the teachers' images of the whole training set to `distillation.cache`.
 
     Stored is what the student will be taught, clamped to [0, 1] and rounded to 8 bits: what the teachers agree on, or
-    each teacher's own image for AggregationModel. A killed run is continued by the same call. How much room and, as far
-    as a first crop tells, how much time it takes is said before it starts.
+    each teacher's own image for AggregationModel. Of a privileged teacher whose features are compared (PISR) it is what
+    its encoder makes of the ground truth, in single precision. A killed run is continued by the
+    same call. How much room and, as far as a first crop tells, how much time it takes is said before it starts.
 
     Args:
         opt: All options of the experiment, as `options.load_experiment` reads them.
@@ -84,7 +86,8 @@ def _writer(opt: Mapping[str, Any], cache: options.Cache, images: TrainingImages
     sources = {name: 'x'.join(map(str, size)) for name, size in zip(images.names, images.sizes)}
     planes = 1 if key['colour'] == 'Y' else 3
     copies = len(opt['distillation']['teachers']) if content_of(opt) == OWN_IMAGES else 1
-    return RawWriter(Path(cache.path).expanduser(), settings, sources, planes * copies)
+    dtype = 'float32' if content_of(opt) == CODE else 'uint8'
+    return RawWriter(Path(cache.path).expanduser(), settings, sources, planes * copies, dtype)
 
 
 def _announce(
@@ -98,7 +101,7 @@ def _announce(
         get_root_logger().info(check_teacher(run.teachers, batches, opt['scale']))
     seconds = _seconds_per_pixel(run, batches)
     pixels = sum(math.prod(images.sizes[number]) for number in pending)
-    needed = writer.channels * opt['scale'] ** 2 * pixels
+    needed = writer.bytes_per_pixel * run.scale**2 * pixels
     check_room(writer.final.parent, needed)
     if progress:
         done = len(images.names) - len(pending)
@@ -133,7 +136,6 @@ def _fill(
     progress: bool,
 ) -> None:
     """Run the teachers on the pending images, in this process or in several, and store what they say, in order."""
-    scale = run.opt['scale']
     pixels = [math.prod(size) for size in images.sizes]
     bar = tqdm(
         total=sum(pixels), initial=sum(pixels) - sum(pixels[n] for n in pending), unit='px', unit_scale=True,
@@ -147,7 +149,7 @@ def _fill(
         results = ordered_map(_run_in_worker, pending, workers, setup)
     with contextlib.closing(results), bar:
         for number, image in zip(pending, results):
-            windows = [Window(key, *(scale * n for n in place)) for key, *place in images.windows[number]]
+            windows = [Window(key, *(run.scale * n for n in place)) for key, *place in images.windows[number]]
             writer.add(images.names[number], 'x'.join(map(str, images.sizes[number])), (image, windows))
             bar.update(pixels[number])
 
@@ -167,8 +169,10 @@ def _run_in_worker(number: int) -> np.ndarray:
     return _of_this_worker[0](number)
 
 
-def open_cache(opt: Mapping[str, Any]) -> CachedTeachers:
+def open_cache(opt: Mapping[str, Any]) -> TeacherEnsemble:
     """Return the teachers that answer from `distillation.cache`, after a look at whether it belongs to the experiment.
+
+    Where codes are cached (PISR), the teacher's decoder answers.
 
     Args:
         opt: All options of the experiment.
@@ -184,7 +188,7 @@ def open_cache(opt: Mapping[str, Any]) -> CachedTeachers:
         get_root_logger().warning(f'distillation.cache: {name} cannot be compared, {NOT_HERE}.')
         wanted[name] = made[name]
     with training_images(opt) as images:
-        problems = _differing_samples(cached, images, opt['scale'])
+        problems = _differing_samples(cached, images, 1 if content_of(opt) == CODE else opt['scale'])
         made_of = {} if problems else {LQ: images.digest()}
     wanted = {LQ: made.get(LQ), **wanted, **made_of}
     problems += differences(made, wanted)
@@ -193,6 +197,8 @@ def open_cache(opt: Mapping[str, Any]) -> CachedTeachers:
             f'distillation.cache: {cache.path} was made with {"; ".join(problems)}. Make another: delete it or change '
             '`cache`, and run `kdsr cache` on this option file. `exact: true` under `cache` runs the teachers live.'
         )
+    if content_of(opt) == CODE:
+        return build_teachers(opt, from_code=True)
     return CachedTeachers([teacher['name'] for teacher in opt['distillation']['teachers']])
 
 

@@ -20,13 +20,14 @@ from kdsr.errors import UserError
 
 @DATASET_REGISTRY.register()
 class TeacherImagesDataset(Dataset[dict[str, Any]]):
-    """The samples of BasicSR's PairedImageDataset, and the same crop of a cached image as `teacher`.
+    """The samples of BasicSR's PairedImageDataset, and the same crop of a cached image as `teacher`, or of a `code`.
 
     kdsr puts it in the place of the training set of an option file with `distillation.cache`. Where the crop lies and
     how it is turned is not told by a sample, so the random numbers that the sample was made with are drawn once more.
 
     Args:
-        opt: Of the training set, with its own type as `images`, and `dataroot_teacher`, the cache.
+        opt: Of the training set, with its own type as `images`, and the cache: `dataroot_teacher` (images) or
+            `dataroot_code` (of low resolution).
 
     Raises:
         UserError: the cache is missing or damaged.
@@ -36,14 +37,15 @@ class TeacherImagesDataset(Dataset[dict[str, Any]]):
         super().__init__()
         self.opt = opt
         self.images: Any = build_dataset({**opt, 'type': opt['images']})
-        self.cache = RawImages(opt['dataroot_teacher'], 'distillation.cache')
+        self.kind = 'code' if 'dataroot_code' in opt else 'teacher'
+        self.cache = RawImages(opt[f'dataroot_{self.kind}'], 'distillation.cache')
         self._numbers = {key: number for number, key in enumerate(self.cache.keys)}
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return the sample and `teacher`, (C, h, w) uint8."""
+        """Return the sample and `teacher`, (C, h, w) uint8, or `code`, (C, h/S, w/S) float32."""
         before = random.getstate()
         sample: dict[str, Any] = self.images[index]
         after = random.getstate()
@@ -51,14 +53,19 @@ class TeacherImagesDataset(Dataset[dict[str, Any]]):
         if key not in self._numbers:
             raise UserError(f'distillation.cache: {self.cache.folder} has no image {key!r}.')
         view = self.cache.image(self._numbers[key])
-        scale = self.opt['scale']
-        lq = np.broadcast_to(np.uint8(0), (1, view.shape[1] // scale, view.shape[2] // scale))
         random.setstate(before)
-        teacher = random_crops({'lq': lq, 'teacher': view}, self.opt, key)['teacher']
+        cached = random_crops({**self._blank_pair(view), self.kind: view}, self.opt, key)[self.kind]
         if random.getstate() != after:
             random.setstate(after)
             raise UserError(
                 f'distillation.cache: {self.opt["images"]} draws other random numbers than PairedImageDataset, so its '
                 'crops cannot be followed. Use PairedImageDataset or RawPairedImageDataset, or `exact: true`.'
             )
-        return {**sample, 'teacher': torch.from_numpy(teacher)}
+        return {**sample, self.kind: torch.from_numpy(cached)}
+
+    def _blank_pair(self, view: np.ndarray) -> dict[str, np.ndarray]:
+        """Return a pair of the sizes that belong to a cached image, in no memory."""
+        scale, (height, width) = self.opt['scale'], view.shape[1:]
+        small = (height, width) if self.kind == 'code' else (height // scale, width // scale)
+        sizes = {'lq': small, 'gt': (scale * small[0], scale * small[1])}
+        return {name: np.broadcast_to(np.uint8(0), (1, *size)) for name, size in sizes.items()}

@@ -13,7 +13,7 @@ from torch import Tensor
 from kdsr.data.training_images import TrainingImages
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.teacher import TeacherEnsemble, build_teachers
-from kdsr.distillation.teacher_key import OWN_IMAGES, colour_of, content_of
+from kdsr.distillation.teacher_key import CODE, OWN_IMAGES, colour_of, content_of
 from kdsr.distillation.tiling import run_tiled, self_ensemble
 from kdsr.errors import UserError
 
@@ -32,7 +32,7 @@ class TeacherRun:
 
     def __init__(self, opt: Mapping[str, Any], ensemble: bool, tile: int | None) -> None:
         self.opt, self._ensemble, self._tile = opt, ensemble, tile
-        self._y, self._own = colour_of(opt) == 'Y', content_of(opt) == OWN_IMAGES
+        self._y, self._content = colour_of(opt) == 'Y', content_of(opt)
 
     def not_started(self) -> TeacherRun:
         """Return another for the same work, without teachers."""
@@ -46,7 +46,7 @@ class TeacherRun:
 
     @torch.no_grad()
     def __call__(self, number: int) -> np.ndarray:
-        """Return what is stored of training image `number`: (C, S*h, S*w) uint8."""
+        """Return what is stored of training image `number`: (C, S*h, S*w) uint8, or a code, (C, h, w) float32."""
         batch = self.batch(number)
         height, width = batch.lq.shape[-2:]
         try:
@@ -58,19 +58,25 @@ class TeacherRun:
                 'has. Run the same command with smaller tiles, for example --tile 192; what is finished is kept.'
             ) from error
         self._check(number, image, (height, width))
-        stored: np.ndarray = image[0].clamp(0, 1).mul(255).round_().byte().cpu().numpy()
+        image = image[0] if self._content == CODE else image[0].clamp(0, 1).mul(255).round_().byte()
+        stored: np.ndarray = image.cpu().numpy()
         return stored
 
     def _check(self, number: int, image: Tensor, size: tuple[int, int]) -> None:
-        scale = self.opt['scale']
+        scale = self.scale
         wanted = tuple(scale * side for side in size)
         if tuple(image.shape[-2:]) == wanted and bool(torch.isfinite(image).all()):
             return
         what = f'of {tuple(image.shape[-2:])} instead of {wanted} pixels'
         raise UserError(
             f'{self._images.names[number]}: what the teachers make of {size} pixels is '
-            f'{"not finite" if tuple(image.shape[-2:]) == wanted else what} (`scale: {scale}`).'
+            f'{"not finite" if tuple(image.shape[-2:]) == wanted else what} (`scale: {self.opt["scale"]}`).'
         )
+
+    @property
+    def scale(self) -> int:
+        """How many times larger than the low-resolution image what is stored is."""
+        return 1 if self._content == CODE else int(self.opt['scale'])
 
     def batch(self, number: int, side: int | None = None) -> Batch:
         """Return a training image, or the square of that side at its centre."""
@@ -81,8 +87,10 @@ class TeacherRun:
         return Batch(*(rgb2ycbcr_pt(image, y_only=True) if self._y else image for image in (lq, gt)))
 
     def answer(self, batch: Batch) -> Tensor:
-        """Return what the teachers make of a batch, (N, C, S*h, S*w)."""
-        plain = self.teachers.images if self._own else lambda b: self.teachers(b).sr
+        """Return what is to be stored of a batch, (N, C, S*h, S*w), or (N, C, h, w) of codes."""
+        if self._content == CODE:
+            return self.teachers.encode(batch)
+        plain = self.teachers.images if self._content == OWN_IMAGES else lambda b: self.teachers(b).sr
         return self_ensemble(plain, batch) if self._ensemble else plain(batch)
 
     def _tile_of(self, height: int, width: int) -> int:

@@ -12,6 +12,7 @@ import torch
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
+from kdsr.compat.saving import save_checkpoint as save_checkpoint  # reading and writing, from one place
 from kdsr.errors import UserError
 
 WEIGHT_KEYS = ('params_ema', 'params', 'state_dict', 'model')
@@ -139,13 +140,3 @@ def _mismatch(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], fitting:
         if names
     ]
     return '; '.join(parts)
-
-
-def save_checkpoint(content: Mapping[str, Any], path: str) -> None:
-    """Write a checkpoint so that `path` is at every moment either the old file or the whole new one."""
-    temporary = f'{path}.partial'
-    with open(temporary, 'wb') as file:
-        torch.save(dict(content), file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

@@ -16,7 +16,8 @@ class Batch:
     Attributes:
         lq: (N, C, h, w), RGB (or Y) in [0, 1].
         gt: (N, C, S*h, S*w), RGB (or Y) in [0, 1]; None when there is no ground truth.
-        cached: (N, C', S*h, S*w), what the teachers made of it before, in [0, 1]; None where they run live.
+        cached: What the teachers made of it before, (N, C', S*h, S*w), in [0, 1]; or what the encoder of a privileged
+            teacher made of the ground truth, (N, C', h, w), any range. None where all of them run live.
     """
 
     lq: Tensor

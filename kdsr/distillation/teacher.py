@@ -72,6 +72,13 @@ class FrozenNetwork(nn.Module):
             sr = self._run(image)
         return NetworkOutput(sr, self._changed(features))
 
+    @torch.no_grad()
+    def encode(self, image: Tensor) -> Tensor:
+        """Return what the encoder of an hourglass makes of an image (N, C, S*h, S*w): (N, C', h, w), any range."""
+        with autocast(image.device, self.precision):
+            code = self.network.encoder(laid_out(image, self.channels_last))  # type: ignore[operator]
+        return at_least_float32(code.contiguous())
+
     def calibrate(self, image: Tensor) -> None:
         """Learn from one run which features have to be copied when they are captured, and which is the last."""
         self.tap.calibrate(lambda: self._run(image))
@@ -87,6 +94,23 @@ class FrozenNetwork(nn.Module):
         return at_least_float32(sr.contiguous() if self.channels_last else sr)
 
 
+class Decoder(nn.Module):
+    """The decoder of an hourglass (PISR), at its own module path, for codes that its encoder made before.
+
+    Args:
+        network: Has an `encoder` and a `decoder`.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.decoder = network.decoder
+
+    def forward(self, code: Tensor) -> Tensor:
+        """Return the restored image (N, C, S*h, S*w) of a code (N, C', h, w)."""
+        restored: Tensor = self.decoder(code)  # type: ignore[operator]
+        return restored
+
+
 class TeacherEnsemble(nn.Module):
     """One or many frozen teachers that answer as one.
 
@@ -96,7 +120,8 @@ class TeacherEnsemble(nn.Module):
 
     Args:
         members: Teacher name to network, in the order in which the aggregator takes their images.
-        inputs: Teacher name to what it is shown, `lq` (the default) or `gt` (privileged information).
+        inputs: Teacher name to what it is shown, `lq` (the default), `gt` (privileged information), or `cached`, what
+            its encoder made of `gt` before.
         aggregator: Maps (N, 3*T, S*h, S*w), teacher by teacher, to (N, 3, S*h, S*w).
     """
 
@@ -148,6 +173,16 @@ class TeacherEnsemble(nn.Module):
         """Return the teachers' own images, concatenated over channels: (N, 3*T, S*h, S*w), teacher by teacher."""
         return torch.cat([output.sr for output in self._outputs(batch)], dim=1)
 
+    def encode(self, batch: Batch) -> Tensor:
+        """Return what the encoder of the only teacher makes of the ground truth, (N, C', h, w).
+
+        Raises:
+            UserError: it is no hourglass.
+        """
+        (member,) = self.members
+        _check_hourglass(member.network, self.names[0])
+        return member.encode(self._shown(self.names[0], batch))
+
     def calibrate(self, batch: Batch) -> None:
         """Learn from one run which features have to be copied when they are captured, and which is the last."""
         for name, member in zip(self.names, self.members):
@@ -166,7 +201,10 @@ class TeacherEnsemble(nn.Module):
         return outputs
 
     def _shown(self, name: str, batch: Batch) -> Tensor:
-        image = getattr(batch, self.inputs.get(name, 'lq'))
+        shown = self.inputs.get(name, 'lq')
+        image = getattr(batch, shown)
+        if image is None and shown == 'cached':
+            raise UserError('`distillation.cache`: the training set delivers no codes (key `code`).')
         if image is None:
             raise UserError(f'teacher {name!r} is shown the ground truth (`input: gt`), but this batch has none.')
         return image
@@ -189,11 +227,13 @@ def window_of(network_opt: Mapping[str, Any]) -> int:
     return int(argument_of(network_opt, 'window_size') or 1)
 
 
-def build_teachers(opt: Mapping[str, Any]) -> TeacherEnsemble:
+def build_teachers(opt: Mapping[str, Any], from_code: bool = False) -> TeacherEnsemble:
     """Build the teachers (and aggregator) of a checked `distillation:` block, with their weights, on the CPU.
 
     Args:
         opt: All options of the experiment.
+        from_code: Of a privileged teacher only the decoder, which is shown what the encoder made before
+            (`options.caches_code`).
 
     Raises:
         UserError: weights do not fit, or the aggregator was trained for other teachers or another order.
@@ -211,6 +251,9 @@ def build_teachers(opt: Mapping[str, Any]) -> TeacherEnsemble:
                 f'distillation.teachers[{i}].path: missing; {teacher["network"]["type"]} brings no weights.'
             )
         multiple = getattr(network, 'multiple', window_of(teacher['network']))
+        if from_code:
+            _check_hourglass(network, name)
+            network = Decoder(network)
         tapped = _tapped(block, name)
         points = {feature: pair['teacher'] for feature, pair in tapped.items()}
         changes = {
@@ -219,8 +262,16 @@ def build_teachers(opt: Mapping[str, Any]) -> TeacherEnsemble:
             if pair.get('shrink')
         }
         members[name] = _frozen(network, teacher, multiple, points, changes)
-        inputs[name] = teacher.get('input', 'lq')
+        inputs[name] = 'cached' if from_code else teacher.get('input', 'lq')
     return TeacherEnsemble(members, inputs, _aggregator(block.get('aggregator'), list(members)))
+
+
+def _check_hourglass(network: nn.Module, name: str) -> None:
+    if not (hasattr(network, 'encoder') and hasattr(network, 'decoder')):
+        raise UserError(
+            f'teacher {name!r}: with `cache` and `features`, what its encoder makes of the ground truth is cached; '
+            f'{type(network).__name__} has no `encoder` and `decoder`. Use PISRTeacher, or `exact: true` under `cache`.'
+        )
 
 
 def _tapped(block: Mapping[str, Any], teacher: str) -> dict[str, Any]:

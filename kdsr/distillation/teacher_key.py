@@ -8,10 +8,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from kdsr.options import Cache
+from kdsr.options import Cache, caches_code
 
 NOT_HERE = 'file not here'
 OWN_IMAGES = "each teacher's image"
+CODE = "what the teacher's encoder makes of the ground truth"
 _WITHOUT_EFFECT = ('name', 'path', 'device', 'channels_last')
 
 
@@ -51,7 +52,13 @@ def colour_of(opt: Mapping[str, Any]) -> str:
 
 
 def content_of(opt: Mapping[str, Any]) -> str:
-    """Say what is stored: stage 1 of MTKD learns from each teacher's own image, all else from what they agree on."""
+    """Say what is stored.
+
+    Stage 1 of MTKD learns from each teacher's own image, PISR's student from features that its teacher's decoder makes
+    of a code, all else from the image that the teachers agree on.
+    """
+    if caches_code(opt):
+        return CODE
     return OWN_IMAGES if opt['model_type'] == 'AggregationModel' else 'the image to be taught'
 
 

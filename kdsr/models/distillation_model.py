@@ -26,6 +26,7 @@ from kdsr.distillation.teacher import build_teachers, window_of
 from kdsr.distillation.views import View, build_view, view_terms
 from kdsr.errors import UserError
 from kdsr.models.student_model import StudentModel
+from kdsr.models.watching import check_reach, norms_by_term
 
 
 @MODEL_REGISTRY.register()
@@ -35,7 +36,8 @@ class DistillationModel(StudentModel):
     The student is `network_g`; its checkpoints hold nothing else and load wherever BasicSR's do. Trainable helpers of
     the losses (regressors, estimators) share the student's optimiser and are saved as `net_distill_<iter>.pth`. The
     `views` of the block are extra batches of the same step.
-    With `cache` the training set delivers what the teachers made of its images before, and no teacher is loaded.
+    With `cache` the training set delivers what the teachers made of its images before, and no teacher is loaded (of a
+    privileged one whose features are compared, the decoder).
     `train.pixel_opt` may be left out when the image term stands among the distillation losses. `init_from` starts the
     student with the weights of a part of a teacher (PISR); then there need be no losses, and the teacher does not run.
     """
@@ -182,6 +184,13 @@ class DistillationModel(StudentModel):
 
     def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """Run teachers and student on a batch; return SRModel's own losses and those of `distillation.losses`."""
+        terms = self._own_terms(batch)
+        if self.opt['dist']:  # DDP waits for every parameter, also for those behind the last tap of a feature loss
+            first = next(iter(terms))
+            terms[first] = terms[first] + 0 * self.output.mean()
+        return terms
+
+    def _own_terms(self, batch: Batch) -> dict[str, Tensor]:
         if self._unchecked:  # on the first batch: no pair is at hand any earlier
             get_root_logger().info(check_teacher(self.teacher, [batch], self.opt['scale']))
             self._unchecked = False
@@ -196,10 +205,31 @@ class DistillationModel(StudentModel):
         self.measured = measurements(self.losses)  # on the pair itself, not on its views
         for name, view in self.views.items():
             terms.update({f'{term}_{name}': value for term, value in self._view_terms(view, batch).items()})
-        if self.opt['dist']:  # DDP waits for every parameter, also for those behind the last tap of a feature loss
-            first = next(iter(terms))
-            terms[first] = terms[first] + 0 * self.output.mean()
         return terms
+
+    def look_at_terms(self, part: Batch) -> None:
+        """See on the first batch that the gradient of every term reaches the student, and how large it is there.
+
+        Buffers and random numbers stay what they are, so the step that follows is that of a run without this look.
+
+        Raises:
+            UserError: a gradient does not reach it.
+        """
+        learnt = [p for p in self.net_g.parameters() if p.requires_grad]
+        kept = [(buffer, buffer.clone()) for module in (self.net_g, self.losses) for buffer in module.buffers()]
+        devices = [self.device] if self.device.type == 'cuda' else []
+        with torch.random.fork_rng(devices=devices), self.without_wrapper():
+            terms = self._own_terms(part)
+            norms = norms_by_term(terms, learnt)
+        for buffer, value in kept:
+            buffer.copy_(value)
+        warnings = check_reach(terms, norms)
+        log = get_root_logger()
+        log.info(
+            'Gradients of the first batch: ' + ', '.join(f'{name} {norm:.3g}' for name, norm in norms.items()) + '.'
+        )
+        for warning in warnings:
+            log.warning(warning)
 
     def _view_terms(self, view: View, batch: Batch) -> dict[str, Tensor]:
         # one forward through DistributedDataParallel is enough: the gradients of these, in the bare network, reach the
@@ -224,11 +254,11 @@ class DistillationModel(StudentModel):
     def _helper_path(self, label: int | str) -> str:
         return os.path.join(self.opt['path']['models'], f'net_distill_{label}.pth')
 
-    def save(self, epoch: int, current_iter: int) -> None:
-        """Save the helpers, then what SRModel saves (the training state last: it marks a complete checkpoint)."""
+    def save_networks(self, label: int | str) -> None:
+        """Save the helpers, then the student."""
         if any(True for _ in self.helpers()):
-            self.save_network(self.losses, 'net_distill', current_iter)
-        super().save(epoch, current_iter)
+            self.save_network(self.losses, 'net_distill', label)
+        super().save_networks(label)
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Restore optimisers and schedulers, and the helpers that belong to them."""

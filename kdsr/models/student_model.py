@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-from collections.abc import Collection, Sequence
+import warnings
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger
 from basicsr.utils.color_util import rgb2ycbcr_pt
-from basicsr.utils.dist_util import master_only
 from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from torch import Tensor, nn
 
 from kdsr import options
+from kdsr.compat.saving import FOR_INSPECTION, save_checkpoint, training_state
 from kdsr.distillation.building import argument_of, check_arguments
-from kdsr.distillation.checkpoint import save_checkpoint
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.padding import run_padded
 from kdsr.distillation.precision import at_least_float32, autocast, laid_out, lay_out
@@ -26,6 +28,7 @@ from kdsr.distillation.teacher import window_of
 from kdsr.errors import UserError
 from kdsr.models.compiling import compile_for_training
 from kdsr.models.validation import validate
+from kdsr.models.watching import GRADIENT, SCALE, NumberWatch, collapsed, gradient_norm, norms_by_term
 
 
 def _check_channels(opt: dict[str, Any]) -> None:
@@ -104,6 +107,8 @@ class StudentModel(SRModel):
         if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
             raise UserError(f'`train.clip_grad_norm: {self.clip_grad_norm}` must be above 0; leave it out to not clip.')
         self._to_compile = bool(train_opt.get('compile', False))
+        self.skip_nonfinite, self.skipped = int(train_opt.get('skip_nonfinite') or 0), 0
+        self.watch = NumberWatch()
         self._averaged: tuple[list[Tensor], list[Tensor]] | None = None
         super().__init__(opt)
 
@@ -124,6 +129,8 @@ class StudentModel(SRModel):
             del self.gt
         super().feed_data({key: data[key] for key in ('lq', 'gt') if key in data})
         self.cached = data['teacher'].to(self.device).float().div_(255) if 'teacher' in data else None
+        if 'code' in data:
+            self.cached = data['code'].to(self.device)
         self.chroma_source = None
         for name in ('lq', 'gt') if 'gt' in data else ('lq',):
             image = getattr(self, name)
@@ -148,7 +155,8 @@ class StudentModel(SRModel):
         channels = 1 if 'y' in (self.opt.get('color'), train_set.get('color')) else 3
         ramp = torch.linspace(0, 1, gt_size * gt_size, device=self.device).view(1, 1, gt_size, gt_size)
         gt = ramp.expand(2, channels, -1, -1).contiguous()
-        return Batch(gt[..., ::scale, ::scale].contiguous(), gt, gt)
+        lq = gt[..., ::scale, ::scale].contiguous()
+        return Batch(lq, gt, lq if options.caches_code(self.opt) else gt)
 
     def shown(self, batch: Batch) -> Tensor:
         """Return what the network is shown of a batch."""
@@ -158,19 +166,94 @@ class StudentModel(SRModel):
         """Take one training step on the batch that was fed, in `train.accumulate` parts."""
         self.optimizer_g.zero_grad()
         parts = Batch(self.lq, self.gt, self.cached).split(self.accumulate)
+        if current_iter == 1:
+            self.look_at_terms(parts[0])
         if self._to_compile:
             self._compile(parts[0])
         logged = [self._backward(part, last=part is parts[-1]) for part in parts]
         self.after_backward()
-        if self.clip_grad_norm is not None:
-            self.scaler.unscale_(self.optimizer_g)
-            learnt = [p for group in self.optimizer_g.param_groups for p in group['params']]
-            nn.utils.clip_grad_norm_(learnt, self.clip_grad_norm)
+        norm = self._gradient_norm()
+        self._terms, self.measured = (_means(of_all_parts) for of_all_parts in zip(*logged))
+        self.watch.note(current_iter, {**self._terms, **norm})
+        if self._skips(current_iter, parts):
+            return
         self.scaler.step(self.optimizer_g)
         self.scaler.update()
-        self._terms, self.measured = (_means(of_all_parts) for of_all_parts in zip(*logged))
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
+
+    def _gradient_norm(self) -> dict[str, Tensor]:
+        """Clip the gradient if `train.clip_grad_norm` says so; return what tells whether it is finite.
+
+        With fp16 single steps may have none: the scaler leaves them out. It is at its end when its scale collapses.
+        """
+        learnt = [p for group in self.optimizer_g.param_groups for p in group['params']]
+        norm = None
+        if self.clip_grad_norm is not None:
+            self.scaler.unscale_(self.optimizer_g)
+            norm = nn.utils.clip_grad_norm_(learnt, self.clip_grad_norm)
+        if self.scaler.is_enabled():
+            return {SCALE: collapsed(self.scaler.scale(torch.ones((), device=self.device)))}
+        return {GRADIENT: gradient_norm(learnt) if norm is None else norm}
+
+    def _skips(self, current_iter: int, parts: Sequence[Batch]) -> bool:
+        """Stop the run when numbers are not finite, or say whether this step is left out (`train.skip_nonfinite`).
+
+        Raises:
+            UserError: they are not; it names the terms, and what was saved to look at.
+        """
+        bad = self.watch.first_bad(wait=self.skip_nonfinite > 0)
+        if self.skip_nonfinite and self.opt['dist']:  # all processes leave out the same steps
+            flag = torch.tensor(float(bad is not None), device=self.device)
+            torch.distributed.all_reduce(flag)
+            bad = (current_iter, ['the numbers of another process']) if bad is None and flag.item() else bad
+        if bad is None:
+            return False
+        iteration, names = bad
+        if iteration == current_iter and names == [GRADIENT]:
+            names = [f'the gradient of {name}' for name in self._terms_without_gradient(parts)] or names
+        if self.skipped >= self.skip_nonfinite:
+            self._stop_for(iteration, names, current_iter)
+        self.skipped += 1
+        warnings.filterwarnings('ignore', 'Detected call of `lr_scheduler', UserWarning)  # where it is the first step
+        get_root_logger().warning(
+            f'iteration {iteration:,}: {", ".join(names)}: not finite. The step is left out '
+            f'({self.skipped} of {self.skip_nonfinite}, `train.skip_nonfinite`).'
+        )
+        return not self.scaler.is_enabled()  # the scaler leaves it out itself, and becomes smaller
+
+    def _terms_without_gradient(self, parts: Sequence[Batch]) -> list[str]:
+        """Return the terms whose own gradient is not finite, running the batch once more."""
+        learnt = [p for group in self.optimizer_g.param_groups for p in group['params']]
+        with self.without_wrapper():
+            found = [norms_by_term(self.loss_terms(part), learnt) for part in parts]
+        return [name for name in found[0] if any(not math.isfinite(norms[name] or 0) for norms in found)]
+
+    def _stop_for(self, iteration: int, names: Sequence[str], current_iter: int) -> None:
+        """Save what the run is at for people to look at, and stop it."""
+        label = f'{FOR_INSPECTION}_{iteration}'
+        self.save_networks(label)
+        state = os.path.join(self.opt['path']['training_states'], f'{label}.state')
+        if self.opt['rank'] == 0:
+            batch = {'lq': self.lq.cpu(), 'gt': self.gt.cpu()} if iteration == current_iter else {}
+            save_checkpoint({**training_state(self, -1, current_iter), **batch}, state)
+        lr = self.get_current_learning_rate()[0]
+        cure = '`amp: bf16` does not overflow' if self.precision == 'fp16' else f'a lower learning rate (now {lr:.3g})'
+        raise UserError(
+            f'iteration {iteration:,}: {", ".join(names)}: not finite. Training stops; the last checkpoint before is '
+            f'whole. To look at: net_g_{label}.pth and {state}, which --auto_resume does not take. What often helps: '
+            f'{cure}, `train.clip_grad_norm`, or `train.skip_nonfinite: N`, which leaves out up to N such steps.'
+        )
+
+    @contextlib.contextmanager
+    def without_wrapper(self) -> Iterator[None]:
+        """Let `self.net_g` be the bare network: passes of one process alone must not wait for the others."""
+        wrapped = self.net_g
+        self.net_g = self.get_bare_model(wrapped)
+        try:
+            yield
+        finally:
+            self.net_g = wrapped
 
     def _backward(self, part: Batch, last: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Add a part's share of the gradients of the whole batch; return its terms, detached, and measurements."""
@@ -186,6 +269,9 @@ class StudentModel(SRModel):
         self._to_compile = False
         network = self.get_bare_model(self.net_g)
         compile_for_training(network, self.tapped(), partial(self.run, self.shown(part), network))
+
+    def look_at_terms(self, part: Batch) -> None:
+        """See on the first batch that every term is worth something, where there are several."""
 
     def tapped(self) -> Collection[nn.Module]:
         """Return the network's modules whose features are captured."""
@@ -264,43 +350,38 @@ class StudentModel(SRModel):
         """Return plain values to store beside the weights."""
         return {}
 
-    @master_only
-    def save_network(
-        self,
-        net: nn.Module | list[nn.Module],
-        net_label: str,
-        current_iter: int,
-        param_key: str | list[str] = 'params',
-    ) -> None:
-        """Write ``{param_key: weights, **extras}`` to `<net_label>_<iter>.pth`, as BasicSR does, but atomically."""
-        nets = net if isinstance(net, list) else [net]
-        keys = param_key if isinstance(param_key, list) else [param_key]
-        weights = {
-            key: {n: tensor.detach().cpu().contiguous() for n, tensor in self.get_bare_model(one).state_dict().items()}
-            for key, one in zip(keys, nets)
-        }
-        label = 'latest' if current_iter == -1 else current_iter
-        path = os.path.join(self.opt['path']['models'], f'{net_label}_{label}.pth')
-        save_checkpoint({**weights, **self.checkpoint_extras()}, path)
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Save what is learnt, then the training state, which marks a complete checkpoint."""
+        bad = self.watch.first_bad(wait=True)  # of steps whose numbers are still on their way
+        if bad is not None and self.skipped >= self.skip_nonfinite:
+            self._stop_for(*bad, current_iter)
+        self.save_networks(current_iter)
+        self.save_training_state(epoch, current_iter)
 
-    @master_only
-    def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Write what BasicSR writes, whole or not at all, and the scale of `amp: fp16`."""
-        if current_iter == -1:
-            return
-        state = {
-            'epoch': epoch,
-            'iter': current_iter,
-            'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
-            'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
-        }
-        if self.scaler.is_enabled():
-            state['scaler'] = self.scaler.state_dict()
-        save_checkpoint(state, os.path.join(self.opt['path']['training_states'], f'{current_iter}.state'))
+    def save_networks(self, label: int | str) -> None:
+        """Save what is learnt as `net_*_<label>.pth`; -1 stands for `latest`."""
+        averaged = getattr(self, 'net_g_ema', None)
+        if averaged is None:
+            self.save_network(self.net_g, 'net_g', label)
+        else:
+            self.save_network([self.net_g, averaged], 'net_g', label, param_key=['params', 'params_ema'])
+
+    def keep_if_best(self, set_name: str, current_iter: int) -> None:
+        """Save `net_g_best.pth` after a validation: by the first metric on the first validation set."""
+        first = next(d['name'] for phase, d in self.opt['datasets'].items() if phase.split('_')[0] == 'val')
+        metric = next(iter(self.opt['val']['metrics']))
+        if set_name == first and self.best_metric_results[set_name][metric]['iter'] == current_iter:
+            self.save_networks('best')
+
+    def state_extras(self) -> dict[str, Any]:
+        """Return what the training state holds besides BasicSR's: the scale of `amp: fp16`, and the steps left out."""
+        extras: dict[str, Any] = {'scaler': self.scaler.state_dict()} if self.scaler.is_enabled() else {}
+        return {**extras, 'skipped': self.skipped} if self.skipped else extras
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Restore what was saved; a state of BasicSR, or of another `amp` or `channels_last`, fits too."""
         super().resume_training(resume_state)
+        self.skipped = resume_state.get('skipped', 0)
         if 'scaler' in resume_state:
             self.scaler.load_state_dict(resume_state['scaler'])
         for parameter, state in self.optimizer_g.state.items():  # fused optimisers walk both in the order of memory

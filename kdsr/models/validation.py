@@ -57,6 +57,8 @@ def validate(model: Any, loader: Any, current_iter: int | str, tb_logger: Any, s
     for metric, value in model.metric_results.items():
         model._update_best_metric_result(name, metric, value, current_iter)
     model._log_validation_metric_values(current_iter, name, tb_logger)
+    if model.is_train:
+        model.keep_if_best(name, current_iter)
 
 
 def _judged(

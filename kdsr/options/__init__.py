@@ -1,6 +1,6 @@
 """The options of an experiment: reading them, and finding what is wrong before anything is built."""
 
-from kdsr.options.caching import Cache, cache_of, used_cache, with_cache
+from kdsr.options.caching import Cache, cache_of, caches_code, used_cache, with_cache
 from kdsr.options.checking import check, check_files, check_values, option_problems
 from kdsr.options.files import file_problems
 from kdsr.options.positions import Places, read_with_places, read_yaml, shown_path
@@ -27,6 +27,7 @@ __all__ = [
     'SafeLoader',
     'block_of',
     'cache_of',
+    'caches_code',
     'check',
     'check_files',
     'check_values',

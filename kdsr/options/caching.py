@@ -11,7 +11,10 @@ from kdsr.options.rows import block_of
 from kdsr.options.table import RAW_SET
 
 NEEDS_LIVE_TEACHERS = {
-    'features': 'features are never cached: they would take ten times the room, and flips change them',
+    'features': (
+        'features are never cached: they would take ten times the room, and flips change them (of one teacher that is '
+        'shown the ground truth, what its encoder makes of it is cached instead)'
+    ),
     'views': 'views are new images, which the teachers have to see',
     'init_from': "the student's first weights come from a teacher",
 }
@@ -48,12 +51,25 @@ def used_cache(opt: Mapping[str, Any]) -> Cache | None:
     return None if cache is None or cache.exact else cache
 
 
+def caches_code(opt: Mapping[str, Any]) -> bool:
+    """Tell whether the cache holds what the encoder of a privileged teacher makes of the ground truth (PISR).
+
+    Such a teacher is an encoder and a decoder, and the features that are compared are the decoder's: it runs live, on
+    what was encoded before. That is so where features of the only teacher are tapped and it is shown the ground truth.
+    """
+    block = opt.get('distillation') or {}
+    teachers, features = block.get('teachers'), block.get('features')
+    tapped = isinstance(features, dict) and any(pair is not None for pair in features.values())
+    return tapped and isinstance(teachers, list) and [block_of(t).get('input') for t in teachers] == ['gt']
+
+
 def with_cache(opt: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options whose training set also delivers the cached images, as `teacher`."""
+    """Return options whose training set also delivers what is cached, as `teacher` (images) or `code`."""
     cache, datasets = used_cache(opt), opt.get('datasets') or {}
     if cache is None or 'train' not in datasets:
         return dict(opt)
-    train_set = {**datasets['train'], 'dataroot_teacher': cache.path}
+    kind = 'code' if caches_code(opt) else 'teacher'
+    train_set = {**datasets['train'], f'dataroot_{kind}': cache.path}
     if train_set['type'] != RAW_SET:
         train_set.update(type='TeacherImagesDataset', images=train_set['type'])
     return {**opt, 'datasets': {**datasets, 'train': train_set}}
@@ -65,11 +81,16 @@ def cache_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
     if cache is None:
         return
     block = opt['distillation']
+    code = caches_code(opt)
     for key, reason in NEEDS_LIVE_TEACHERS.items():
         given = block_of(block, key)
-        if any(part is not None for part in given.values()):  # a variant switches off parts of its base
+        live = any(part is not None for part in given.values())  # a variant switches off parts of its base
+        if live and not (code and key in ('features', 'init_from')):
             text = f'not with `cache`: {reason}. Leave one out, or say `exact: true` under `cache`.'
             yield Problem(('distillation', key), text)
+    for key in ('self_ensemble', 'margin') if code else ():
+        if getattr(cache, key):
+            yield Problem(('distillation', 'cache', key), 'not where features are compared.')
     train_set = block_of(opt, 'datasets', 'train')
     for key in ('mean', 'std'):
         if train_set.get(key) is not None:

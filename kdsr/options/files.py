@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kdsr.options.caching import used_cache
+from kdsr.options.caching import caches_code, used_cache
 from kdsr.options.problems import MISSING, Path, Problem
 from kdsr.options.rows import block_of, row_problems
 from kdsr.options.table import RAW_SET, TABLE
@@ -60,7 +60,7 @@ def _missing_weights(opt: Mapping[str, Any]) -> Iterator[Problem]:
     if cache is not None and is_train and not os.path.isdir(os.path.expanduser(cache.path)):
         cure = '(`kdsr cache FILE` makes it, and continues what was interrupted)'
         yield Problem(('distillation', 'cache'), f'{cache.path} {cure}', MISSING)
-    if cache is not None and not is_stage_1:  # stage 1 also validates with its teachers
+    if cache is not None and not is_stage_1 and not caches_code(opt):  # stage 1 also validates with its teachers
         return
     teachers = block['teachers'] if isinstance(block.get('teachers'), list) else []
     named: dict[Path, Any] = {('teachers', i): teacher for i, teacher in enumerate(teachers)}

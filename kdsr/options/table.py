@@ -74,7 +74,7 @@ TABLE: dict[str, dict[str, Option]] = {
         'aggregator': Option((dict,), "A frozen network that fuses the teachers' images into one (MTKD, stage 2)."),
         'cache': Option(
             (str, dict),
-            "Folder of the teachers' images, made by `kdsr cache`, or a mapping: no teacher runs in training.",
+            "Folder of the teachers' images (`kdsr cache`), or a mapping; then no teacher runs (PISR: no encoder).",
         ),
         'features': Option((dict,), 'Feature name to the module paths tapped in student and teacher, early to late.'),
         'views': Option((dict,), 'Name to an extra batch made of the training pair (`ZoomIn`, ...) and its arguments.'),
@@ -95,6 +95,9 @@ TABLE: dict[str, dict[str, Option]] = {
             (int,), least=1, doc='Run a batch in this many parts, one optimiser step for all: less memory.'
         ),
         'clip_grad_norm': Option((int, float), 'Largest norm of the gradient of all that is learnt, as one vector.'),
+        'skip_nonfinite': Option(
+            (int,), 'Leave out up to this many steps whose loss or gradient is not finite; at the next the run stops.'
+        ),
         'imitation_opt': Option(
             (dict,), "PrivilegedTeacherModel: loss of the encoder's output to the LR image (PISR)."
         ),
@@ -105,6 +108,14 @@ TABLE: dict[str, dict[str, Option]] = {
             'Run the student on four quarters of the image, as in the tables of SAN; or for which datasets.',
         ),
         'round_gt': Option((bool,), 'With `color: y`: round the luminance of the ground truth; false as in PISR.'),
+    },
+    'path': {
+        'resume_with_other_data': Option(
+            (bool,), 'Resume although seed, batch size, processes or training images are not those of the killed run.'
+        ),
+    },
+    'logger': {
+        'keep_last': Option((int,), 'Keep this many states and their checkpoints, besides `best` and `latest`.'),
     },
     'distillation.teachers[]': {
         'name': Option((str,), 'Short name; unique, stored in the checkpoints of stage 1.', required=True),

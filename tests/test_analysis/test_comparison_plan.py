@@ -127,3 +127,13 @@ def test_anchors_may_be_laid_over_each_other(workspace):
 
 def test_differences_are_named_by_their_keys():
     assert differences({'a': {'b': 1, 'c': 2}}, {'a': {'b': 1, 'c': 3}, 'd': 4}) == ['a.c: 2 -> 3', 'd: None -> 4']
+
+
+def test_the_shipped_controls_are_a_comparison(monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    plan = read_comparison('options/studies/controls.yml')
+    assert plan.baseline == 'scratch'
+    starts = {label: plan.of(label)[0].opt['path']['pretrain_network_g'] for label in plan.labels}
+    teacher = 'experiments/controls_teacher_seed0/models/net_g_latest.pth'
+    assert starts == {'teacher': None, 'scratch': None, 'initialised': teacher, 'distilled': None, 'both': teacher}
+    assert 'distillation' not in plan.of('initialised')[0].opt

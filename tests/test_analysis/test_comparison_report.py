@@ -5,7 +5,7 @@ import sys
 import cv2
 import pytest
 
-from kdsr.analysis.comparison_report import markdown, results_csv, runs_csv, write_report
+from kdsr.analysis.comparison_report import markdown, results_csv, runs_csv, sections, write_report
 from kdsr.analysis.comparison_summary import summarise
 from kdsr.errors import UserError
 from tests.test_analysis.comparisons import comparison, trained
@@ -33,7 +33,7 @@ def rows(text, first):
 
 
 def test_the_report_says_what_was_measured_and_how(workspace, summary):
-    text = markdown(summary, 'kdsr compare cmp.yml', {})
+    text = markdown(summary, sections(summary, 'kdsr compare cmp.yml'))
     assert text.startswith('# cmp\n\nWhich is better?\n')
     for told in (
         '`kdsr compare cmp.yml`',
@@ -44,11 +44,11 @@ def test_the_report_says_what_was_measured_and_how(workspace, summary):
     assert rows(text, 'seeds') == ['| seeds | 0, 1, 2 |']
     assert '**long differs**: train.total_iter: 40 -> 80' in rows(text, 'budget')[0]
     assert 'commit abc' in rows(text, 'code')[0]
-    assert '* cmp_long_seed0: 80 of 80 iterations\n* cmp_long_seed1: 0 of 80 iterations' in text
+    assert '| cmp_long_seed0 | 80 | 80 |\n| cmp_long_seed1 | 0 | 80 |' in text
 
 
 def test_the_tables_hold_means_gains_and_costs(workspace, summary):
-    text = markdown(summary, '', {})
+    text = markdown(summary, sections(summary, ''))
     values, gain, cost = rows(text, 'kd (from / images)')
     assert values == '| kd (from / images) | 3 | 30.607 ± 0.110 | +0.507 (p < 0.001) * |'
     assert gain == (
@@ -92,6 +92,7 @@ def test_without_matplotlib_the_rest_is_written(workspace, summary, monkeypatch)
 
 
 def test_a_report_before_anything_is_trained_is_empty(workspace):
-    assert '| trained | not yet |' in markdown(summarise(comparison(workspace)), '', {})
+    empty = summarise(comparison(workspace))
+    assert '| trained | not yet |' in markdown(empty, sections(empty, ''))
     with pytest.raises(UserError, match='is a file'):
         write_report(summarise(comparison(workspace)), workspace.root / 'cmp.yml', '')

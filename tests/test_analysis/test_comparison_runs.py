@@ -65,7 +65,7 @@ def test_everything_is_trained_once_and_what_is_needed_comes_first(workspace, pr
     names = ['cmp_plain_seed0', 'cmp_plain_seed1', 'cmp_teacher_seed0', 'cmp_kd_seed0', 'cmp_kd_seed1']
     assert order(workspace) == names
     assert (workspace.root / 'experiments/cmp/options/cmp_kd_seed1.yml').exists()
-    assert said[-1] == 'Report: results/cmp/report.md'
+    assert said[-1] == 'Report: results/cmp/report.md and report.html'
     compare(path, say=said.append)
     assert order(workspace) == []
     assert '5 of 5 runs are finished already.' in said
@@ -74,7 +74,7 @@ def test_everything_is_trained_once_and_what_is_needed_comes_first(workspace, pr
 def test_only_trains_a_label_and_what_it_needs(workspace, program):
     compare(comparison_file(workspace, STAGES), only=['kd'], out='elsewhere')
     assert set(order(workspace)) == {'cmp_teacher_seed0', *(f'cmp_kd_seed{k}' for k in range(3))}
-    assert '* cmp_plain_seed0: 0 of 40 iterations' in (workspace.root / 'elsewhere/report.md').read_text()
+    assert '| cmp_plain_seed0 | 0 | 40 |' in (workspace.root / 'elsewhere/report.md').read_text()
     with pytest.raises(UserError, match=r"--only plane: .* no such run\. Did you mean 'plain'"):
         select(comparison(workspace), ['plane'])
 

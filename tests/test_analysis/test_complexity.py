@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import kdsr.archs  # noqa: F401 - registers the networks
-from kdsr.analysis.complexity import Complexity, complexity, multi_adds, of_option_files, parameters, table
+from kdsr.analysis.complexity import activations, complexity, multi_adds, of_networks, of_option_files, parameters
 from kdsr.errors import UserError
 from tests.conftest import network_opt
 
@@ -131,7 +131,8 @@ def test_network_with_windows_is_given_whole_windows():
 def test_input_shape_of_a_network_that_takes_no_small_image():
     network = build_network(network_opt('DCTSwin'))
     row = complexity('aggregator', network_opt('DCTSwin'), input_shape=(6, 32, 32))
-    assert row == Complexity('aggregator', parameters(network), multi_adds(network, (6, 32, 32)))
+    assert (row.parameters, row.multi_adds) == (parameters(network), multi_adds(network, (6, 32, 32)))
+    assert (row.activations, row.convolutions) == activations(network, (6, 32, 32))
 
 
 def test_parameters_count_frozen_ones_but_no_buffers():
@@ -139,13 +140,43 @@ def test_parameters_count_frozen_ones_but_no_buffers():
     assert parameters(network) == 3 * 5 * 9 + 5 + 5 + 5
 
 
-def test_table():
-    rows = [Complexity('EDSR', 1_369_859, 421_665_177_600), Complexity('a longer name', 12_644, 6_006_988_800)]
-    assert table(rows) == (
-        'network          parameters  MultiAdds [G]\n'
-        'EDSR              1,369,859        421.665\n'
-        'a longer name        12,644          6.007'
-    )
+class Twice(nn.Module):
+    """3 -> 4 channels, then the same 4 -> 4 twice, a linear layer, and 4 -> 2 at double size."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.shared, self.linear = (
+            nn.Conv2d(3, 4, 3, stride=2, padding=1),
+            nn.Conv2d(4, 4, 1),
+            nn.Linear(4, 4),
+        )
+        self.last = nn.ConvTranspose2d(4, 2, 2, stride=2)
+
+    def forward(self, x):
+        return self.last(self.linear(self.shared(self.shared(self.first(x))).movedim(1, -1)).movedim(-1, 1))
+
+
+def test_activations_are_what_convolutions_give():
+    """7x9 becomes 4x5 and 8x10."""
+    assert activations(Twice(), (3, 7, 9)) == (3 * 4 * 20 + 2 * 80, 4)
+    assert activations(nn.Linear(9, 4), (3, 7, 9)) == (0, 0)
+
+
+# AIM 2020 and NTIRE 2022, efficient super-resolution, 256x256: parameters, FLOPs (activation functions included) in G,
+# activations in M, convolutions.
+CHALLENGES = {
+    'MSRResNet': ({'type': 'MSRResNet', 'upscale': 4}, 1_517_571, 166.36, 292.55, 37),
+    'E-RFDN': ({'type': 'RFDN', 'num_feat': 50, 'num_block': 4, 'block': 'e_rfdb'}, 433_448, 27.10, 112.03, 64),
+}
+
+
+@pytest.mark.parametrize('name', CHALLENGES)
+def test_the_challenges_tables_are_reproduced(name):
+    options, count, giga, mega, convolutions = CHALLENGES[name]
+    (row,) = of_networks([options], input_size=(256, 256))
+    assert (row.parameters, row.convolutions) == (count, convolutions)
+    assert row.multi_adds / 1e9 == pytest.approx(giga, rel=3e-3)
+    assert row.activations / 1e6 == pytest.approx(mega, abs=5e-3)
 
 
 def test_wrong_options_are_told_plainly():
@@ -183,8 +214,9 @@ def test_a_privileged_teacher_is_counted_on_the_ground_truth(tmp_path):
     teacher = {'name': 't', 'network': network, 'input': 'gt'}
     opt = {'name': 'run', 'scale': 2, 'network_g': network, 'distillation': {'teachers': [teacher]}}
     (tmp_path / 'run.yml').write_text(yaml.safe_dump(opt))
-    student, privileged = of_option_files([str(tmp_path / 'run.yml')])
-    assert privileged.multi_adds == 4 * student.multi_adds
+    for size in (None, (48, 32)):
+        student, privileged = of_option_files([str(tmp_path / 'run.yml')], input_size=size)
+        assert privileged.multi_adds == 4 * student.multi_adds
 
 
 def test_so_is_one_that_is_trained(tmp_path):

@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from basicsr.metrics import calculate_psnr, calculate_ssim
 
 from kdsr.analysis.evaluation import read_image, score, super_resolve
 from kdsr.errors import UserError
@@ -36,3 +37,16 @@ def test_what_is_no_image_is_named(tmp_path):
             read_image(str(tmp_path / name))
     cv2.imwrite(str(tmp_path / 'grey.png'), np.zeros((4, 4), np.uint8))
     assert read_image(str(tmp_path / 'grey.png')).shape == (4, 4, 3)
+
+
+@pytest.mark.parametrize('y_channel', [True, False])
+@pytest.mark.parametrize('border', [0, 3])
+def test_scores_are_basicsrs(border, y_channel):
+    rng = np.random.default_rng(0)
+    gt = cv2.resize(rng.integers(0, 256, (9, 12, 3), np.uint8), (61, 47))
+    image = np.clip(gt + rng.normal(0, 5, gt.shape), 0, 255).round().astype(np.uint8)
+    luminance = gt[..., 0] + np.float32(0.3)
+    for one, other in ((image, gt), (image[..., 0], luminance)):
+        settings = {'crop_border': border, 'test_y_channel': y_channel}
+        expected = calculate_psnr(one, other, **settings), calculate_ssim(one, other, **settings)
+        assert score(one, other, border, y_channel) == pytest.approx(expected, abs=1e-9)

@@ -170,7 +170,8 @@ def test_round_trip(name, wrapped, tmp_path):
     assert FILES[name][0].items() <= block['network'].items()
     assert block['path'] == out
     content, expected = torch.load(out, weights_only=True), network.state_dict()
-    assert list(content) == ['params']
+    assert list(content) == ['params', 'network']
+    assert content['network'] == block['network']
     assert content['params'].keys() == expected.keys()
     assert all(torch.equal(content['params'][k], v) for k, v in expected.items())
     again = build_network(block['network']).eval()

@@ -1,0 +1,85 @@
+"""Files of weights alone: which network they are of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from glob import glob
+from typing import Any
+
+from torch import Tensor, nn
+
+from kdsr import options, plugins
+from kdsr.archs.convert import read_official
+from kdsr.distillation.building import build_network_at
+from kdsr.distillation.checkpoint import pick_weights, read_checkpoint, take_weights
+from kdsr.errors import UserError
+
+Weights = Mapping[str, Tensor]
+
+
+def identify(path: str, given: Mapping[str, Any] | None = None) -> tuple[Mapping[str, Any], Weights | None]:
+    """Say what network a file of weights is of.
+
+    Asked in turn are the caller, the file itself (`kdsr convert` writes its network into it), the experiment in whose
+    `models/` it lies, the official files that `kdsr convert` knows, and spandrel.
+
+    Args:
+        path: A checkpoint; .safetensors only with `given` or for spandrel.
+        given: `type` and arguments of the network, where the user says it.
+
+    Returns:
+        The network's options, and the weights in its names; None for spandrel, which reads the file itself.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    if not os.path.isfile(os.path.expanduser(path)):
+        raise UserError(f'{path!r} does not exist: name an option file (.yml) or a file of weights.')
+    by_spandrel = {'type': 'Spandrel', 'path': path}
+    if path.lower().endswith('.safetensors') and given is None:
+        return by_spandrel, None
+    content = read_checkpoint(path)
+    network_opt = given or _own_network(content, path)
+    if network_opt is not None:
+        return network_opt, pick_weights(content, path)
+    try:
+        return read_official(pick_weights(content, path), path)
+    except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError, LookupError):
+        return by_spandrel, None  # names of no family, or like a family's but of another network
+
+
+def build(label: str, network_opt: Mapping[str, Any], weights: Weights | None, path: str) -> nn.Module:
+    """Build an identified network with its weights, frozen and in eval mode.
+
+    Args:
+        label: What to call it in messages.
+        network_opt: See :func:`identify`.
+        weights: See :func:`identify`.
+        path: Of the file, for messages.
+
+    Raises:
+        UserError: they do not fit, or spandrel does not know the file either.
+    """
+    try:
+        network = build_network_at(label, network_opt)
+        if weights is not None:
+            take_weights(network, weights, repr(path), label)
+    except UserError as error:
+        raise UserError(f"{error} Or say what it is: --network '{{type: RFDN, upscale: 4}}'.") from None
+    return network.eval().requires_grad_(False)
+
+
+def _own_network(content: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:
+    """Return the options that `kdsr convert` put into the file, or those of the experiment that it lies in."""
+    if isinstance(content.get('network'), dict) and 'type' in content['network']:
+        return content['network']
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.basename(folder) != 'models' or not os.path.basename(path).startswith('net_g_'):
+        return None
+    for file in sorted(glob(os.path.join(os.path.dirname(folder), '*.yml'))):
+        opt = options.load(file)
+        if isinstance(opt.get('network_g'), dict):
+            plugins.import_named(opt.get('import_modules') or ())
+            return opt['network_g']
+    return None

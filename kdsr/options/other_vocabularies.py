@@ -1,0 +1,102 @@
+"""Option files of other BasicSR-based distillation code, in kdsr's words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+# top-level key of a teacher's network -> what its keys under `path` end in
+_NETWORK = re.compile(r'network_(?P<suffix>t\d*|teacher\d*|g_teacher|TA)')
+_NUMBERED = re.compile(r'tea(?P<number>\d+)_network_g')
+_TRAIN = ('kd_opt', 'feature_opt', 'feature_distillation')
+_NORMS = {'L1Loss': 'l1', 'MSELoss': 'l2'}
+
+
+def speaks_another(opt: Mapping[str, Any]) -> list[str]:
+    """Return the keys by which other projects name teachers: `network_t`, `network_teacher`, `tea1_network_g`, ..."""
+    return [key for key in opt if _NETWORK.fullmatch(str(key)) or _NUMBERED.fullmatch(str(key))]
+
+
+def translate(opt: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return an experiment with a `distillation:` block, and what could not be said in it.
+
+    Known are the words of DUKD's `BaseKD` (`network_t`, `path.pretrain_network_t`, `path.param_key_t`, `train.kd_opt`,
+    `train.feature_opt`, `train.feature_distillation`), those with `teacher` or `g_teacher` for `t`, and MTKD's
+    `tea1_network_g`, `tea1_path`.
+
+    Args:
+        opt: All options, with at least one key of :func:`speaks_another`.
+    """
+    path, train = dict(opt.get('path') or {}), dict(opt.get('train') or {})
+    teachers = [_teacher(opt, path, key) for key in speaks_another(opt)]
+    kd, feature_opt, positions = (train.pop(key, None) for key in _TRAIN)
+    foreign = [key for key in train if re.search('kd_|distill|teacher', str(key))]
+    told = [f'train.{key}: left out, it belongs to other code.' for key in foreign]
+    features = _features(positions, [teacher['name'] for teacher in teachers], told)
+    losses = _response(kd, told) if isinstance(kd, Mapping) else {}
+    if features:
+        losses.update(_feature_loss(feature_opt or {}, told))
+    elif feature_opt is not None:
+        told.append('train.feature_opt: left out, there are no `train.feature_distillation.positions` for it.')
+    block = {'teachers': teachers, **({'features': features} if features else {}), 'losses': losses}
+    kept = {key: value for key, value in opt.items() if key not in speaks_another(opt)}
+    of_teacher = re.compile(r'.*_(t\d*|teacher\d*|g_teacher|TA)|tea\d+_path')
+    return {
+        **kept,
+        'model_type': 'DistillationModel',
+        'path': {key: value for key, value in path.items() if not of_teacher.fullmatch(key)},
+        'train': {key: value for key, value in train.items() if key not in foreign},
+        'distillation': block,
+    }, told
+
+
+def _teacher(opt: Mapping[str, Any], path: Mapping[str, Any], key: str) -> dict[str, Any]:
+    numbered, named = _NUMBERED.fullmatch(key), _NETWORK.fullmatch(key)
+    if numbered:
+        number = numbered['number']
+        found = path.get(f'tea{number}_path') or opt.get(f'tea{number}_path')
+        return _without_none(name=f'teacher{number}', network=opt[key], path=found)
+    assert named is not None
+    suffix = named['suffix']
+    return _without_none(
+        name='teacher' + re.sub(r'\D', '', suffix),
+        network=opt[key],
+        path=path.get(f'pretrain_network_{suffix}'),
+        param_key=path.get(f'param_key_{suffix}'),
+    )
+
+
+def _without_none(**values: Any) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _response(kd: Mapping[str, Any], told: list[str]) -> dict[str, Any]:
+    if kd.get('type') not in _NORMS:
+        told.append(f'train.kd_opt: `type: {kd.get("type")}` has no counterpart; ResponseLoss with L1 stands for it.')
+    norm = _NORMS.get(str(kd.get('type')), 'l1')
+    return {'l_kd': {'type': 'ResponseLoss', 'norm': norm, 'loss_weight': kd.get('loss_weight', 1.0)}}
+
+
+def _features(given: Any, teachers: list[str], told: list[str]) -> dict[str, Any]:
+    """Read `positions`: module paths for both networks, or `{t: [...], g: [...]}`."""
+    positions = given.get('positions') if isinstance(given, Mapping) else None
+    if isinstance(positions, Mapping):
+        pairs = list(zip(positions.get('g') or [], positions.get('t') or []))
+    else:
+        pairs = [(position, position) for position in positions or []]
+    if pairs and len(teachers) > 1:
+        told.append(f'train.feature_distillation: taken to mean the teacher {teachers[0]!r}.')
+    source = {'from': teachers[0]} if len(teachers) > 1 else {}
+    return {f'f{i}': {'student': str(s), 'teacher': str(t), **source} for i, (s, t) in enumerate(pairs)}
+
+
+def _feature_loss(opt: Mapping[str, Any], told: list[str]) -> dict[str, Any]:
+    weight, kind = opt.get('loss_weight', 1.0), opt.get('type')
+    if kind in ('FAKDLoss', 'SALoss', 'FAKD'):
+        return {'l_feature': {'type': 'FAKDLoss', 'loss_range': 1, 'loss_weight': weight}}
+    if kind not in _NORMS:
+        told.append(f'train.feature_opt: `type: {kind}` has no counterpart; FitNetLoss with L1 stands for it.')
+    norm = _NORMS.get(str(kind), 'l1')
+    fitnet = {'type': 'FitNetLoss', 'regressor': 'none', 'norm': norm, 'loss_range': 1, 'loss_weight': weight}
+    return {'l_feature': fitnet}

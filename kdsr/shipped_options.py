@@ -1,0 +1,87 @@
+"""The option files that come with kdsr: where they are, what they are for, and copies to work on."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from kdsr import options
+from kdsr.errors import UserError, did_you_mean
+
+_PACKAGE = Path(__file__).parent
+
+
+def shipped_folder() -> Path:
+    """Return the folder of the option files: the checkout's, or the copy inside an installed package.
+
+    Raises:
+        UserError: there is neither.
+    """
+    for folder in (_PACKAGE / 'option_files', _PACKAGE.parent / 'options'):
+        if folder.is_dir():
+            return folder
+    raise UserError(f'the option files are missing beside {_PACKAGE}: install kdsr again.')
+
+
+def list_shipped(patterns: Sequence[str] = ()) -> str:
+    """Return a line for every option file: its name and what its first comment says.
+
+    Args:
+        patterns: Of the names, such as ``mtkd_*`` or ``ablations/rfdn/*``; all when empty.
+
+    Raises:
+        UserError: no file has such a name.
+    """
+    names = _chosen(patterns)
+    width = max(map(len, names))
+    folder = shipped_folder()
+    return '\n'.join(f'{name:<{width}}  {_about(folder / name)}'.rstrip() for name in names)
+
+
+def copy_shipped(patterns: Sequence[str], to: str) -> str:
+    """Copy option files, and the files that they are based on, into a folder; return what was copied.
+
+    Raises:
+        UserError: no file has such a name, or a file of that name is there and says something else.
+    """
+    source, target = shipped_folder(), Path(to)
+    names = list(dict.fromkeys(name for chosen in _chosen(patterns) for name in _with_bases(source, chosen)))
+    for name in names:
+        there = target / name
+        if there.exists() and there.read_bytes() != (source / name).read_bytes():
+            raise UserError(f'{there} exists and is another file: nothing was copied. Name another folder.')
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, target / name)
+    return '\n'.join(str(target / name) for name in names)
+
+
+def _chosen(patterns: Sequence[str]) -> list[str]:
+    folder = shipped_folder()
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*.yml'))
+    if not patterns:
+        return names
+    chosen: list[str] = []
+    for pattern in patterns:
+        found = [n for n in names if fnmatch.fnmatch(n, pattern) or fnmatch.fnmatch(n, f'{pattern}.yml')]
+        if not found:
+            raise UserError(f'no option file is called {pattern!r}.{did_you_mean(pattern, names)}')
+        chosen += found
+    return chosen
+
+
+def _about(path: Path) -> str:
+    first = path.read_text(encoding='utf-8').split('\n', 1)[0]
+    return first.lstrip('# ') if first.startswith('#') else ''
+
+
+def _with_bases(folder: Path, name: str) -> Iterator[str]:
+    """Yield an option file and those that it is based on."""
+    yield name
+    content = options.read_yaml(str(folder / name))
+    bases = [content.get('base'), *(run.get('base') for run in (content.get('runs') or {}).values())]
+    for base in filter(None, bases):
+        yield from _with_bases(folder, os.path.normpath(os.path.join(os.path.dirname(name), base)).replace(os.sep, '/'))

@@ -1,0 +1,69 @@
+"""What `pip install kdsr` brings, without a checkout."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OPTIONS = {path.relative_to(ROOT / 'options').as_posix() for path in (ROOT / 'options').rglob('*.yml')}
+
+
+def run(*command, cwd, **env):
+    done = subprocess.run(command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope='module')
+def packages(tmp_path_factory):
+    """A copy of the tracked files, and the sdist and wheel built from it."""
+    folder = tmp_path_factory.mktemp('packages')
+    listed = subprocess.run(['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode:
+        pytest.skip('no git checkout')
+    for name in filter(None, listed.stdout.decode().split('\0')):
+        if (ROOT / name).is_file():
+            (folder / 'source' / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / 'source' / name).write_bytes((ROOT / name).read_bytes())
+    build = 'from setuptools import build_meta as b; print(b.build_sdist({0!r})); print(b.build_wheel({0!r}))'
+    run(sys.executable, '-c', build.format(str(folder)), cwd=folder / 'source')
+    return folder
+
+
+def test_the_wheel_holds_package_and_options_and_nothing_else(packages):
+    (wheel,) = packages.glob('*.whl')
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if '.dist-info/' not in name}
+    assert {name.split('/')[0] for name in names} == {'kdsr'}
+    inside = 'kdsr/option_files/'
+    assert {n[len(inside) :] for n in names if n.startswith(inside) and n.endswith('.yml')} == OPTIONS
+    code = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'kdsr').rglob('*.py')}
+    assert code <= names
+
+
+def test_the_sdist_holds_what_a_checkout_does(packages):
+    (sdist,) = packages.glob('*.tar.gz')
+    with tarfile.open(sdist) as archive:
+        names = {name.split('/', 1)[-1] for name in archive.getnames()}
+    for needed in ('README.md', 'LICENSE', 'Makefile', 'requirements.txt', 'tests/conftest.py', 'docs/methods.md'):
+        assert needed in names
+    assert {f'options/{name}' for name in OPTIONS} <= names
+
+
+def test_an_installed_wheel_lists_and_copies_options_and_trains(packages, workspace):
+    (wheel,) = packages.glob('*.whl')
+    place = packages / 'installed'
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(place)
+    paths = {'PYTHONPATH': str(place), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'PYTHONWARNINGS': 'ignore'}
+    where = "import kdsr; print(kdsr.__file__); from kdsr.cli import main; main(['options', 'ablations/rfdn/*'])"
+    told = run(sys.executable, '-c', where, cwd=workspace.root, **paths)
+    assert told.startswith(str(place))
+    assert len(told.splitlines()) == 1 + sum(name.startswith('ablations/rfdn/') for name in OPTIONS)
+    file = workspace.write(workspace.options(iterations=1))
+    run(sys.executable, '-m', 'kdsr.train', '-opt', file, cwd=workspace.root, **paths)
+    assert (workspace.root / 'experiments' / 'run' / 'models' / 'net_g_latest.pth').is_file()

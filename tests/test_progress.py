@@ -1,0 +1,43 @@
+"""The lines of the log: BasicSR's, and what a person wants to know."""
+
+import re
+import sys
+
+import pytest
+
+from kdsr.compat.progress import peak_memory, progress
+from kdsr.errors import UserError
+from tests.test_pipeline import log_of
+from tests.test_resuming import options
+
+
+def test_a_line_tells_how_far_how_fast_and_what_it_waits_for():
+    numbers = {'images/s': 123.456, 'waiting for data %': 12.6, 'memory GB': 3.14159}
+    assert progress(50, 200, numbers) == (
+        '| 25.0 % done, 123 images/s, 13 % waiting for data, 3.14 GB at most'
+    )  # fmt: skip
+    assert 0.05 < peak_memory() < 1000
+
+
+def test_the_log_and_tensorboard_of_a_run(workspace):
+    opt = options(workspace)
+    opt['logger']['use_tb_logger'] = True
+    log = log_of(workspace.train(opt))
+    line = r'iter:       6, lr:\(.*,\)\] \[eta: .*, time \(data\): [\d.]+ \([\d.]+\)\] l_pix: [\d.e-]+ \| '
+    assert re.search(line + r'100\.0 % done, [\d.e+]+ images/s, \d+ % waiting for data, [\d.]+ GB at most\n', log)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(workspace.root / 'tb_logger' / 'run'))
+    events.Reload()
+    wanted = {'losses/l_pix', 'metrics/tiny/psnr', 'speed/images/s', 'speed/memory GB', 'speed/waiting for data %'}
+    assert wanted <= set(events.Tags()['scalars'])
+    assert [e.step for e in events.Scalars('losses/l_pix')] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(('package', 'logger'), [('tensorboard', {}), ('wandb', {'wandb': {'project': 'p'}})])
+def test_a_missing_package_is_named(workspace, monkeypatch, package, logger):
+    monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard' if package == 'tensorboard' else 'wandb', None)
+    opt = options(workspace)
+    opt['logger'].update(use_tb_logger=True, **logger)
+    with pytest.raises(UserError, match=f'pip install {package}'):
+        workspace.train(opt)

@@ -1,0 +1,175 @@
+"""Runs that are killed (real processes, forked) and resumed end with the bits of a run that never stopped."""
+
+import os
+import signal
+import traceback
+
+import pytest
+import torch
+from basicsr.models.base_model import BaseModel
+
+from kdsr.data.teacher_cache import make_cache
+from kdsr.errors import UserError
+
+TOTAL, KILLED_AT = 6, 4  # of four iterations an epoch, saved every second
+
+
+def options(workspace, **changes):
+    opt = workspace.options(model_type='StudentModel', iterations=TOTAL, **changes)
+    opt['datasets']['train'].update(dataset_enlarge_ratio=2, gt_size=16)
+    opt['datasets']['val'] = workspace.images(count=1, size=16, name='tiny')
+    opt['val']['val_freq'] = 3
+    opt['train']['scheduler'] = {'type': 'MultiStepLR', 'milestones': [3, 5], 'gamma': 0.5}
+    opt['train']['warmup_iter'] = 2
+    return opt
+
+
+def plain(workspace):
+    return options(workspace)
+
+
+def basicsrs(workspace):
+    return {**options(workspace), 'model_type': 'SRModel'}
+
+
+def half_precision(workspace):
+    opt = options(workspace)
+    opt['train'].update(amp='fp16', accumulate=2)
+    return opt
+
+
+def features(workspace):
+    opt = options(workspace)
+    taps = {'f': {'student': 'body.0', 'teacher': 'body.1'}}
+    block = {'teachers': [workspace.teacher('RCAN')], 'features': taps, 'losses': {'l_fit': {'type': 'FitNetLoss'}}}
+    return {**opt, 'model_type': 'DistillationModel', 'distillation': block}
+
+
+def many_teachers(workspace):
+    opt = options(workspace)
+    block = {
+        'teachers': [workspace.teacher('RCAN'), workspace.teacher('EDSR')],
+        'losses': {'l_dwt': {'type': 'WaveletLoss'}},
+        'views': {'in': {'type': 'ZoomIn', 'count': 2}, 'out': {'type': 'ZoomOut'}},
+    }
+    return {**opt, 'model_type': 'DistillationModel', 'distillation': block}
+
+
+def cached(workspace):
+    opt = many_teachers(workspace)
+    opt['distillation'] = {**opt['distillation'], 'health_check': False, 'views': None, 'cache': 'cache.raw'}
+    make_cache(opt, progress=False)
+    return opt
+
+
+def in_a_child(work):
+    """Run `work` in a forked process; return its status as os.waitpid gives it."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    try:
+        work()
+    except SystemExit as error:
+        os._exit(error.code if isinstance(error.code, int) else 1)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(99)
+    os._exit(0)
+
+
+def at_iteration(iteration, act, method='update_learning_rate', owner=BaseModel):
+    """Let `act` happen when the iteration begins (None: at any call of the method), in this process alone."""
+    original = getattr(owner, method)
+
+    def hooked(self, *args, **kwargs):
+        if iteration is None or iteration in args:
+            act()
+        return original(self, *args, **kwargs)
+
+    setattr(owner, method, hooked)
+
+
+def killed(workspace, opt, *arguments, iteration=KILLED_AT, method='update_learning_rate', number=signal.SIGKILL):
+    """Train in a child process that gets a signal when the iteration begins."""
+
+    def work():
+        at_iteration(iteration, lambda: os.kill(os.getpid(), number), method)
+        workspace.train(opt, *arguments)
+
+    return in_a_child(work)
+
+
+def content(folder, name):
+    return torch.load(folder / name, weights_only=False)
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def check_same_run(one, other):
+    """Compare two finished runs: weights, their averages, helpers, and all that a state holds."""
+    names = sorted(p.relative_to(one) for kind in ('models', 'training_states') for p in (one / kind).iterdir())
+    wanted = [n for n in names if str(TOTAL) in n.name or 'latest' in n.name]
+    assert len(wanted) >= 3
+    for name in wanted:
+        assert same(content(one, name), content(other, name)), name
+
+
+@pytest.mark.parametrize('kind', [plain, basicsrs, half_precision, features, many_teachers, cached])
+def test_a_killed_run_resumes_as_if_nothing_had_happened(workspace, kind, capsys):
+    opt = kind(workspace)
+    whole = workspace.train({**opt, 'name': 'whole'})
+    assert os.WTERMSIG(killed(workspace, opt)) == signal.SIGKILL
+    resumed = workspace.train(opt, '--auto_resume')
+    check_same_run(whole, resumed)
+    assert 'resumes from' in capsys.readouterr().out
+
+
+def test_neither_loader_processes_nor_a_kill_change_what_is_learnt(workspace):
+    opt = options(workspace, student='SwinIRLight')
+    opt['network_g']['drop_path_rate'] = 0.5  # random numbers in every step
+    whole = workspace.train({**opt, 'name': 'whole'})
+    opt['datasets']['train']['num_worker_per_gpu'] = 1
+    killed(workspace, opt, iteration=6)  # the last of an epoch is behind it
+    check_same_run(whole, workspace.train(opt, '--auto_resume'))
+
+
+def test_a_validation_that_a_kill_cut_off_is_done_after_the_resume(workspace):
+    opt = options(workspace)
+    opt['val']['val_freq'] = 2
+    whole = workspace.train({**opt, 'name': 'whole'})
+    killed(workspace, opt, iteration=4, method='validation')
+    state = content(workspace.root / 'experiments' / 'run', 'training_states/4.state')
+    assert state['validated'] == {'tiny': 2}
+    check_same_run(whole, workspace.train(opt, '--auto_resume'))
+
+
+def test_other_data_than_the_killed_runs_are_refused_unless_they_are_wanted(workspace, capsys):
+    opt = options(workspace)
+    killed(workspace, opt)
+    changed = {**opt, 'datasets': {**opt['datasets'], 'train': {**opt['datasets']['train'], 'batch_size_per_gpu': 4}}}
+    with pytest.raises(UserError, match=r'2\.state was saved by.*\n  - batch_size_per_gpu: 2, now 4\nUndo'):
+        workspace.train(changed, '--auto_resume')
+    workspace.images(count=5)
+    with pytest.raises(UserError, match='training images: 4, now 5'):
+        workspace.train(opt, '--auto_resume')
+    changed['path'] = {**opt['path'], 'resume_with_other_data': True}
+    workspace.train(changed, '--auto_resume')
+    assert 'resumed with other data (batch_size_per_gpu: 2, now 4; training images: 4, now 5' in capsys.readouterr().out
+
+
+def test_a_seed_that_nobody_chose_is_kept_through_a_resume(workspace):
+    opt = options(workspace)
+    del opt['manual_seed']
+    killed(workspace, opt)
+    states = workspace.root / 'experiments' / 'run' / 'training_states'
+    seed = content(states, '2.state')['data_order']['manual_seed']
+    workspace.train(opt, '--auto_resume')
+    assert content(states, '6.state')['data_order']['manual_seed'] == seed
