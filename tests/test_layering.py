@@ -14,7 +14,7 @@ ORDER = [
     {'archs', 'losses', 'data'},
     {'models'},
     {'analysis'},
-    {'quickstart', 'distil'},
+    {'quickstart', 'distil', 'deployment'},
     {'train', 'test', 'cli', '__init__'},
     {'__main__'},
 ]
