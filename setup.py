@@ -47,6 +47,7 @@ setup(
         'plots': ['matplotlib>=3.6'],
         'spandrel': ['spandrel>=0.4.2'],
         'completion': ['shtab>=1.6'],
+        'export': ['onnx>=1.16', 'onnxruntime>=1.18', 'safetensors>=0.4'],
         'dev': ['pytest', 'pytest-xdist', 'pytest-timeout', 'ruff', 'mypy', 'matplotlib>=3.6'],
     },
     entry_points={'console_scripts': ['kdsr=kdsr.cli:main']},

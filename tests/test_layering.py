@@ -15,7 +15,8 @@ ORDER = [
     {'models'},
     {'checks'},
     {'analysis'},
-    {'quickstart', 'distil', 'shipped_options'},
+    {'quickstart', 'distil', 'shipped_options', 'deployment'},
+    {'commands'},
     {'train', 'test', 'cli', '__init__'},
     {'__main__'},
 ]

@@ -19,7 +19,7 @@ WEIGHT_KEYS = ('params_ema', 'params', 'state_dict', 'model')
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
-    """Read a checkpoint file on the CPU, tensors and plain values only.
+    """Read a checkpoint file on the CPU, tensors and plain values only; a safetensors file is weights alone.
 
     Raises:
         UserError: the file is missing, is no checkpoint, or holds code (pickled objects), which is never run.
@@ -27,6 +27,8 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     path = os.path.expanduser(path)
     if not os.path.isfile(path):
         raise UserError(f'checkpoint {path!r} does not exist (looked in {os.getcwd()!r}).')
+    if path.lower().endswith('.safetensors'):
+        return _read_safetensors(path)
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
@@ -43,6 +45,18 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f'checkpoint {path!r} holds a {type(content).__name__}, not a dictionary of weights.')
     return content
+
+
+def _read_safetensors(path: str) -> dict[str, Any]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise UserError(f'{path!r} needs safetensors ({error}): pip install "kdsr[export]"') from None
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f'checkpoint {path!r} cannot be read ({error}): is it truncated?') from None
 
 
 def pick_weights(content: Mapping[str, Any], path: str, param_key: str | None = None) -> dict[str, Tensor]:

@@ -117,3 +117,16 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match='No space'):
         save_checkpoint({'params': {'a': torch.zeros(1)}}, path)
     assert read_checkpoint(path)['params']['a'] == 1
+
+
+def test_safetensors_are_weights_alone(tmp_path):
+    safetensors = pytest.importorskip('safetensors.torch')
+    network = torch.nn.Conv2d(1, 2, 3)
+    path = str(tmp_path / 'x.safetensors')
+    safetensors.save_file(network.state_dict(), path)
+    other = torch.nn.Conv2d(1, 2, 3)
+    load_weights(other, path)
+    assert torch.equal(other.weight, network.weight)
+    (tmp_path / 'x.safetensors').write_bytes(b'12345678 nothing')
+    with pytest.raises(UserError, match='cannot be read'):
+        load_weights(other, path)

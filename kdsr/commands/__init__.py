@@ -1,0 +1,1 @@
+"""The commands of `kdsr`: what they take. Each command's work lives in the room it belongs to."""

@@ -1,0 +1,104 @@
+"""Commands that take a trained network home."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def _export(args: argparse.Namespace) -> None:
+    from kdsr.deployment.exporting import Wishes, export
+
+    size = tuple(args.size) if args.size else None
+    wishes = Wishes(args.formats, args.network, args.int8, args.gt, args.images, size, args.data_licence, args.repeats)
+    written = export(args.checkpoint, args.out, wishes, partial(print, flush=True))
+    print(f'The page about it: {written[-1]}')
+
+
+def add_export(commands: Commands) -> None:
+    """Add `kdsr export`."""
+    export = commands.add_parser(
+        'export',
+        help='write a checkpoint as ONNX, safetensors, TorchScript, int8, checked against PyTorch, with a model card',
+        description='Any image size and batch; a file that differs from PyTorch is an error. What is known of the '
+        'network (options, training, scores) goes into the files and onto a page beside them: docs/deployment.md.',
+    )
+    export.add_argument('checkpoint', help='net_g_*.pth of an experiment, any .pth, .safetensors, or an option file')
+    export.add_argument(
+        '--network', '--options', metavar='OPTIONS', help="of bare weights: '{type: RFDN, upscale: 4}' or a YAML"
+    )
+    export.add_argument('--out', default='exported', metavar='DIR', help='default: exported')
+    export.add_argument(
+        '--formats',
+        nargs='+',
+        default=['onnx', 'safetensors'],
+        metavar='FORMAT',
+        help='onnx, safetensors, torchscript, pt2 (torch.export); default: the first two',
+    )
+    export.add_argument('--images', metavar='DIR', help='low-resolution images to check with, beside noise')
+    export.add_argument('--int8', metavar='DIR', help='also an int8 ONNX file, calibrated on these images')
+    export.add_argument('--gt', metavar='DIR', help='their ground truths, for the report of int8')
+    export.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help='only for images of this size')
+    export.add_argument('--data-licence', metavar='TEXT', help='of the training data, for the card')
+    export.add_argument('--repeats', type=int, default=5, help='turns of the timing, 0 for none (default: 5)')
+    export.set_defaults(run=_export)
+
+
+def _upscale(args: argparse.Namespace) -> None:
+    from kdsr.deployment.upscaler import Upscaler
+    from kdsr.deployment.upscaling import Naming, upscale
+
+    tile = int(args.tile) if args.tile.isdecimal() else args.tile
+    build = partial(
+        Upscaler,
+        args.model,
+        args.network,
+        args.device,
+        tile,
+        args.overlap,
+        args.batch,
+        args.self_ensemble,
+        args.precision,
+    )
+    naming = Naming(args.suffix, args.format or '', args.overwrite, args.skip_existing)
+    print(upscale(args.input, args.out, naming, build))
+
+
+def add_upscale(commands: Commands) -> None:
+    """Add `kdsr upscale`."""
+    upscale = commands.add_parser(
+        'upscale',
+        help='enlarge an image, a folder or a pattern with a checkpoint, a safetensors or an ONNX file',
+        description='PNG, JPEG, WebP and TIFF, with 16 bits, alpha, grey, orientation and colour profile kept. '
+        'Images that memory cannot hold are cut into overlapping tiles. In Python: kdsr.deployment.Upscaler.',
+    )
+    upscale.add_argument('input', help="an image, a folder, or a pattern in quotes, 'photos/**/*.jpg'")
+    upscale.add_argument('-m', '--model', required=True, help='.pth, .safetensors or .onnx')
+    upscale.add_argument('-o', '--out', required=True, help='a folder; for one image also a file')
+    upscale.add_argument(
+        '--network', '--options', metavar='OPTIONS', help="of bare weights: '{type: RFDN, upscale: 4}' or a YAML"
+    )
+    upscale.add_argument('--tile', default='auto', help='side of tiles in pixels of the input, 0 for none, or auto')
+    upscale.add_argument('--overlap', type=int, default=32, help='what a tile sees around it (default: 32 pixels)')
+    upscale.add_argument('--batch', type=int, default=1, help='tiles at a time (default: 1)')
+    upscale.add_argument('--self-ensemble', action='store_true', help='mean over eight flips and turns')
+    upscale.add_argument('--suffix', default='', help="appended to the names, for example '_x4'")
+    upscale.add_argument('--format', choices=['png', 'jpg', 'webp', 'tif'], help='default: that of each image')
+    there = upscale.add_mutually_exclusive_group()
+    there.add_argument('--overwrite', action='store_true', help='replace results that are there')
+    there.add_argument('--skip-existing', action='store_true', help='leave them, and do the others')
+    upscale.add_argument('--device', default='cpu', help='default: cpu')
+    precision = upscale.add_mutually_exclusive_group()
+    for name in ('fp16', 'bf16'):
+        precision.add_argument(f'--{name}', dest='precision', action='store_const', const=name, default='fp32')
+    upscale.set_defaults(run=_upscale)
+
+
+def add_all(commands: Commands) -> None:
+    """Add the commands of this file."""
+    add_export(commands)
+    add_upscale(commands)

@@ -1,0 +1,144 @@
+"""What an exported file says about itself: network, scale, colour, training, scores, licence."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+import kdsr
+from kdsr.errors import UserError
+from kdsr.options import SafeDumper
+
+
+@dataclass(frozen=True)
+class Card:
+    """A network in words and numbers.
+
+    Attributes:
+        name: Of the network.
+        network: Its options, as in a YAML.
+        scale: S.
+        luminance: It takes one channel, Y of BT.601; otherwise RGB.
+        multiple: Sides of windows; tiles start at multiples of it.
+        parameters: All of them.
+        bytes_per_pixel: What a forward pass holds for each low-resolution pixel, in single precision.
+        training: The option file it was trained with, without machine's paths; empty where it is not known.
+        metrics: Validation set to metric to value, of the run's own log.
+        data_licence: Of the training data, in the words of who exports.
+    """
+
+    name: str
+    network: Mapping[str, Any]
+    scale: int
+    luminance: bool = False
+    multiple: int = 1
+    parameters: int = 0
+    bytes_per_pixel: int = 0
+    training: str = ''
+    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    data_licence: str = 'not stated'
+
+    def metadata(self) -> dict[str, str]:
+        """Return the card as text by key, as ONNX and safetensors files keep it."""
+        return {
+            'name': self.name,
+            'network': json.dumps(dict(self.network)),
+            'scale': str(self.scale),
+            'colour': 'Y' if self.luminance else 'RGB',
+            'range': '[0, 1], the output unclamped',
+            'layout': 'NCHW',
+            'multiple': str(self.multiple),
+            'parameters': str(self.parameters),
+            'bytes_per_pixel': str(self.bytes_per_pixel),
+            'training': self.training,
+            'metrics': json.dumps(self.metrics),
+            'data_licence': self.data_licence,
+            'made_by': f'kdsr {kdsr.__version__}',
+        }
+
+
+def card_of(metadata: Mapping[str, str], path: str) -> Card | None:
+    """Read a card back; None from a file that kdsr did not write.
+
+    Raises:
+        UserError: the metadata is damaged.
+    """
+    if not metadata.get('made_by', '').startswith('kdsr '):
+        return None
+    try:
+        return Card(
+            metadata['name'],
+            json.loads(metadata['network']),
+            int(metadata['scale']),
+            metadata['colour'] == 'Y',
+            int(metadata['multiple']),
+            int(metadata['parameters']),
+            int(metadata['bytes_per_pixel']),
+            metadata['training'],
+            json.loads(metadata['metrics']),
+            metadata['data_licence'],
+        )
+    except (KeyError, ValueError) as error:
+        raise UserError(f'{path!r}: its metadata is damaged ({type(error).__name__}: {error}).') from None
+
+
+def training_text(opt: Mapping[str, Any]) -> str:
+    """Return an experiment's options as YAML, without what only its machine knows: `path`, and folders."""
+    kept = {key: value for key, value in opt.items() if key != 'path'}
+    return yaml.dump(_without_folders(kept), Dumper=SafeDumper, sort_keys=False)
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_folders(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(one) for one in value]
+    if isinstance(value, str) and (os.path.isabs(value) or value.startswith('~')):
+        return os.path.basename(value.rstrip('/'))
+    return value
+
+
+def markdown(card: Card, sections: Mapping[str, str]) -> str:
+    """Return the card as a page.
+
+    Args:
+        card: The card.
+        sections: Heading to text, of what was measured while exporting.
+    """
+    colour = 'the Y channel of BT.601, 16/255..235/255' if card.luminance else 'RGB'
+    channels = 1 if card.luminance else 3
+    lines = [
+        f'# {card.name}',
+        '',
+        f'Super-resolution by {card.scale}. Made by kdsr {kdsr.__version__}.',
+        '',
+        '| | |',
+        '|---|---|',
+        f'| network | `{json.dumps(dict(card.network))}` |',
+        f'| parameters | {card.parameters:,} |',
+        f'| input `lq` | (N, {channels}, h, w), float32, {colour}, [0, 1] |',
+        f'| output `sr` | (N, {channels}, {card.scale}h, {card.scale}w), the same, to be clamped to [0, 1] |',
+        f'| licence of the training data | {card.data_licence} |',
+        '',
+    ]
+    if card.metrics:
+        sections = {'Validation scores of the run': _metrics_table(card.metrics), **sections}
+    if card.training:
+        sections = {**sections, 'Training options': f'```yaml\n{card.training.rstrip()}\n```'}
+    for heading, text in sections.items():
+        lines += [f'## {heading}', '', text, '']
+    return '\n'.join(lines)
+
+
+def _metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
+    names = list(dict.fromkeys(name for scores in metrics.values() for name in scores))
+    lines = [f'| set | {" | ".join(names)} |', '|---|' + '---|' * len(names)]
+    for dataset, scores in metrics.items():
+        cells = (f'{scores[name]:.4f}' if name in scores else '' for name in names)
+        lines.append(f'| {dataset} | {" | ".join(cells)} |')
+    return '\n'.join(lines)

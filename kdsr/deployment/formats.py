@@ -1,0 +1,166 @@
+"""The files that a network is exported to: ONNX, safetensors, TorchScript, torch.export; each carries its card."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from kdsr.data.durable import write_durably
+from kdsr.deployment.card import Card
+from kdsr.deployment.exportable import traceable_windows
+from kdsr.deployment.packages import needed
+from kdsr.errors import UserError
+
+OPSET = 20
+CARD_FILE = 'card.json'  # inside TorchScript and torch.export files
+SUFFIXES = {'onnx': '.onnx', 'safetensors': '.safetensors', 'torchscript': '.torchscript.pt', 'pt2': '.pt2'}
+Runner = Callable[[Tensor], Tensor]
+
+
+def example(channels: int, size: tuple[int, int] | None) -> Tensor:
+    """Return an image (N, C, h, w) to trace with: of the one size that is wanted, or of one that nothing is tuned to.
+
+    No window fits into it, and its sides differ, so that what a trace takes for a constant shows at other sizes.
+    """
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, channels, 23, 26) if size is None else (1, channels, *size)
+    return torch.rand(shape, generator=generator)
+
+
+def onnx_bytes(network: nn.Module, image: Tensor, fixed: bool) -> bytes:
+    """Export to ONNX.
+
+    The exporter is torch's tracing one. The other (`dynamo=True`) gives the same numbers, but needs onnxscript, and
+    for SwinIR many times the time (docs/deployment.md).
+
+    Args:
+        network: Made by :func:`kdsr.deployment.exportable.exportable`.
+        image: (N, C, h, w), what to trace with.
+        fixed: Only for images of this size; otherwise batch, height and width are free.
+    """
+    needed('onnx', 'an ONNX file')
+    axes = None if fixed else {'lq': {0: 'n', 2: 'h', 3: 'w'}, 'sr': {0: 'n', 2: 'height', 3: 'width'}}
+    file = io.BytesIO()
+    with _exporting('ONNX'):
+        torch.onnx.export(
+            network,
+            (image,),
+            file,  # type: ignore[arg-type]
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=['lq'],
+            output_names=['sr'],
+            dynamic_axes=axes,
+        )
+    return file.getvalue()
+
+
+def with_card(model: bytes, card: Card) -> bytes:
+    """Return an ONNX file that carries a card as its metadata, checked."""
+    onnx = needed('onnx', 'an ONNX file')
+    proto = onnx.load_from_string(model)
+    onnx.helper.set_model_props(proto, card.metadata())
+    proto.producer_name, proto.doc_string = 'kdsr', card.name
+    onnx.checker.check_model(proto)
+    return proto.SerializeToString()
+
+
+def torchscript_bytes(network: nn.Module, image: Tensor, card: Card) -> bytes:
+    """Export to TorchScript, by tracing."""
+    file = io.BytesIO()
+    with _exporting('TorchScript'):
+        traced = torch.jit.trace(network, (image,), check_trace=False)
+        torch.jit.save(traced, file, _extra_files={CARD_FILE: json.dumps(card.metadata())})
+    return file.getvalue()
+
+
+def pt2_bytes(network: nn.Module, image: Tensor, fixed: bool, card: Card) -> bytes:
+    """Export with `torch.export`; batch, height and width are free unless `fixed`."""
+    free = torch.export.Dim.DYNAMIC
+    shapes = None if fixed else ({0: free, 2: free, 3: free},)
+    file = io.BytesIO()
+    with _exporting('torch.export'):
+        program = torch.export.export(network, (image,), dynamic_shapes=shapes)
+        torch.export.save(program, file, extra_files={CARD_FILE: json.dumps(card.metadata())})
+    return file.getvalue()
+
+
+def safetensors_bytes(weights: Mapping[str, Tensor], card: Card) -> bytes:
+    """Return the weights in the names of the network, with the card as metadata."""
+    safetensors = needed('safetensors.torch', 'a safetensors file')
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+    return safetensors.save(own, metadata=card.metadata())
+
+
+def onnx_runner(model: bytes | str, device: str = 'cpu') -> Runner:
+    """Return what runs an ONNX model in onnxruntime, with torch's number of threads.
+
+    Raises:
+        UserError: onnxruntime is missing, does not know the device, or refuses the model.
+    """
+    ort = needed('onnxruntime', 'an ONNX file')
+    provider = 'CPUExecutionProvider' if device == 'cpu' else 'CUDAExecutionProvider'
+    if provider not in ort.get_available_providers():
+        raise UserError(f'--device {device}: this onnxruntime has {", ".join(ort.get_available_providers())} only.')
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = torch.get_num_threads()
+    settings.log_severity_level = 3
+    try:
+        session = ort.InferenceSession(model, settings, providers=[provider])
+    except Exception as error:  # onnxruntime has an exception for each of its status codes
+        raise UserError(f'onnxruntime cannot load the ONNX model: {error}') from None
+    name = session.get_inputs()[0].name
+
+    def run(image: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {name: image.cpu().numpy()})[0])
+
+    run.session = session  # type: ignore[attr-defined]
+    return run
+
+
+def torchscript_runner(model: bytes) -> Runner:
+    """Return what runs a TorchScript file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return torch.jit.load(io.BytesIO(model))
+
+
+def pt2_runner(model: bytes) -> Runner:
+    """Return what runs a `torch.export` file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return torch.export.load(io.BytesIO(model)).module()
+
+
+def write(content: bytes, path: Path) -> Path:
+    """Write a whole file or none; return its path.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        write_durably(path, content)
+    except OSError as error:
+        raise UserError(f'{str(path)!r} cannot be written: {error}') from None
+    return path
+
+
+@contextmanager
+def _exporting(what: str) -> Iterator[None]:
+    """Keep the exporters' warnings to developers back, and tell their failures in one message."""
+    try:
+        with warnings.catch_warnings(), torch.no_grad(), traceable_windows():
+            warnings.simplefilter('ignore')
+            yield
+    except UserError:
+        raise
+    except Exception as error:  # exporters end in one of dozens of errors
+        first = str(error).strip().split('\n')[0]
+        raise UserError(f'the network cannot be exported to {what} ({type(error).__name__}: {first}).') from error

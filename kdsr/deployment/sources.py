@@ -1,0 +1,133 @@
+"""Models to export or to use: checkpoints of any origin, and kdsr's own safetensors and ONNX files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import replace
+from glob import glob
+from typing import Any
+
+from kdsr import options
+from kdsr.analysis.benchmark_models import Candidate, find_candidates
+from kdsr.analysis.complexity import count, lr_shape, parameters
+from kdsr.deployment.card import Card, card_of, training_text
+from kdsr.deployment.packages import needed
+from kdsr.errors import UserError
+
+_SCORE = re.compile(r'# (\w+): ([\d.]+)')
+
+
+def read_model(path: str, network: str | None = None) -> tuple[Candidate, Card | None]:
+    """Build the network of a checkpoint, with its weights.
+
+    Args:
+        path: `net_g_*.pth` of an experiment, a file of `kdsr convert` or `kdsr export` (safetensors), an official file
+            that `kdsr convert` recognises, a file that spandrel recognises, or an option file.
+        network: Options of the network of bare weights, as a mapping or an option file.
+
+    Returns:
+        The network, and the card that lies in the file, if there is one.
+
+    Raises:
+        UserError: the file is missing, damaged, or not enough is known of it.
+    """
+    card = None
+    if path.lower().endswith('.safetensors') and network is None:
+        card = card_of(safetensors_metadata(path), path)
+        network = json.dumps(dict(card.network)) if card else None
+    one = find_candidates([path], network=network)[0]
+    if card is not None:
+        return replace(one, name=card.name), card
+    return replace(one, name=_name(path, one.name)), None
+
+
+def safetensors_metadata(path: str) -> dict[str, str]:
+    """Return the text that lies in a safetensors file beside the tensors.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    safetensors = needed('safetensors', f'{path!r}')
+    if not os.path.isfile(os.path.expanduser(path)):
+        raise UserError(f'{path!r} does not exist (looked in {os.getcwd()!r}).')
+    try:
+        with safetensors.safe_open(os.path.expanduser(path), framework='pt') as file:
+            return dict(file.metadata() or {})
+    except safetensors.SafetensorError as error:
+        raise UserError(f'{path!r} cannot be read ({error}): is it truncated?') from None
+
+
+def _name(path: str, name: str) -> str:
+    """Return the experiment's name for a checkpoint that lies in one."""
+    folder = _experiment(path)
+    return os.path.basename(folder) if folder else name
+
+
+def _experiment(path: str) -> str | None:
+    folder = os.path.dirname(os.path.abspath(path))
+    in_one = os.path.basename(folder) == 'models' and os.path.basename(path).startswith('net_g_')
+    return os.path.dirname(folder) if in_one else None
+
+
+def card_for(one: Candidate, path: str, data_licence: str | None = None) -> Card:
+    """Write the card of a network.
+
+    Args:
+        one: The network.
+        path: Where it comes from; the options and scores of its experiment are looked for beside it.
+        data_licence: Of the training data.
+    """
+    assert one.network is not None
+    opt, metrics = _of_experiment(path)
+    return Card(
+        one.name,
+        dict(one.network_opt),
+        one.scale,
+        one.luminance,
+        one.multiple,
+        parameters(one.network),
+        bytes_per_pixel(one),
+        training_text(opt) if opt else '',
+        metrics,
+        data_licence or 'not stated',
+    )
+
+
+def bytes_per_pixel(one: Candidate) -> int:
+    """Estimate what a forward pass holds for each low-resolution pixel, in single precision, from two sizes.
+
+    0 for a network that cannot be run without values.
+    """
+    assert one.network is not None
+    try:
+        shapes = [lr_shape(one.network, one.network_opt, (side, side)) for side in (48, 96)]
+        small, large = (count(one.name, one.network, shape).memory for shape in shapes)
+    except UserError:
+        return 0
+    return max(0, large - small) // (shapes[1][1] ** 2 - shapes[0][1] ** 2)
+
+
+def _of_experiment(path: str) -> tuple[dict[str, Any] | None, dict[str, dict[str, float]]]:
+    """Return the options of the run that a checkpoint lies in, and the last scores in its log."""
+    folder = _experiment(path)
+    files = sorted(glob(os.path.join(folder, '*.yml'))) if folder else []
+    if not files:
+        return None, {}
+    latest = os.path.basename(path) == 'net_g_latest.pth'
+    return options.load(files[0]), last_scores(str(folder)) if latest else {}
+
+
+def last_scores(folder: str) -> dict[str, dict[str, float]]:
+    """Return what an experiment's log says last of every validation set: set to metric to value."""
+    scores: dict[str, dict[str, float]] = {}
+    for log in sorted(glob(os.path.join(folder, 'train_*.log'))):
+        with open(log, encoding='utf-8', errors='replace') as file:
+            current: dict[str, float] = {}
+            for line in file:
+                if 'Validation ' in line:
+                    current = scores[line.split('Validation ', 1)[1].strip()] = {}
+                elif (score := _SCORE.search(line)) and line.startswith('\t'):
+                    current[score[1]] = float(score[2])
+    return scores
