@@ -21,6 +21,15 @@ def small(text):
     return text.replace('periods: [1000]', 'periods: [2]')
 
 
+def ended(words):
+    """Run a command; return its exit status."""
+    try:
+        main(words)
+    except SystemExit as stopped:
+        return stopped.code
+    return 0
+
+
 def test_every_command_of_the_tutorial_runs(workspace, capsys):
     pytest.importorskip('onnxruntime')
     pytest.importorskip('matplotlib')
@@ -43,10 +52,7 @@ def test_every_command_of_the_tutorial_runs(workspace, capsys):
                 assert program == 'kdsr', line
                 if words[0] == 'prepare':
                     words = [*words, '--workers', '1']
-                try:
-                    main(words)
-                except SystemExit as stopped:  # `kdsr check` ends so
-                    assert stopped.code in (0, None), f'{line}\n{capsys.readouterr().err}'
+                assert ended(words) in (0, None), f'{line}\n{capsys.readouterr().out}'
     assert len(commands) == 13
     assert sorted(path.suffix for path in (workspace.root / 'enlarged').iterdir()) == ['.png', '.png']
     assert (workspace.root / 'results' / 'benchmark' / 'benchmark.md').is_file()
