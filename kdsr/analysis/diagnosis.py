@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from kdsr.analysis.patch_comparison import Findings, SetCount, compare_patches
 from kdsr.analysis.teacher_scores import Scores, teacher_scores
 from kdsr.analysis.trained_run import TrainedRun
+from kdsr.data.durable import write_durably
 from kdsr.errors import UserError
 
 
@@ -48,8 +50,7 @@ def diagnose(
         draw(list(panels(run, pictures)), f'{base}.png')
         drawn = os.path.basename(f'{base}.png')
     text = report(run, found, scores, drawn)
-    with open(f'{base}.md', 'w', encoding='utf-8') as file:
-        file.write(text)
+    write_durably(Path(f'{base}.md'), text.encode())
     return f'{text}\nWritten to {base}.md' + (f' and {base}.png' if drawn else '')
 
 

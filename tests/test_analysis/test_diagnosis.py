@@ -177,7 +177,7 @@ def no_truth(workspace):
 @pytest.mark.parametrize(('case', 'arguments', 'words'), [
     (lambda w: w.options(), {}, 'there is no `distillation:` block'),
     (not_trained, {}, r'net_g_latest\.pth does not exist: .*python kdsr/train\.py -opt .*run\.yml'),
-    (small_images, {'iteration': '7'}, r'net_g_7\.pth does not exist: .*it has 2, latest: `--iter latest`'),
+    (small_images, {'iteration': '7'}, r'net_g_7\.pth does not exist: .*it has 2, best, latest: `--iter latest`'),
     (small_images, {}, 'no validation image is as large as a training patch, 16x16'),
     (no_truth, {}, "'v' has no ground truth"),
 ])  # fmt: skip
