@@ -23,7 +23,7 @@ from kdsr.deployment.verification import Difference, random_images, verify
 from kdsr.distillation.padding import run_padded
 from kdsr.errors import UserError, check_choice
 
-TIMED_SIDE = 128
+TIMED_SIDES = (128, 96, 64, 48, 32)  # the largest that PyTorch does in about a second
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def export(checkpoint: str, out: str, wishes: Wishes, say: Callable[[str], objec
     one, card = read_model(checkpoint, wishes.network)
     if one.network is None:
         raise UserError('bicubic has no network to export.')
-    card = card or card_for(one, checkpoint)
+    card = card or card_for(one, one.source)
     card = replace(card, data_licence=wishes.data_licence) if wishes.data_licence else card
     folder = Path(out).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,10 +169,16 @@ class _Job:
         self.sections[f'{path.name}: PSNR in dB, {what}, on the calibration images'] = report
         self.say(f'PSNR in dB, {what}:\n{report}')
 
+    def _timed_size(self) -> tuple[int, int]:
+        smallest = TIMED_SIDES[-1]
+        image = torch.rand((1, self.channels, smallest, smallest))
+        seconds = time_in_turns({'PyTorch': self.original}, image, 1)['PyTorch'][0]
+        side = next((s for s in TIMED_SIDES if seconds * (s / smallest) ** 2 < 1), smallest)
+        return side, side
+
     def time(self, repeats: int) -> None:
         """Time PyTorch and onnxruntime in turns."""
-        size = self.size or (TIMED_SIDE, TIMED_SIDE)
-        image = torch.rand((1, self.channels, *size), generator=torch.Generator().manual_seed(0))
+        image = torch.rand((1, self.channels, *(self.size or self._timed_size())))
         times = time_in_turns({'PyTorch': self.original, **self.timed}, image, repeats)
         report = timing_report(times, image, repeats)
         self.sections['Latency'] = report

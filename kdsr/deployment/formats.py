@@ -83,10 +83,10 @@ def torchscript_bytes(network: nn.Module, image: Tensor, card: Card) -> bytes:
 
 def pt2_bytes(network: nn.Module, image: Tensor, fixed: bool, card: Card) -> bytes:
     """Export with `torch.export`; batch, height and width are free unless `fixed`."""
-    free = torch.export.Dim.DYNAMIC
-    shapes = None if fixed else ({0: free, 2: free, 3: free},)
     file = io.BytesIO()
     with _exporting('torch.export'):
+        free = torch.export.Dim.DYNAMIC
+        shapes = None if fixed else ({0: free, 2: free, 3: free},)
         program = torch.export.export(network, (image,), dynamic_shapes=shapes)
         torch.export.save(program, file, extra_files={CARD_FILE: json.dumps(card.metadata())})
     return file.getvalue()

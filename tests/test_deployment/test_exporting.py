@@ -156,6 +156,14 @@ def test_safetensors_come_back_as_the_same_network(workspace):
         assert torch.equal(one.network.state_dict()[name], tensor)
 
 
+def test_an_option_file_stands_for_its_run(workspace):
+    experiment(workspace)
+    opt = workspace.options(name='photos_x2')
+    written = export(workspace.write(opt, 'photos.yml'), 'files', Wishes(['safetensors'], repeats=0), lambda line: None)
+    assert [p.name for p in written] == ['photos_x2.safetensors', 'photos_x2.md']
+    assert '| Set5 | 31.5000 | 0.9000 |' in written[1].read_text()
+
+
 def test_a_damaged_safetensors_file_is_one_message(workspace):
     (workspace.root / 'bad.safetensors').write_bytes(b'12345678 nothing')
     with pytest.raises(UserError, match='cannot be read'):

@@ -1,6 +1,8 @@
 """The API: any image type, any model file, whole or in tiles."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from kdsr.distillation.tiling import self_ensemble
 from kdsr.errors import UserError
 from tests.conftest import NETWORKS
 
+ROOT = Path(__file__).parents[2]
 EDSR = {**NETWORKS['EDSR'], 'upscale': 2}
 SWINIR = {**NETWORKS['SwinIRLight'], 'upscale': 2}
 FSRCNN = {'type': 'FSRCNN', 'upscale': 2, 'num_feat': 8, 'num_shrink': 4, 'num_map': 1}
@@ -191,6 +194,16 @@ def test_tiles_start_where_windows_do():
     starts = [int(part[0, 0, 0, 0]) for part in seen]
     assert len(seen) > 6
     assert all(start // 67 % 8 == 0 and start % 67 % 8 == 0 for start in starts)
+
+
+def test_the_three_lines_of_the_documents(model):
+    pytest.importorskip('onnxruntime')
+    torch.save(torch.load(model()[0]), 'model.pth')
+    export('model.pth', '.', Wishes(['onnx'], repeats=0), lambda line: None)
+    code = re.search(r'```python\n(.*?)```', (ROOT / 'docs/deployment.md').read_text(), flags=re.DOTALL)[1]
+    names = {'image': (255 * NOISE).astype(np.uint8)}
+    exec(code, names)
+    assert names['image'].shape == (38, 46, 4)
 
 
 def test_an_onnx_file_of_other_origin(tmp_path):
