@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import sys
 from collections.abc import Iterable, Iterator
+
+_DISK_IS_FULL = (errno.ENOSPC, getattr(errno, 'EDQUOT', errno.ENOSPC))  # Windows has no quotas
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_FOLDER = (errno.ENOTDIR, errno.EEXIST)
 
 
 class UserError(ValueError):
     """A wrong option, file or checkpoint. The message names the thing and the cure."""
+
+
+def cure_of(error: OSError) -> str | None:
+    """Say what helps when the disk or the file system refuses; None where the fault may be in the code."""
+    if error.errno in _DISK_IS_FULL:
+        return 'make room'
+    if error.errno in _NOT_ALLOWED:
+        return 'see to it that it can be written to, or choose another folder'
+    return 'a file is in the place of a folder: move it away' if error.errno in _NO_FOLDER else None
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
@@ -33,8 +47,13 @@ def check_choice(option: str, value: object, choices: tuple[str, ...]) -> None:
 
 @contextlib.contextmanager
 def told_plainly() -> Iterator[None]:
-    """Turn a :class:`UserError` into one message on stderr and exit status 1."""
+    """Turn a :class:`UserError`, or a disk that refuses, into one message on stderr and exit status 1."""
     try:
         yield
     except UserError as error:
         sys.exit(f'\nkdsr: {error}')
+    except OSError as error:
+        cure = cure_of(error)
+        if cure is None:
+            raise
+        sys.exit(f'\nkdsr: {error}: {cure}, and run the same command again. What is finished is kept.')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -171,6 +172,24 @@ def reset_logger() -> None:
 def workspace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return Workspace(tmp_path)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _no_network():
+    """Refuse connections that would leave the machine, in this process and those that it forks."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ('connect', 'connect_ex'):
+            patch.setattr(socket.socket, name, _local_only(getattr(socket.socket, name)))
+        yield
+
+
+def _local_only(connect):
+    def local(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ('127.0.0.1', '::1', 'localhost'):
+            raise AssertionError(f'a test connects to {address}')
+        return connect(self, address)
+
+    return local
 
 
 @pytest.fixture(autouse=True)

@@ -225,7 +225,10 @@ def _code() -> str:
 def _finished(task: Task, kept: Path) -> Result | None:
     if not kept.is_file():
         return None
-    content = json.loads(kept.read_text(encoding='utf-8'))
-    content['images'] = tuple(ImageScore(**one) for one in content['images'])
-    content.update(model=task.one.name, set_name=task.test_set.name, source=task.one.source)
-    return Result(**content)
+    try:
+        content = json.loads(kept.read_text(encoding='utf-8'))
+        content['images'] = tuple(ImageScore(**one) for one in content['images'])
+        content.update(model=task.one.name, set_name=task.test_set.name, source=task.one.source)
+        return Result(**content)
+    except (ValueError, KeyError, TypeError):  # damaged: tested anew
+        return None

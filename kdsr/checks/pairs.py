@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
 from kdsr.data.growing_folder import differences, read_settings
-from kdsr.data.lmdb_to_raw import read_meta_info
+from kdsr.data.lmdb_to_raw import open_lmdb, read_meta_info
 from kdsr.data.raw_images import RawImages
 from kdsr.data.raw_paired_image_dataset import RawPairedImageDataset
-from kdsr.data.source_images import header_size
+from kdsr.data.source_images import header_size, unusual_kind
 from kdsr.distillation.teacher_key import teacher_key
 from kdsr.errors import UserError
-from kdsr.options import Path, Problem, block_of, used_cache
+from kdsr.options import WARNING, Path, Problem, block_of, used_cache
 from kdsr.options.table import RAW_SET
 
 Size = tuple[int, int]
@@ -60,6 +60,8 @@ def _paired_problems(where: Path, dataset: Mapping[str, Any], scale: Any, trains
         pairs = {name: (lq[name], size) for name, size in gt.items() if name in lq}
         unmatched = [(name, name) for name in sorted(gt.keys() ^ lq.keys())]
         yield from _unmatched_problems(where, (gt_root, gt), (lq_root, lq), unmatched)
+        for key, listed in (('dataroot_gt', gt), ('dataroot_lq', lq)):
+            yield from _lmdb_problems((*where, key), os.path.expanduser(dataset[key]), listed)
     elif backend == 'disk' and not dataset.get('meta_info_file'):
         names = _file_pairs(gt_root, str(dataset.get('filename_tmpl') or '{}'))
         lq_names = _files(lq_root)
@@ -67,10 +69,41 @@ def _paired_problems(where: Path, dataset: Mapping[str, Any], scale: Any, trains
         unmatched += [(n, n) for n in sorted(lq_names - set(names.values()))]
         yield from _unmatched_problems(where, (gt_root, names), (lq_root, lq_names), unmatched)
         pairs = dict(_probed(gt_root, lq_root, {n: other for n, other in names.items() if other in lq_names}))
+        yield from _kind_problems(where, [FilePath(gt_root, n) for n in pairs])
     else:
         return
     if type(scale) is int and scale >= 1:
         yield from _size_problems(where, pairs, scale, dataset.get('gt_size') if trains else None, trains)
+
+
+def _lmdb_problems(where: Path, root: str, listed: Iterable[str]) -> Iterator[Problem]:
+    """Look whether an LMDB can be opened and holds what its meta_info.txt lists; no image is read."""
+    if not root.endswith('.lmdb'):
+        yield Problem(where, f'{root}: BasicSR wants the name of an LMDB to end in .lmdb. Rename it.')
+        return
+    try:
+        environment = open_lmdb(FilePath(root))
+    except UserError as error:
+        if 'already open' not in str(error):  # by a dataset of this process, that is: it is readable
+            yield Problem(where, str(error))
+        return
+    with environment, environment.begin() as content, content.cursor() as cursor:
+        lacking = [key for key in listed if not cursor.set_key(key.encode('ascii', 'replace'))]
+    if lacking:
+        yield Problem(
+            where,
+            f'{root} lacks {len(lacking)} of the images that its meta_info.txt lists; the first: {lacking[0]!r}. '
+            'It was copied in part; make or copy it again.',
+        )
+
+
+def _kind_problems(where: Path, files: Iterable[FilePath]) -> Iterator[Problem]:
+    """Warn of ground truth that OpenCV reads as 8-bit RGB, though it is more."""
+    for file in files:
+        kind = unusual_kind(file)
+        if kind is not None:
+            yield Problem((*where, 'dataroot_gt'), f'{file.name!r}: {kind}', WARNING)
+            return
 
 
 def _files(root: str) -> set[str]:
@@ -91,7 +124,7 @@ def _probed(gt_root: str, lq_root: str, names: Mapping[str, str]) -> Iterator[tu
         for path in paths:
             try:
                 sizes.append(header_size(path))
-            except (OSError, SyntaxError, ValueError) as error:
+            except OSError as error:
                 raise UserError(f'{path} is no image that can be read ({error}). Remove or replace it.') from None
         yield name, (sizes[0], sizes[1])
 

@@ -5,7 +5,19 @@
 
 from __future__ import annotations
 
-from kdsr.compat import drawing, imports, locking, option_files, progress, resuming, running, saving, stopping
+from kdsr.compat import (
+    bad_samples,
+    drawing,
+    imports,
+    loading,
+    locking,
+    option_files,
+    progress,
+    resuming,
+    running,
+    saving,
+    stopping,
+)
 
 _applied: list[str] = []
 
@@ -24,12 +36,14 @@ def apply() -> None:
         option_files.repair_execution,
         option_files.repair_parse_options,
         resuming.repair_load_resume_state,
-        resuming.repair_load_network,
+        loading.repair_load_network,
         locking.repair_experiment_folder,
         saving.repair_saving,
         stopping.repair_validation_record,
         running.repair_init_dist,
         running.repair_model_to_device,
+        bad_samples.repair_sample_names,
+        bad_samples.repair_prefetching,
         running.repair_dataloader,
         running.repair_last_iteration,
         running.repair_distributed_validation,

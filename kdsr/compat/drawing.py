@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from kdsr.compat.bad_samples import NamedSamples
 from kdsr.errors import UserError
 
 _global_generators = threading.Lock()  # `prefetch_mode: cpu` makes samples in a thread
@@ -43,7 +44,7 @@ def seed_all(*what: int | str) -> None:
         torch.cuda.manual_seed_all(seed)
 
 
-class SeededSamples:
+class SeededSamples(NamedSamples):
     """A training set whose samples depend on nothing but the seed and their number.
 
     How many processes make the samples, and what was drawn before, makes no difference.
@@ -54,17 +55,10 @@ class SeededSamples:
     """
 
     def __init__(self, samples: Any, seed: int) -> None:
-        self.samples, self.seed = samples, seed
+        super().__init__(samples)
+        self.seed = seed
 
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith('__') or name == 'samples':  # not while it is unpickled in a worker process
-            raise AttributeError(name)
-        return getattr(self.samples, name)
-
-    def __getitem__(self, drawn: tuple[int, int]) -> Any:
+    def __getitem__(self, drawn: tuple[int, int]) -> Any:  # type: ignore[override]
         """Return a sample.
 
         Args:
@@ -79,7 +73,7 @@ class SeededSamples:
             np.random.seed(other)
             if threading.current_thread() is threading.main_thread():  # a step of the main thread may be drawing
                 torch.default_generator.manual_seed(seed)
-            return self.samples[index]
+            return super().__getitem__(index)
 
 
 class Draws:
@@ -108,6 +102,8 @@ class Draws:
 def leave_signals_to_parent(original: Any, worker: int) -> None:
     """Start a process of the loader: Ctrl-C and a cluster's signals reach it too, but the training decides what to do.
 
+    When the run is over, also after an error, SIGTERM ends it: Python sends that at its exit, and waits.
+
     Args:
         original: BasicSR's function that starts it, or None.
         worker: Its number.
@@ -115,8 +111,17 @@ def leave_signals_to_parent(original: Any, worker: int) -> None:
     for name in ('SIGINT', 'SIGTERM', 'SIGUSR1'):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_if_over)
     if original is not None:
         original(worker)
+
+
+def _end_if_over(number: int, frame: Any) -> None:
+    import torch
+
+    worker = torch.utils.data.get_worker_info()
+    if worker is not None and getattr(worker.dataset, 'over', False):
+        os._exit(0)
 
 
 def repair_training_samples() -> None:

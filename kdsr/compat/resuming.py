@@ -1,9 +1,8 @@
-"""How BasicSR resumes a run and loads weights."""
+"""How BasicSR resumes a run."""
 
 from __future__ import annotations
 
 import collections
-import functools
 import os
 import re
 import zipfile
@@ -43,6 +42,12 @@ def repair_load_resume_state() -> None:
         if state.get('data_order') is not None:  # drawn at random where the option file names none
             opt['manual_seed'] = state['data_order']['manual_seed']
         check_resume(opt, state['iter'])
+        for key, network in opt['path'].items():
+            if key.startswith('pretrain_network') and network is not None and not os.path.isfile(network):
+                raise UserError(
+                    f'`path.resume_state: {path}`: {network}, which was saved with it, does not exist. Resume under '
+                    'the `name:` of the run that saved it, with its folder.'
+                )
         return state
 
     basicsr.train.load_resume_state = load_resume_state
@@ -92,21 +97,3 @@ def _is_whole(path: str) -> bool:
             return parts.testzip() is None
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
         return False
-
-
-def repair_load_network() -> None:
-    """Load a file of bare weights into the EMA network too; BasicSR looks for a key in it and dies."""
-    from basicsr.models.base_model import BaseModel
-
-    original = BaseModel.load_network
-
-    @functools.wraps(original)
-    def load_network(self: Any, net: Any, load_path: str, strict: bool = True, param_key: Any = 'params') -> None:
-        try:
-            original(self, net, load_path, strict, param_key)
-        except KeyError:
-            if param_key is None:
-                raise
-            original(self, net, load_path, strict, None)
-
-    BaseModel.load_network = load_network

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import os
 import signal
@@ -12,8 +11,9 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from kdsr.compat.bad_samples import killed_worker
 from kdsr.compat.locking import unlock
-from kdsr.errors import UserError
+from kdsr.errors import UserError, cure_of
 
 SIGNALS = tuple(getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGUSR1') if hasattr(signal, name))
 
@@ -31,6 +31,7 @@ class Run:
         model: The one in training, from the first step on.
         iteration: The last one that is finished.
         steps_an_epoch: Length of the loader.
+        samples: The training set.
         val_loaders: Of the validation sets.
         tb_logger: TensorBoard's writer, or None.
         validating: Validation changes no weights, so a stop need not wait for its end.
@@ -46,6 +47,7 @@ class Run:
         self.model: Any = None
         self.iteration = 0
         self.steps_an_epoch = 1
+        self.samples: Any = None
         self.val_loaders: list[Any] = []
         self.tb_logger: Any = None
         self.validating = False
@@ -97,17 +99,11 @@ def repair_signals() -> None:
     def train_pipeline(root_path: str) -> None:
         run.reset(active=True)
         try:
-            with _caught_signals():
+            with _told_how_to_go_on(), _caught_signals():
                 pipeline(root_path)
-        except KeyboardInterrupt:
-            raise Stopped(
-                '\nkdsr: interrupted. What was saved before is whole; --auto_resume goes on from it.'
-            ) from None
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise UserError(f'{error}. Make room, and add --auto_resume to the same command to go on.') from error
         finally:
+            if run.samples is not None:
+                run.samples.release()
             run.reset()
             unlock()
 
@@ -122,6 +118,21 @@ def repair_signals() -> None:
 
     basicsr.train.train_pipeline = train_pipeline
     BaseModel.update_learning_rate = update_learning_rate
+
+
+@contextlib.contextmanager
+def _told_how_to_go_on() -> Iterator[None]:
+    """Turn what ends a run from outside into one message."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped('\nkdsr: interrupted. What was saved before is whole; --auto_resume goes on from it.') from None
+    except (OSError, RuntimeError, EOFError) as error:
+        told = killed_worker(error, run.samples)
+        cure = cure_of(error) if isinstance(error, OSError) else None
+        if told is None and cure is None:
+            raise
+        raise UserError(told or f'{error}: {cure}, and add --auto_resume to the same command to go on.') from error
 
 
 @contextlib.contextmanager
@@ -151,6 +162,7 @@ def repair_validation_record() -> None:
     def create_train_val_dataloader(opt: dict[str, Any], logger: Any) -> Any:
         result = loaders(opt, logger)
         run.steps_an_epoch, run.val_loaders = len(result[0]), result[2]
+        run.samples = result[0].dataset
         return result
 
     @functools.wraps(original)

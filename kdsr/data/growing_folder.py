@@ -128,7 +128,7 @@ class GrowingFolder(Generic[Content]):
         cure = f'Delete {self.final} to make it again, or choose another output folder.'
         if not (self.final / SETTINGS_FILE).exists():
             raise UserError(f'{self.final} exists, but not from this command. {cure}')
-        made = json.loads((self.final / SETTINGS_FILE).read_bytes())
+        made = _read_settings_file(self.final)
         difference = differences(made['settings'], self._settings)
         if made['sources'] != self._sources:
             changed = sorted(f for f, _ in made['sources'].items() ^ self._sources.items())
@@ -139,7 +139,7 @@ class GrowingFolder(Generic[Content]):
 
     def _check_partial(self) -> None:
         cure = f'Undo that to continue, or delete {self.partial} to start again.'
-        started = json.loads((self.partial / SETTINGS_FILE).read_bytes())
+        started = _read_settings_file(self.partial)
         difference = differences(started['settings'], self._settings)
         if difference:
             raise UserError(f'{self.partial} was begun with {", ".join(difference)}. {cure}')
@@ -175,8 +175,18 @@ def _told_when_full() -> Iterator[None]:
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """Return the settings with which a finished set was made; empty when it was not made by kdsr."""
+    return dict(_read_settings_file(folder)['settings']) if (folder / SETTINGS_FILE).is_file() else {}
+
+
+def _read_settings_file(folder: Path) -> dict[str, Any]:
     path = folder / SETTINGS_FILE
-    return dict(json.loads(path.read_bytes())['settings']) if path.is_file() else {}
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+        if isinstance(content['settings'], dict) and isinstance(content['sources'], dict):
+            return content
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise UserError(f'{path} is damaged, or of another version. Delete {folder} to make it again.')
 
 
 def differences(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

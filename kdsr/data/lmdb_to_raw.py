@@ -84,11 +84,33 @@ def read_meta_info(folder: Path) -> dict[str, tuple[int, int]]:
     return sizes
 
 
+def open_lmdb(folder: Path) -> lmdb.Environment:
+    """Open an LMDB for reading, if its file is whole: behind the end of a truncated one the system ends the process.
+
+    Raises:
+        UserError: it is missing, damaged or truncated.
+    """
+    try:
+        environment = lmdb.open(str(folder), readonly=True, lock=False, readahead=False)
+    except lmdb.Error as error:
+        told = f'{error}'.replace(f'{folder}: ', '')
+        raise UserError(
+            f'{folder} cannot be opened ({told}). It is damaged or was copied in part; make it again.'
+        ) from error
+    needed = (environment.info()['last_pgno'] + 1) * environment.stat()['psize']
+    found = (folder / 'data.mdb').stat().st_size
+    if found < needed:
+        environment.close()
+        raise UserError(
+            f'{folder}/data.mdb has {found} bytes instead of {needed}: it is truncated. Make or copy it again.'
+        )
+    return environment
+
+
 def _decode(folder: Path, keys: list[str]) -> list[np.ndarray]:
     """Return images as (3, h, w) RGB."""
     images = []
-    environment = lmdb.open(str(folder), readonly=True, lock=False, readahead=False)
-    with environment, environment.begin() as transaction:
+    with open_lmdb(folder) as environment, environment.begin() as transaction:
         for key in keys:
             content = transaction.get(key.encode('ascii'))
             bgr = None if content is None else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)

@@ -22,7 +22,10 @@ class LmdbWriter(GrowingFolder[Sequence[Entry]]):
     """An LMDB environment and ``meta_info.txt``, as BasicSR reads them; `final` ends in ``.lmdb``."""
 
     def _open_storage(self, stack: contextlib.ExitStack) -> None:
-        self._env = stack.enter_context(lmdb.open(str(self.partial), map_size=_FIRST_MAP_SIZE))
+        try:
+            self._env = stack.enter_context(lmdb.open(str(self.partial), map_size=_FIRST_MAP_SIZE))
+        except lmdb.Error as error:
+            raise UserError(f'{error}. If {self.partial} is damaged, delete it to start again.') from error
 
     def _store(self, content: Sequence[Entry]) -> dict[str, Any]:
         def put(transaction: lmdb.Transaction) -> None:

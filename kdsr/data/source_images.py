@@ -94,8 +94,27 @@ def header_size(path: Path) -> tuple[int, int]:
     Raises:
         OSError: the file is not an image.
     """
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            return image.height, image.width
+    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise OSError(f'{path}: {error}') from error
+
+
+def unusual_kind(path: Path) -> str | None:
+    """Say, from the header of an image file, what a decoder of 8-bit RGB drops or converts; None where nothing.
+
+    Raises:
+        OSError: the file is not an image.
+    """
     with Image.open(path, formats=_FORMATS) as image:
-        return image.height, image.width
+        if 'A' in image.getbands() or 'transparency' in image.info:
+            return 'it has an alpha channel, which is dropped. Save it without.'
+        try:
+            _refuse_kind(image)
+        except UserError as error:
+            return str(error)
+    return None
 
 
 def _header_size(path: Path, smallest: int) -> tuple[int, int]:

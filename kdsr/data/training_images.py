@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from basicsr.data import build_dataset
 
+from kdsr.compat.bad_samples import NamedSamples
 from kdsr.data.lmdb_to_raw import read_meta_info
 from kdsr.data.raw_images import RawImages, Window
 from kdsr.data.source_images import header_size
@@ -78,6 +79,7 @@ class PairedTrainingImages(TrainingImages):
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
         self._dataset: Any = build_dataset({**opt, 'phase': 'val', 'color': None})
+        self._named = NamedSamples(self._dataset)
         if not hasattr(self._dataset, 'paths'):
             raise UserError(f'`kdsr cache` knows PairedImageDataset and {RAW_SET}, not {opt["type"]}.')
         paths = self._dataset.paths
@@ -90,7 +92,7 @@ class PairedTrainingImages(TrainingImages):
 
     def pair(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Return a whole image in low and in high resolution."""
-        sample = self._dataset[number]
+        sample = self._named[number]
         lq, gt = (sample[kind].mul(255).round_().byte().numpy() for kind in ('lq', 'gt'))
         return lq, gt
 
@@ -131,6 +133,9 @@ def key_of(path: str) -> str:
 
 def _lq_sizes(opt: Mapping[str, Any], paths: Sequence[str]) -> list[tuple[int, int]]:
     if opt['io_backend']['type'] != 'lmdb':
-        return [header_size(Path(path)) for path in paths]
+        try:
+            return [header_size(Path(path)) for path in paths]
+        except OSError as error:
+            raise UserError(f'a training image cannot be read ({error}). Remove or replace it.') from error
     sizes = read_meta_info(Path(opt['dataroot_lq']))
     return [sizes[path] for path in paths]
