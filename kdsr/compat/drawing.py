@@ -118,7 +118,7 @@ def _end_if_over(number: int, frame: Any) -> None:
     import torch
 
     worker = torch.utils.data.get_worker_info()
-    if worker is not None and worker.dataset.over:
+    if worker is not None and getattr(worker.dataset, 'over', None):
         os._exit(0)
 
 
