@@ -139,7 +139,8 @@ def killed_worker(error: Exception, samples: Any) -> str | None:
         error: Of PyTorch, which names the process, or of the connection to it, which does not.
         samples: The training set.
     """
-    text, places = str(error), getattr(samples, 'places', None)
+    text = str(error)
+    places: Any = getattr(samples, 'places', None)
     found = re.search(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)', text)
     if found is None and (places is None or not isinstance(error, (ConnectionError, EOFError))):
         return None
