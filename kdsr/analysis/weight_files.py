@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from glob import glob
@@ -21,11 +22,11 @@ Weights = Mapping[str, Tensor]
 def identify(path: str, given: Mapping[str, Any] | None = None) -> tuple[Mapping[str, Any], Weights | None]:
     """Say what network a file of weights is of.
 
-    Asked in turn are the caller, the file itself (`kdsr convert` writes its network into it), the experiment in whose
-    `models/` it lies, the official files that `kdsr convert` knows, and spandrel.
+    Asked in turn are the caller, the file itself (`kdsr convert` and `kdsr export` name the network in it), the experiment
+    in whose `models/` it lies, the official files that `kdsr convert` knows, and spandrel.
 
     Args:
-        path: A checkpoint; .safetensors only with `given` or for spandrel.
+        path: A checkpoint, or a safetensors file.
         given: `type` and arguments of the network, where the user says it.
 
     Returns:
@@ -37,8 +38,9 @@ def identify(path: str, given: Mapping[str, Any] | None = None) -> tuple[Mapping
     if not os.path.isfile(os.path.expanduser(path)):
         raise UserError(f'{path!r} does not exist: name an option file (.yml) or a file of weights.')
     by_spandrel = {'type': 'Spandrel', 'path': path}
-    if path.lower().endswith('.safetensors') and given is None:
-        return by_spandrel, None
+    if path.lower().endswith('.safetensors'):
+        network_opt = given or _exported_network(path)
+        return (network_opt, read_checkpoint(path)) if network_opt else (by_spandrel, None)
     content = read_checkpoint(path)
     network_opt = given or _own_network(content, path)
     if network_opt is not None:
@@ -68,6 +70,21 @@ def build(label: str, network_opt: Mapping[str, Any], weights: Weights | None, p
     except UserError as error:
         raise UserError(f"{error} Or say what it is: --network '{{type: RFDN, upscale: 4}}'.") from None
     return network.eval().requires_grad_(False)
+
+
+def _exported_network(path: str) -> Mapping[str, Any] | None:
+    """Return the options that `kdsr export` put into a safetensors file."""
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError:
+        return None  # spandrel says what to install
+    try:
+        with safe_open(os.path.expanduser(path), framework='pt') as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise UserError(f'{path!r} cannot be read ({error}): is it truncated?') from None
+    ours = metadata.get('made_by', '').startswith('kdsr ')
+    return dict(json.loads(metadata['network'])) if ours else None
 
 
 def _own_network(content: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:

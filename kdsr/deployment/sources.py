@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import replace
@@ -36,7 +35,6 @@ def read_model(path: str, network: str | None = None) -> tuple[Candidate, Card |
     card = None
     if path.lower().endswith('.safetensors') and network is None:
         card = card_of(safetensors_metadata(path), path)
-        network = json.dumps(dict(card.network)) if card else None
     one = find_candidates([path], network=network)[0]
     if card is not None:
         return replace(one, name=card.name), card

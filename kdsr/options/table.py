@@ -96,7 +96,9 @@ TABLE: dict[str, dict[str, Option]] = {
         ),
         'clip_grad_norm': Option((int, float), 'Largest norm of the gradient of all that is learnt, as one vector.'),
         'skip_nonfinite': Option(
-            (int,), 'Leave out up to this many steps whose loss or gradient is not finite; at the next the run stops.'
+            (int,),
+            'Leave out up to this many steps whose loss or gradient is not finite; at the next the run stops.',
+            least=0,
         ),
         'imitation_opt': Option(
             (dict,), "PrivilegedTeacherModel: loss of the encoder's output to the LR image (PISR)."
@@ -115,7 +117,9 @@ TABLE: dict[str, dict[str, Option]] = {
         ),
     },
     'logger': {
-        'keep_last': Option((int,), 'Keep this many states and their checkpoints, besides `best` and `latest`.'),
+        'keep_last': Option(
+            (int,), least=1, doc='Keep this many states and their checkpoints, besides `best` and `latest`.'
+        ),
     },
     'distillation.teachers[]': {
         'name': Option((str,), 'Short name; unique, stored in the checkpoints of stage 1.', required=True),

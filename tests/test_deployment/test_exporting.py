@@ -14,6 +14,7 @@ from basicsr.archs import build_network
 from basicsr.archs.swinir_arch import SwinTransformerBlock, window_partition, window_reverse
 from torch import nn
 
+from kdsr.analysis.benchmark_models import find_candidates
 from kdsr.archs.transposed_conv import EnlargingConvTranspose2d
 from kdsr.cli import main
 from kdsr.deployment import exportable as graph
@@ -154,6 +155,8 @@ def test_safetensors_come_back_as_the_same_network(workspace):
     assert (one.name, card.metrics) == ('photos_x2', {'Set5': {'psnr': 31.5, 'ssim': 0.9}})
     for name, tensor in original.network.state_dict().items():
         assert torch.equal(one.network.state_dict()[name], tensor)
+    (tested,) = find_candidates(['files/photos_x2.safetensors'])
+    assert (tested.scale, tested.network_opt) == (2, one.network_opt)
 
 
 def test_an_option_file_stands_for_its_run(workspace):
