@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/soak.py --minutes 30 --processes 2   # writes benchmarks/results/soak_cpu.md
 
 Each process goes round the methods until the time is over. A turn is a whole training through BasicSR's pipeline, with
-a loader process, validations and checkpoints; what the process holds is read after it. Rounds before the third are
-warm-up. Of the rest a line is fitted for every method: what it has more of in the last round than in the first.
+a loader process, validations and checkpoints; what the process holds is read after it. The first round is warm-up.
+Of the rest a line is fitted for every method: what it has more of in the last round than in the first.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from stress_kill import kinds, prepare
 from kdsr.data.teacher_cache import make_cache
 
 assert kdsr.__version__  # kdsr comes first: it repairs BasicSR's import
-ITERATIONS, WARM_UP = 6, 2
+ITERATIONS, WARM_UP, FITTED = 6, 1, 2  # a line needs two rounds
 ON_IMAGES = {
     'ResponseLoss': {}, 'WaveletLoss': {}, 'DCTLoss': {}, 'FFTLoss': {}, 'CSDLoss': {'extractor': 'identity'},
 }  # fmt: skip
@@ -161,8 +161,8 @@ def report(folders: list[Path]) -> tuple[list[str], int]:
         per_process.append(
             {name: [n[1:] for n in notes if n[0] == name][WARM_UP:] for name in dict.fromkeys(n[0] for n in notes)}
         )
-    if any(len(turns) < 3 for process in per_process for turns in process.values()):
-        raise SystemExit(f'fewer than {WARM_UP + 3} rounds of all methods: give it more --minutes')
+    if any(len(turns) < FITTED for process in per_process for turns in process.values()):
+        raise SystemExit(f'fewer than {WARM_UP + FITTED} rounds of all methods: give it more --minutes')
     for name in per_process[0]:
         own = [process[name] for process in per_process]
         cells = []
@@ -172,6 +172,21 @@ def report(folders: list[Path]) -> tuple[list[str], int]:
             cells.append(f'{max(map(max, series)):.0f} | {worst + 0.0:+.1f}')
         rows.append(f'| {name} | {min(map(len, own))} | {" | ".join(cells)} |')
     return rows, count
+
+
+def write(folders: list[Path], minutes: float) -> None:
+    """Write the result."""
+    rows, count = report(folders)
+    about = (
+        f'{count} trainings of {ITERATIONS} iterations in {len(folders)} processes, {minutes:g} minutes and the rest '
+        'of the last round. The most that a process held after a training with the method, and the rise of a line '
+        f'fitted to its rounds after {WARM_UP} of warm-up, from the first to the last: the larger of the processes. '
+        f'{machine()} Written by `OMP_NUM_THREADS=1 python benchmarks/soak.py --minutes {minutes:g} '
+        f'--processes {len(folders)}`.'
+    )
+    heads = ' | '.join(f'{kind} | rise' for kind in KINDS)
+    keep('soak', ['# Memory, files and threads over time', '', about, '', f'| method | rounds | {heads} |',
+                  f'|---|---|{"---|" * 2 * len(KINDS)}', *rows])  # fmt: skip
 
 
 def main() -> None:
@@ -188,16 +203,7 @@ def main() -> None:
         ended = [os.waitpid(child, 0)[1] for child in children]
         if any(ended):
             raise SystemExit(f'a process did not come to its end: {ended}')
-        rows, turns = report(folders)
-    about = (
-        f'{turns} trainings of {ITERATIONS} iterations in {args.processes} processes, {args.minutes:g} minutes. The '
-        'most that a process held after a training with the method, and the rise of the line fitted to its rounds '
-        f'after {WARM_UP} of warm-up, from the first to the last: the larger of the processes. {machine()} Written by '
-        f'`OMP_NUM_THREADS=1 python benchmarks/soak.py --minutes {args.minutes:g} --processes {args.processes}`.'
-    )
-    heads = ' | '.join(f'{kind} | rise' for kind in KINDS)
-    keep('soak', ['# Memory, files and threads over time', '', about, '', f'| method | rounds | {heads} |',
-                  f'|---|---|{"---|" * 2 * len(KINDS)}', *rows])  # fmt: skip
+        write(folders, args.minutes)
 
 
 if __name__ == '__main__':
