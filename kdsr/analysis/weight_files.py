@@ -22,8 +22,8 @@ Weights = Mapping[str, Tensor]
 def identify(path: str, given: Mapping[str, Any] | None = None) -> tuple[Mapping[str, Any], Weights | None]:
     """Say what network a file of weights is of.
 
-    Asked in turn are the caller, the file itself (`kdsr convert` and `kdsr export` name the network in it), the experiment
-    in whose `models/` it lies, the official files that `kdsr convert` knows, and spandrel.
+    Asked in turn are the caller, the file itself (`kdsr convert` and `kdsr export` name the network in it), the
+    experiment in whose `models/` it lies, the official files that `kdsr convert` knows, and spandrel.
 
     Args:
         path: A checkpoint, or a safetensors file.
