@@ -13,6 +13,8 @@ import os
 import shutil
 import signal
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -33,6 +35,7 @@ from kdsr.data.prepare import prepare_training_set
 from kdsr.errors import UserError, told_plainly
 from tests.conftest import network_opt
 
+ROOT = Path(__file__).parents[1]
 GT, LQ = Path('photos/gt'), Path('photos/lq2')
 MARKER = Path('code_was_run')
 
@@ -581,16 +584,30 @@ class KillsItsProcess(torch.utils.data.Dataset):
         return torch.zeros(1)
 
 
+KILLED = """
+import os, torch, kdsr
+from kdsr.compat.bad_samples import NamedSamples, killed_worker
+from tests.test_bad_input import KillsItsProcess
+samples = NamedSamples(KillsItsProcess())
+loader = torch.utils.data.DataLoader(samples, num_workers=1)
+samples.shared_with(1)
+try:
+    list(loader)
+except (RuntimeError, ConnectionError) as error:  # as it is noticed
+    print(killed_worker(error, samples), flush=True)
+os._exit(0)
+"""
+
+
 def test_a_process_of_the_loader_that_is_killed_is_told_with_its_sample():
-    samples = NamedSamples(KillsItsProcess())
-    loader = torch.utils.data.DataLoader(samples, num_workers=1)
-    samples.shared_with(1)
-    with pytest.raises((RuntimeError, ConnectionError)) as error:  # as it is noticed
-        list(loader)
-    told = killed_worker(error.value, samples)
-    assert "The sample that it began last: '3x2.png' and '3.png'." in told
-    assert 'lower `num_worker_per_gpu`' in told
-    assert killed_worker(RuntimeError('another'), samples) is None
+    # apart: PyTorch raises the error in whatever the main process does when it learns of the end
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+    done = subprocess.run(
+        [sys.executable, '-c', KILLED], cwd=ROOT, env=env, capture_output=True, text=True, timeout=200
+    )
+    assert "The sample that it began last: '3x2.png' and '3.png'." in done.stdout, done.stderr[-2000:]
+    assert 'lower `num_worker_per_gpu`' in done.stdout
+    assert killed_worker(RuntimeError('another'), NamedSamples(KillsItsProcess())) is None
 
 
 def test_a_failed_run_leaves_no_process_that_does_not_end(workspace):
