@@ -38,7 +38,7 @@ def crop_comparison(rows: Sequence[Row], path: str, size: int = 96) -> None:
     rows = [boxed(row, size) for row in rows]
     figure, blocks = _blocks(rows)
     for row, (photo, *cells) in zip(rows, blocks):
-        _photo(photo, row, 'right: PSNR / SSIM of the whole photo' if row.captions else '')
+        _photo(photo, row, 'right: PSNR / SSIM\nof the whole photo' if row.captions else '')
         box = _box_of(row)
         gt = box.cut(row.gt)
         crops = {name: box.cut(image) for name, image in row.methods.items()}
