@@ -162,7 +162,7 @@ def _loaded_step(model: object, loader: torch.utils.data.DataLoader, count: int)
             wait()
             start = time.perf_counter()
         model.feed_data(prefetcher.next())
-        model.optimize_parameters(1)
+        model.optimize_parameters(2)
     wait()
     return (time.perf_counter() - start) / (count - warm)
 

@@ -121,7 +121,7 @@ def steps_of(batch: int, lq_size: int, networks: dict | None = None) -> dict[str
             model.teacher = FromMemory(target)
     for parameter in models[RELEASED].teacher.parameters():
         parameter.requires_grad_(True)
-    steps = {name: lambda model=model: model.optimize_parameters(1) for name, model in models.items()}
+    steps = {name: lambda model=model: model.optimize_parameters(2) for name, model in models.items()}
     return {**steps, RELEASED: lambda: under_autograd(models[RELEASED])}
 
 

@@ -59,7 +59,7 @@ def steps_of(scale: int, batch: int, gt_size: int) -> dict[str, Step]:
     cached = models['PISR, codes from a cache']
     cached.teacher.to(cached.device)
     cached.cached = models['PISR'].teacher.encode(Batch(cached.lq, cached.gt))
-    return {name: lambda model=model: model.optimize_parameters(1) for name, model in models.items()}
+    return {name: lambda model=model: model.optimize_parameters(2) for name, model in models.items()}
 
 
 def table(rounds: list[Round]) -> list[str]:

@@ -76,7 +76,7 @@ def models_of(opt: dict, variants: dict[str, dict], batch: int, lq_size: int) ->
 
 def steps_of(models: dict[str, object]) -> dict[str, Step]:
     """Return what each model does in a training step."""
-    return {name: lambda model=model: model.optimize_parameters(1) for name, model in models.items()}
+    return {name: lambda model=model: model.optimize_parameters(2) for name, model in models.items()}
 
 
 def rows(student: str, rounds: list[Round]) -> list[str]:
