@@ -12,8 +12,8 @@ from typing import Any
 from kdsr import options, plugins
 from kdsr.analysis.tap_listing import propose_features
 from kdsr.archs.convert import read_official
-from kdsr.data.durable import write_durably
 from kdsr.distillation.checkpoint import pick_weights, read_checkpoint
+from kdsr.durable import write_durably
 from kdsr.errors import UserError, check_choice
 from kdsr.options.other_vocabularies import speaks_another, translate
 

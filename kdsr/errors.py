@@ -8,7 +8,7 @@ import errno
 import sys
 from collections.abc import Iterable, Iterator
 
-_DISK_IS_FULL = (errno.ENOSPC, getattr(errno, 'EDQUOT', errno.ENOSPC))  # Windows has no quotas
+DISK_IS_FULL = (errno.ENOSPC, getattr(errno, 'EDQUOT', errno.ENOSPC))  # Windows has no quotas
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_FOLDER = (errno.ENOTDIR, errno.EEXIST)
 
@@ -19,7 +19,7 @@ class UserError(ValueError):
 
 def cure_of(error: OSError) -> str | None:
     """Say what helps when the disk or the file system refuses; None where the fault may be in the code."""
-    if error.errno in _DISK_IS_FULL:
+    if error.errno in DISK_IS_FULL:
         return 'make room'
     if error.errno in _NOT_ALLOWED:
         return 'see to it that it can be written to, or choose another folder'

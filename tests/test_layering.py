@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / 'kdsr'
 ORDER = [
     {'errors'},
-    {'plugins', 'options'},
+    {'plugins', 'options', 'durable'},
     {'compat'},
     {'distillation'},
     {'archs', 'losses', 'data'},

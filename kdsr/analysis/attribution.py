@@ -29,8 +29,8 @@ from kdsr.analysis.local_attribution import (
     most_textured_window,
 )
 from kdsr.analysis.network_files import Fusion, Subject, read_networks
-from kdsr.data.durable import write_durably
 from kdsr.data.matlab_bicubic import imresize_bicubic
+from kdsr.durable import write_durably
 from kdsr.errors import UserError
 
 FIELD = 64  # pixels of the low resolution that the networks are shown, as in the authors' example

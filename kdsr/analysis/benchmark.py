@@ -21,7 +21,7 @@ from kdsr.analysis.benchmark_models import Candidate, find_candidates
 from kdsr.analysis.benchmark_run import ImageScore, Place, Protocol, run_on_set
 from kdsr.analysis.complexity import parameters
 from kdsr.data.benchmark_sets import BenchmarkSet, find_sets
-from kdsr.data.durable import write_durably
+from kdsr.durable import write_durably
 from kdsr.errors import UserError
 
 Say = Callable[[str], None]

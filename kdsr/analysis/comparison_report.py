@@ -21,7 +21,7 @@ from kdsr.analysis.comparison_tables import (
     run_facts,
 )
 from kdsr.analysis.photo_rows import Box
-from kdsr.data.durable import write_durably
+from kdsr.durable import write_durably
 from kdsr.errors import UserError
 
 RUN_COLUMNS = (

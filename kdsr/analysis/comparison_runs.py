@@ -17,8 +17,8 @@ import torch
 from kdsr import options
 from kdsr.analysis.comparison_plan import Comparison, Run, differences
 from kdsr.analysis.training_record import Record, read_record
-from kdsr.data.durable import write_durably
 from kdsr.data.parallel import default_workers
+from kdsr.durable import write_durably
 from kdsr.errors import UserError, did_you_mean
 
 POLL_SECONDS = 0.5

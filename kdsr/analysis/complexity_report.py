@@ -12,7 +12,7 @@ from typing import Any
 
 from kdsr.analysis.complexity import Complexity, of_networks, of_option_files
 from kdsr.analysis.latency import Timing
-from kdsr.data.durable import write_durably
+from kdsr.durable import write_durably
 from kdsr.errors import UserError
 from kdsr.options import parse_value
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from kdsr.analysis.patch_comparison import Findings, SetCount, compare_patches
 from kdsr.analysis.teacher_scores import Scores, teacher_scores
 from kdsr.analysis.trained_run import TrainedRun
-from kdsr.data.durable import write_durably
+from kdsr.durable import write_durably
 from kdsr.errors import UserError
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import functools
 import io
 import os
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from kdsr.errors import UserError
+from kdsr.durable import write_durably
+from kdsr.errors import DISK_IS_FULL, UserError
 
-_DISK_IS_FULL = (errno.ENOSPC, getattr(errno, 'EDQUOT', errno.ENOSPC))  # Windows has no quotas
 FOR_INSPECTION = 'nonfinite'  # in the names of what a run that was stopped by bad numbers leaves to look at
 
 
@@ -27,32 +26,14 @@ def save_checkpoint(content: Mapping[str, Any], path: str) -> None:
 
     buffer = io.BytesIO()  # torch.save to a file hides that the disk is full behind an error of its own
     torch.save(dict(content), buffer)
-    temporary = f'{path}.partial'
     try:
-        with open(temporary, 'wb') as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(os.path.dirname(path) or os.curdir)
+        write_durably(Path(path), buffer.getbuffer())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        cure = 'make room' if error.errno in _DISK_IS_FULL else 'see to it that the folder can be written to'
+        cure = 'make room' if error.errno in DISK_IS_FULL else 'see to it that the folder can be written to'
         raise UserError(
             f'cannot write {path}: {error.strerror or error}. What was saved before is whole: {cure}, and in a '
             'training run add --auto_resume to the same command.'
         ) from error
-
-
-def _sync_folder(folder: str) -> None:
-    if os.name == 'nt':  # Windows cannot open folders
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def repair_saving() -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from kdsr.data.durable import write_durably
 from kdsr.data.matlab_bicubic import imresize_bicubic
 from kdsr.data.source_images import header_size
+from kdsr.durable import write_durably
 from kdsr.errors import UserError
 
 IMAGES = ('.png', '.bmp', '.jpg', '.jpeg', '.tif', '.tiff', '.webp')

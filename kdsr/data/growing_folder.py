@@ -8,20 +8,18 @@ renamed.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from kdsr.data.durable import sync_folder, write_durably
-from kdsr.errors import UserError
+from kdsr.durable import sync_folder, write_durably
+from kdsr.errors import DISK_IS_FULL, UserError
 
 SETTINGS_FILE = 'kdsr_prepare.json'
 JOURNAL_FILE = 'finished.jsonl'
 
-_DISK_IS_FULL = (errno.ENOSPC, getattr(errno, 'EDQUOT', errno.ENOSPC))  # Windows has no quotas
 
 Content = TypeVar('Content')
 
@@ -168,7 +166,7 @@ def _told_when_full() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _DISK_IS_FULL:
+        if error.errno not in DISK_IS_FULL:
             raise
         raise UserError(f'{error}. Make room and run the same command again; what is finished is kept.') from error
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from kdsr.data.durable import write_durably
 from kdsr.data.lmdb_writer import PNG_LEVEL, Entry
 from kdsr.data.matlab_bicubic import imresize_bicubic
 from kdsr.data.raw_images import Window
 from kdsr.data.raw_writer import Frame
 from kdsr.data.source_images import Source, read_rgb
+from kdsr.durable import write_durably
 
 
 @dataclasses.dataclass(frozen=True)

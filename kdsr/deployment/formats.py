@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kdsr.data.durable import write_durably
 from kdsr.deployment.card import Card
 from kdsr.deployment.exportable import traceable_windows
 from kdsr.deployment.packages import needed
+from kdsr.durable import write_durably
 from kdsr.errors import UserError
 
 OPSET = 20

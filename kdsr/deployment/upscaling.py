@@ -11,10 +11,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from kdsr.data.durable import write_durably
 from kdsr.data.source_images import header_size
 from kdsr.deployment.pictures import SUFFIXES, Picture, encode, read_picture
 from kdsr.deployment.upscaler import Upscaler
+from kdsr.durable import write_durably
 from kdsr.errors import UserError
 
 

@@ -16,7 +16,8 @@ import pytest
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from PIL import Image
 
-from kdsr.data import durable, lmdb_writer
+from kdsr import durable
+from kdsr.data import lmdb_writer
 from kdsr.data.matlab_bicubic import imresize_bicubic
 from kdsr.data.prepare import prepare_benchmark_set, prepare_training_set
 from kdsr.data.sub_images import sub_image_starts

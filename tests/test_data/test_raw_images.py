@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdsr.data import durable, prepare, raw_writer
+from kdsr import durable
+from kdsr.data import prepare, raw_writer
 from kdsr.data.lmdb_to_raw import convert_lmdb
 from kdsr.data.raw_images import RawImages
 from kdsr.errors import UserError

@@ -13,8 +13,8 @@ import torch
 from basicsr.data import build_dataset
 from basicsr.utils.color_util import rgb2ycbcr_pt
 
-from kdsr import options
-from kdsr.data import durable, parallel, teacher_cache, teacher_run
+from kdsr import durable, options
+from kdsr.data import parallel, teacher_cache, teacher_run
 from kdsr.data.prepare import prepare_training_set
 from kdsr.data.raw_images import RawImages, Window
 from kdsr.data.raw_writer import RawWriter

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 
-def write_durably(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes | memoryview) -> None:
     """Write `content` to a hidden temporary file beside `path`, flush it to the disk, and rename it to `path`.
 
     Raises:
