@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsr import options, plugins
+from kdsr.analysis.option_check import check_option_files
 from kdsr.analysis.tap_listing import propose_features
 from kdsr.archs.convert import read_official
 from kdsr.distillation.checkpoint import pick_weights, read_checkpoint
@@ -279,8 +280,7 @@ def _check_privileged(teachers: list[dict[str, Any]], given: Sequence[str]) -> N
 def _report(plan: _Plan) -> str:
     lines = [f'Written: {path}' for path in plan.files]
     lines += [f'Look at: {line}' for line in plan.told]
-    lines += ['Next:']
-    for path in plan.files:
-        lines.append(f'  kdsr check {path}')
-        lines.append(f'  python kdsr/train.py -opt {path}')
+    told, _ = check_option_files(list(plan.files), ())
+    lines += ['kdsr check:', *(f'  {line}' for line in told.splitlines()), 'Next:']
+    lines += [f'  python -m kdsr.train -opt {path}' for path in plan.files]
     return '\n'.join(lines)

@@ -31,7 +31,9 @@ def test_every_method_gives_a_file_that_trains(workspace, method, capsys):
     file = plain(workspace)
     main(['distil', file, '--teacher', converted(workspace), '--method', method])
     out = workspace.root / f'mine_{method}.yml'
-    assert f'Written: {out}' in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f'Written: {out}' in told
+    assert '1 file is fine' in told
     written = yaml.safe_load(out.read_text())
     assert (written['base'], written['name'], written['model_type']) == (
         'mine.yml',
@@ -50,7 +52,7 @@ def test_several_teachers_are_fused_in_a_stage_of_their_own(workspace):
     file = plain(workspace)
     told = distil(file, [converted(workspace, 'RCAN'), converted(workspace, 'EDSR')], 'mtkd')
     stage_1, stage_2 = workspace.root / 'mine_mtkd_aggregator.yml', workspace.root / 'mine_mtkd.yml'
-    assert told.index(f'train.py -opt {stage_1}') < told.index(f'train.py -opt {stage_2}')
+    assert told.index(f'kdsr.train -opt {stage_1}') < told.index(f'kdsr.train -opt {stage_2}')
     one, two = (options.load(str(f)) for f in (stage_1, stage_2))
     assert one['model_type'] == 'AggregationModel'
     assert one['network_g'] == two['distillation']['aggregator']['network']

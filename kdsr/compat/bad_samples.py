@@ -144,9 +144,7 @@ def killed_worker(error: Exception, samples: Any) -> str | None:
     found = re.search(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)', text)
     if found is None and (places is None or not isinstance(error, (ConnectionError, EOFError))):
         return None
-    ended = [int(number) for number in found[1].split(',')] if found else []
-    if not found and places is not None:
-        ended = places[:, 0].tolist()
+    ended = [int(number) for number in found[1].split(',')] if found else places[:, 0].tolist()
     begun = [samples.begun_by(number) for number in ended] if places is not None else []
     at = ', '.join(name for name in begun if name is not None)
     told = f' The sample that it began last: {at}.' if at else ''
