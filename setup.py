@@ -28,7 +28,7 @@ setup(
     license='Apache-2.0',
     cmdclass={'build_py': BuildWithOptions},
     packages=find_packages(include=['kdsr', 'kdsr.*']),
-    package_data={'kdsr.analysis': ['*.csv']},
+    package_data={'kdsr.analysis': ['*.csv'], 'kdsr.zoo': ['*.safetensors', '*.md']},
     python_requires='>=3.9',
     install_requires=[
         'basicsr>=1.4.2,<2',
@@ -42,12 +42,13 @@ setup(
         'pillow>=9.0',
         'PyWavelets>=1.3',
         'tqdm>=4.60',
+        'safetensors>=0.4',
     ],
     extras_require={
         'plots': ['matplotlib>=3.6'],
         'spandrel': ['spandrel>=0.4.2'],
         'completion': ['shtab>=1.6'],
-        'export': ['onnx>=1.16', 'onnxruntime>=1.18', 'safetensors>=0.4'],
+        'export': ['onnx>=1.16', 'onnxruntime>=1.18'],
         'dev': ['pytest', 'pytest-xdist', 'pytest-timeout', 'ruff', 'mypy', 'matplotlib>=3.6'],
     },
     entry_points={'console_scripts': ['kdsr=kdsr.cli:main']},

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from basicsr.utils.registry import LOSS_REGISTRY
 
@@ -39,17 +40,29 @@ def blocks(page, language):
     return re.findall(rf'```{language}\n(.*?)```', (ROOT / page).read_text(), flags=re.DOTALL)
 
 
-def test_the_example_of_a_new_method_trains(workspace):
-    exec(blocks('docs/add_a_method.md', 'python')[0], {})
-    try:
-        example = yaml.load(blocks('docs/add_a_method.md', 'yaml')[0], Loader=options.SafeLoader)
-        example['distillation']['teachers'] = [workspace.teacher('EDSR')]
-        example['distillation']['features'] = {'early': {'student': 'body.0', 'teacher': 'body.1'}}
-        assert (ROOT / 'options/ablations' / example.pop('base')).exists()
-        folder = workspace.train(merge(workspace.options(network_g=network_opt('EDSR')), example))
-        assert 'l_at: ' in next(folder.glob('train_*.log')).read_text()
-    finally:
-        del LOSS_REGISTRY._obj_map['AttentionExampleLoss']
+@pytest.fixture
+def example_of_a_method():
+    """What the page's loss file defines, registered until the test is over."""
+    defined = {}
+    exec(blocks('docs/add_a_method.md', 'python')[0], defined)
+    yield defined
+    del LOSS_REGISTRY._obj_map['SimilarityLoss']
+
+
+def test_the_example_of_a_new_method_trains(workspace, example_of_a_method):
+    example = yaml.load(blocks('docs/add_a_method.md', 'yaml')[0], Loader=options.SafeLoader)
+    example['distillation']['teachers'] = [workspace.teacher('EDSR')]
+    example['distillation']['features'] = {'early': {'student': 'body.0', 'teacher': 'body.1'}}
+    assert (ROOT / 'options/comparisons/mtkd' / example.pop('base')).exists()
+    folder = workspace.train(merge(workspace.options(network_g=network_opt('EDSR')), example))
+    assert 'l_sp: ' in next(folder.glob('train_*.log')).read_text()
+
+
+def test_the_example_of_a_new_method_passes_its_own_tests(example_of_a_method):
+    exec(blocks('docs/add_a_method.md', 'python')[1], example_of_a_method)
+    torch.manual_seed(0)
+    for name in ('test_value_and_gradient', 'test_what_every_loss_owes'):
+        example_of_a_method[name]()
 
 
 def test_the_example_of_views_trains(workspace):

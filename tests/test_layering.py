@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / 'kdsr'
 ORDER = [
     {'errors'},
-    {'plugins', 'options', 'durable'},
+    {'plugins', 'options', 'durable', 'zoo'},
     {'compat'},
     {'distillation'},
     {'archs', 'losses', 'data'},

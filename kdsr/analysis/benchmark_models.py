@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from kdsr import options, plugins
+from kdsr import options, plugins, zoo
 from kdsr.analysis.complexity import input_channels, scale_of
 from kdsr.analysis.trained_run import checkpoint_of
 from kdsr.analysis.weight_files import build, identify
@@ -59,7 +59,7 @@ def find_candidates(
 
     Args:
         models: Option files (a test file with the weights that it names, a training file with its experiment's), files
-            of weights, or 'bicubic'; `LABEL=` in front is the name in the tables.
+            of weights, networks of the zoo, or 'bicubic'; `LABEL=` in front is the name in the tables.
         scales: Test at these only; networks that serve every scale (VDSR, multi-scale CARN) at each of them. Bicubic
             needs them where it is alone.
         network: Options of the networks of bare weights, as a mapping or an option file.
@@ -92,8 +92,8 @@ def find_candidates(
 def _label(model: str) -> tuple[str, str]:
     label, equals, path = model.partition('=')
     if equals and not os.path.exists(model):
-        return label, path
-    return os.path.splitext(os.path.basename(model))[0], model
+        return label, zoo.located(path)
+    return os.path.splitext(os.path.basename(model))[0], zoo.located(model)
 
 
 def _is_yaml(path: str) -> bool:

@@ -36,7 +36,10 @@ def identify(path: str, given: Mapping[str, Any] | None = None) -> tuple[Mapping
         UserError: the file is missing or damaged.
     """
     if not os.path.isfile(os.path.expanduser(path)):
-        raise UserError(f'{path!r} does not exist: name an option file (.yml) or a file of weights.')
+        raise UserError(
+            f'{path!r} does not exist: name an option file (.yml), a file of weights, or a '
+            'network of the zoo (kdsr zoo).'
+        )
     by_spandrel = {'type': 'Spandrel', 'path': path}
     if path.lower().endswith('.safetensors'):
         network_opt = given or _exported_network(path)

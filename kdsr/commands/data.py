@@ -46,6 +46,28 @@ def add_prepare(commands: Commands) -> None:
     prepare.set_defaults(run=_prepare)
 
 
+def _dead_leaves(args: argparse.Namespace) -> None:
+    from kdsr.data.dead_leaves import draw_dead_leaves
+
+    draw_dead_leaves(args.folder, args.count, args.size, args.first, args.workers)
+
+
+def add_dead_leaves(commands: Commands) -> None:
+    """Add `kdsr dead-leaves`."""
+    leaves = commands.add_parser(
+        'dead-leaves',
+        help='draw HR images to train with, where no photo may be used',
+        description='Random overlapping shapes, which share the edges and the spectrum of photos; the networks of '
+        '`kdsr zoo` have seen nothing else. A killed run is continued by the same command.',
+    )
+    leaves.add_argument('folder', help='where to, for example datasets/leaves/HR')
+    leaves.add_argument('--count', type=int, default=400, help='images (default: 400)')
+    leaves.add_argument('--size', type=int, default=480, help='their height and width (default: 480)')
+    leaves.add_argument('--first', type=int, default=0, help='number of the first: others are other images')
+    leaves.add_argument('--workers', type=int, help='processes (default: all processors)')
+    leaves.set_defaults(run=_dead_leaves)
+
+
 def _cache(args: argparse.Namespace) -> None:
     from kdsr import options, plugins
     from kdsr.checks.experiment import refuse_errors
@@ -96,5 +118,6 @@ def add_convert(commands: Commands) -> None:
 def add_all(commands: Commands) -> None:
     """Add the commands of this file."""
     add_prepare(commands)
+    add_dead_leaves(commands)
     add_cache(commands)
     add_convert(commands)

@@ -6,8 +6,12 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
+from kdsr.errors import UserError
+
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+ZOO_NETWORK = 'rfdn_small'  # what enlarges where no model is named
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -52,10 +56,12 @@ def _upscale(args: argparse.Namespace) -> None:
     from kdsr.deployment.upscaler import Upscaler
     from kdsr.deployment.upscaling import Naming, upscale
 
+    if args.model and args.scale:
+        raise UserError('--scale chooses a network of the zoo; a model (-m) has its own scale.')
     tile = int(args.tile) if args.tile.isdecimal() else args.tile
     build = partial(
         Upscaler,
-        args.model,
+        args.model or f'{ZOO_NETWORK}_x{args.scale or 2}',
         args.network,
         args.device,
         tile,
@@ -72,12 +78,15 @@ def add_upscale(commands: Commands) -> None:
     """Add `kdsr upscale`."""
     upscale = commands.add_parser(
         'upscale',
-        help='enlarge an image, a folder or a pattern with a checkpoint, a safetensors or an ONNX file',
+        help='enlarge an image, a folder or a pattern with a network of the zoo, a checkpoint, or an ONNX file',
         description='PNG, JPEG, WebP and TIFF, with 16 bits, alpha, grey, orientation and colour profile kept. '
         'Images that memory cannot hold are cut into overlapping tiles. In Python: kdsr.deployment.Upscaler.',
     )
     upscale.add_argument('input', help="an image, a folder, or a pattern in quotes, 'photos/**/*.jpg'")
-    upscale.add_argument('-m', '--model', required=True, help='.pth, .safetensors or .onnx')
+    upscale.add_argument(
+        '-m', '--model', help=f'.pth, .safetensors, .onnx, or a name of `kdsr zoo`; default: {ZOO_NETWORK}_x<scale>'
+    )
+    upscale.add_argument('--scale', type=int, choices=[2, 3, 4], help='without -m (default: 2)')
     upscale.add_argument('-o', '--out', required=True, help='a folder; for one image also a file')
     upscale.add_argument(
         '--network', '--options', metavar='OPTIONS', help="of bare weights: '{type: RFDN, upscale: 4}' or a YAML"
@@ -98,7 +107,26 @@ def add_upscale(commands: Commands) -> None:
     upscale.set_defaults(run=_upscale)
 
 
+def _zoo(args: argparse.Namespace) -> None:
+    from kdsr.deployment import zoo_listing
+
+    print(zoo_listing.page(args.name) if args.name else zoo_listing.listing())
+
+
+def add_zoo(commands: Commands) -> None:
+    """Add `kdsr zoo`."""
+    zoo = commands.add_parser(
+        'zoo',
+        help='list the small networks that come with kdsr, or show the card of one',
+        description='Their names stand for files wherever a model is asked for: `kdsr upscale photo.png -o large -m '
+        'rfdn_small_x4`, `kdsr export rfdn_small_x4`, `kdsr benchmark rfdn_small_x4 --sets Set5`. docs/zoo.md.',
+    )
+    zoo.add_argument('name', nargs='?', help='of one network')
+    zoo.set_defaults(run=_zoo)
+
+
 def add_all(commands: Commands) -> None:
     """Add the commands of this file."""
     add_export(commands)
     add_upscale(commands)
+    add_zoo(commands)

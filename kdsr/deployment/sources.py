@@ -8,7 +8,7 @@ from dataclasses import replace
 from glob import glob
 from typing import Any
 
-from kdsr import options
+from kdsr import options, zoo
 from kdsr.analysis.benchmark_models import Candidate, find_candidates
 from kdsr.analysis.complexity import count, lr_shape, parameters
 from kdsr.deployment.card import Card, card_of, training_text
@@ -23,7 +23,7 @@ def read_model(path: str, network: str | None = None) -> tuple[Candidate, Card |
 
     Args:
         path: `net_g_*.pth` of an experiment, a file of `kdsr convert` or `kdsr export` (safetensors), an official file
-            that `kdsr convert` recognises, a file that spandrel recognises, or an option file.
+            that `kdsr convert` recognises, a file that spandrel recognises, an option file, or a name of the zoo.
         network: Options of the network of bare weights, as a mapping or an option file.
 
     Returns:
@@ -32,7 +32,7 @@ def read_model(path: str, network: str | None = None) -> tuple[Candidate, Card |
     Raises:
         UserError: the file is missing, damaged, or not enough is known of it.
     """
-    card = None
+    path, card = zoo.located(path), None
     if path.lower().endswith('.safetensors') and network is None:
         card = card_of(safetensors_metadata(path), path)
     one = find_candidates([path], network=network)[0]

@@ -49,12 +49,12 @@ class Model:
 class Upscaler:
     """Enlarge images with a model file.
 
-        upscaler = Upscaler('model.onnx')
+        upscaler = Upscaler('rfdn_small_x2')
         image = upscaler(image)
 
     Args:
-        model: A checkpoint (of BasicSR, kdsr, official, or one that spandrel knows), a safetensors file of
-            `kdsr export`, or an ONNX file.
+        model: A name of `kdsr zoo`, a checkpoint (of BasicSR, kdsr, official, or one that spandrel knows), a
+            safetensors file of `kdsr export`, or an ONNX file.
         network: Options of the network, where the file does not tell: a mapping as text, or an option file.
         device: 'cpu', 'cuda', ...
         tile: Side of tiles in pixels of the small image, 0 for none, or 'auto': none as long as memory allows.

@@ -1,0 +1,182 @@
+"""Dead leaves: images of random overlapping shapes, to train with where no photo's licence may matter.
+
+Shapes with sizes of density r^-3 that cover one another have the edges, the scale invariance and the spectrum of
+photos, after Matheron, "Schema booleen sequentiel de partition aleatoire", 1968; Lee, Mumford, Huang, "Occlusion models
+for natural images", IJCV 2001. Networks for restoration learn from them: Achddou, Gousseau, Ladjal, "Synthetic images
+as a regularity prior for image restoration neural networks", SSVM 2021. Here the shapes are ellipses, polygons and
+bars, shaded, some with stripes or grain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from kdsr.data.parallel import default_workers, ordered_map
+from kdsr.durable import write_durably
+from kdsr.errors import UserError
+
+_FINER = 2  # images are drawn this many times larger, so that edges fall between pixels
+_COVER = 5.0  # area of all shapes over that of the image
+
+
+def draw_dead_leaves(
+    folder: str | Path, count: int, size: int = 480, first: int = 0, workers: int | None = None
+) -> None:
+    """Fill a folder with images, `leaves_0000.png` and so on; those that are there are kept.
+
+    Args:
+        folder: Made if it is not there.
+        count: Number of images.
+        size: Their height and width.
+        first: Number of the first; an image depends on its number and size only.
+        workers: Processes; all processors when None.
+
+    Raises:
+        UserError: a number is out of range, or an image of another size is there.
+    """
+    if count < 1 or size < 32 or first < 0:
+        raise UserError(f'at least 1 image of at least 32 pixels, from number 0 on, not {count}, {size}, {first}.')
+    target = Path(folder).expanduser()
+    target.mkdir(parents=True, exist_ok=True)
+    missing = [number for number in range(first, first + count) if not _is_there(_file(target, number), size)]
+    made = ordered_map(partial(_write, target, size), missing, workers or default_workers())
+    with closing(made), tqdm(made, desc=str(target), total=len(missing), unit='image') as bar:
+        for _ in bar:
+            pass
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / f'leaves_{number:04d}.png'
+
+
+def _is_there(path: Path, size: int) -> bool:
+    if not path.exists():
+        return False
+    with Image.open(path) as image:
+        if image.size != (size, size):
+            raise UserError(f'{path} has {image.size[0]}x{image.size[1]} pixels, not {size}: name another folder.')
+    return True
+
+
+def _write(folder: Path, size: int, number: int) -> None:
+    cv2.setNumThreads(1)  # the processes share the processors already
+    _, content = cv2.imencode('.png', dead_leaves(number, size, size))
+    write_durably(_file(folder, number), content.tobytes())
+
+
+def dead_leaves(seed: int, height: int, width: int) -> np.ndarray:
+    """Draw an image.
+
+    Args:
+        seed: The same number gives the same image.
+        height: In pixels.
+        width: In pixels.
+
+    Returns:
+        (height, width, 3) uint8, BGR.
+    """
+    random = np.random.default_rng(seed)
+    shape = (height * _FINER, width * _FINER)
+    palette = _palette(random)
+    canvas = _shaded(random, shape, palette[0])
+    smallest, largest = np.exp(random.uniform(np.log(4), np.log(30))), max(shape) / 3
+    chance = random.dirichlet([1.0, 1.0, 0.6])
+    textured = random.uniform(0, 0.6)
+    area, covered = _COVER * shape[0] * shape[1], 0.0
+    while covered < area:
+        radius = _radius(random, smallest, largest)
+        outline = _SHAPES[random.choice(len(_SHAPES), p=chance)](random, radius)
+        outline = outline @ _rotation(random) + random.uniform((0, 0), (shape[1], shape[0]))
+        covered += _draw(random, canvas, outline, palette[random.integers(len(palette))], textured)
+    canvas = cv2.GaussianBlur(canvas, (0, 0), random.uniform(0.4, 1.4))
+    small = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
+    return np.clip(np.rint(small), 0, 255).astype(np.uint8)
+
+
+def _palette(random: np.random.Generator) -> np.ndarray:
+    """Draw 3 to 40 colours, (K, 3), 0..255: mostly dull, some of strong colour, as in photos."""
+    count = random.integers(3, 41)
+    contrast, middle = random.uniform(0.3, 1), random.uniform(90, 150)
+    grey = middle + contrast * 255 * (random.beta(1.2, 1.4, (count, 1)) - 0.46)
+    tint = random.normal(0, 1, 3) * random.uniform(0, 20)
+    return np.clip(grey + tint + random.normal(0, 1, (count, 3)) * random.gamma(1.5, 9, (count, 1)), 0, 255)
+
+
+def _radius(random: np.random.Generator, smallest: float, largest: float) -> float:
+    """Draw from the density r^-3 between two sizes, by the inverse of its distribution function."""
+    low, high = smallest**-2, largest**-2
+    return float((low - random.uniform() * (low - high)) ** -0.5)
+
+
+def _ellipse(random: np.random.Generator, radius: float) -> np.ndarray:
+    angle = np.linspace(0, 2 * np.pi, max(12, min(96, int(radius))), endpoint=False)
+    return radius * np.stack([np.cos(angle), random.uniform(0.4, 1) * np.sin(angle)], axis=1)
+
+
+def _polygon(random: np.random.Generator, radius: float) -> np.ndarray:
+    angle = np.sort(random.uniform(0, 2 * np.pi, random.integers(3, 8)))
+    reach = radius * random.uniform(0.6, 1.2, (len(angle), 1))
+    return reach * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def _bar(random: np.random.Generator, radius: float) -> np.ndarray:
+    half = np.array([2 * radius, max(1.0, radius * random.uniform(0.04, 0.3))])
+    return half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+
+
+_SHAPES: tuple[Callable[[np.random.Generator, float], np.ndarray], ...] = (_ellipse, _polygon, _bar)
+
+
+def _rotation(random: np.random.Generator) -> np.ndarray:
+    angle = random.uniform(0, 2 * np.pi)
+    return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+
+
+def _draw(
+    random: np.random.Generator, canvas: np.ndarray, outline: np.ndarray, colour: np.ndarray, textured: float
+) -> float:
+    """Draw a filled shape onto (H, W, 3), in place; return its area."""
+    height, width = canvas.shape[:2]
+    left, top = np.clip(np.floor(outline.min(axis=0)).astype(int), 0, (width, height))
+    right, bottom = np.clip(np.ceil(outline.max(axis=0)).astype(int) + 1, 0, (width, height))
+    if right <= left or bottom <= top:
+        return 0.0
+    mask = np.zeros((bottom - top, right - left), np.uint8)
+    cv2.fillPoly(mask, [np.rint((outline - (left, top)) * 16).astype(np.int32)], 1, shift=4)
+    fill = _shaded(random, mask.shape, colour)
+    if random.uniform() < textured:
+        fill += _texture(random, mask.shape)[..., None]
+    part = canvas[top:bottom, left:right]
+    part[mask > 0] = fill[mask > 0]
+    return float(mask.sum())
+
+
+def _shaded(random: np.random.Generator, shape: tuple[int, ...], colour: np.ndarray) -> np.ndarray:
+    """Return (H, W, 3) of one colour that grows brighter along a random direction."""
+    slope = random.normal(0, 12, 2)
+    rows = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None] * np.float32(slope[0])
+    columns = np.linspace(-1, 1, shape[1], dtype=np.float32)[None] * np.float32(slope[1])
+    return np.asarray(colour, np.float32) + (rows + columns)[..., None]
+
+
+def _texture(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Return (H, W): stripes, straight or wavy, or grain."""
+    strength = np.float32(random.gamma(2.0, 9.0))
+    if random.uniform() < 0.5:
+        grain = random.standard_normal(shape, np.float32)
+        return strength * cv2.GaussianBlur(grain, (0, 0), random.uniform(0.8, 3)) * np.float32(2)
+    period = np.exp(random.uniform(np.log(4.5), np.log(40)))
+    angle = random.uniform(0, np.pi)
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    bent = along + np.float32(random.uniform(0, period)) * np.sin(across / np.float32(4 * period))
+    wave = np.sin(2 * np.pi / period * bent)
+    return strength * (np.sign(wave) if random.uniform() < 0.3 else wave).astype(np.float32)

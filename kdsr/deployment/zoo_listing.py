@@ -1,0 +1,52 @@
+"""What `kdsr zoo` says of the networks that come with kdsr."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kdsr import zoo
+from kdsr.deployment.card import Card, card_of
+from kdsr.deployment.sources import safetensors_metadata
+from kdsr.errors import UserError, did_you_mean
+
+
+def listing() -> str:
+    """Return a Markdown table of the networks, with the last validation scores of their trainings."""
+    cards = sorted(map(_card, zoo.names()), key=lambda card: (card.scale, card.parameters))
+    sets = list(dict.fromkeys(name for card in cards for name in card.metrics))
+    lines = [
+        f'| name | scale | input | parameters | file | {" | ".join(f"{name}, PSNR / SSIM" for name in sets)} |',
+        '|---|---|---|---|---|' + '---|' * len(sets),
+    ]
+    for card in cards:
+        colour = 'Y' if card.luminance else 'RGB'
+        size = Path(zoo.located(card.name)).stat().st_size / 1e6
+        scores = (_scores(card, name) for name in sets)
+        lines.append(
+            f'| `{card.name}` | x{card.scale} | {colour} | {card.parameters:,} | {size:.2f} MB | {" | ".join(scores)} |'
+        )
+    return '\n'.join(lines)
+
+
+def page(name: str) -> str:
+    """Return a network's page.
+
+    Raises:
+        UserError: no network has this name.
+    """
+    path = zoo.FOLDER / f'{name}.md'
+    if name not in zoo.names():
+        raise UserError(f'the zoo has no {name!r}.{did_you_mean(name, zoo.names())} It has {", ".join(zoo.names())}.')
+    return path.read_text(encoding='utf-8')
+
+
+def _card(name: str) -> Card:
+    path = zoo.located(name)
+    card = card_of(safetensors_metadata(path), path)
+    assert card is not None
+    return card
+
+
+def _scores(card: Card, dataset: str) -> str:
+    scores = card.metrics.get(dataset, {})
+    return f'{scores["psnr"]:.2f} / {scores["ssim"]:.4f}' if {'psnr', 'ssim'} <= set(scores) else ''

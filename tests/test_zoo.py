@@ -1,0 +1,91 @@
+"""The networks that come with kdsr: what is in their files, and that their names work wherever a model is asked for."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from skimage import data
+
+from kdsr import options, zoo
+from kdsr.analysis.benchmark_models import find_candidates
+from kdsr.analysis.complexity import parameters
+from kdsr.cli import main
+from kdsr.data.matlab_bicubic import imresize_bicubic, upsample_bicubic
+from kdsr.deployment import Upscaler
+from kdsr.deployment.card import card_of
+from kdsr.deployment.sources import safetensors_metadata
+from kdsr.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+NAMES = zoo.names()
+
+
+def psnr(image, truth):
+    return 10 * np.log10(255**2 / np.mean((image.astype(np.float64) - truth) ** 2))
+
+
+def test_the_zoo_has_each_network_at_its_scales():
+    assert {name.rsplit('_', 1)[0] for name in NAMES} == {'fsrcnn', 'rfdn_tiny', 'rfdn_small'}
+    assert {'fsrcnn_x2', 'fsrcnn_x4', 'rfdn_small_x2', 'rfdn_small_x4'} <= set(NAMES)
+    assert sum(path.stat().st_size for path in zoo.FOLDER.iterdir() if path.is_file()) < 4e6
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_network_beats_bicubic_on_a_photo(name):
+    upscaler = Upscaler(name)
+    truth = data.astronaut()[16:184, 160:328]
+    small = imresize_bicubic(truth, upscaler.scale)
+    gain = psnr(upscaler(small), truth) - psnr(upsample_bicubic(small, upscaler.scale), truth)
+    assert gain > 0.3
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_card_says_what_the_file_is(name):
+    path = zoo.located(name)
+    card = card_of(safetensors_metadata(path), path)
+    (one,) = find_candidates([name])
+    assert (card.name, card.scale, f'_x{card.scale}') == (name, one.scale, name[-3:])
+    assert card.parameters == parameters(one.network)
+    assert set(card.metrics) == {'Set5', 'Set14'}
+    assert 'dead-leaves' in card.data_licence
+    trained, shipped = yaml.safe_load(card.training), options.load(str(ROOT / f'options/zoo/{name}.yml'))
+    assert trained['network_g'] == shipped['network_g']
+    assert trained['train']['total_iter'] == shipped['train']['total_iter']
+    page = (zoo.FOLDER / f'{name}.md').read_text()
+    assert f'| parameters | {card.parameters:,} |' in page
+
+
+def test_a_file_of_the_same_name_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Path(zoo.located('rfdn_small_x2')).parent == zoo.FOLDER
+    Path('rfdn_small_x2').touch()
+    assert zoo.located('rfdn_small_x2') == 'rfdn_small_x2'
+    assert zoo.located('../zoo/rfdn_small_x4') == '../zoo/rfdn_small_x4'
+
+
+def test_upscaling_needs_no_model(tmp_path):
+    cv2.imwrite(str(tmp_path / 'photo.png'), data.astronaut()[:40, :48, ::-1])
+    main(['upscale', str(tmp_path / 'photo.png'), '-o', str(tmp_path / 'twice.png')])
+    assert cv2.imread(str(tmp_path / 'twice.png')).shape == (80, 96, 3)
+    main(['upscale', str(tmp_path / 'photo.png'), '-o', str(tmp_path / 'large.png'), '--scale', '4'])
+    assert cv2.imread(str(tmp_path / 'large.png')).shape == (160, 192, 3)
+    with pytest.raises(SystemExit, match='--scale chooses a network of the zoo'):
+        main(['upscale', str(tmp_path / 'photo.png'), '-o', str(tmp_path / 'x.png'), '--scale', '4', '-m', 'fsrcnn_x2'])
+
+
+def test_the_list_and_a_page(capsys):
+    main(['zoo'])
+    listed = capsys.readouterr().out
+    assert all(f'`{name}`' in listed for name in NAMES)
+    assert listed.rstrip() in (zoo.FOLDER / 'README.md').read_text(), 'run `make docs`'
+    main(['zoo', 'fsrcnn_x2'])
+    assert capsys.readouterr().out.startswith('# fsrcnn_x2')
+    with pytest.raises(SystemExit, match=r"no 'rfdn_smal_x2'. Did you mean 'rfdn_small_x2'"):
+        main(['zoo', 'rfdn_smal_x2'])
+
+
+def test_a_name_that_is_nothing_says_where_to_look():
+    with pytest.raises(UserError, match=r'network of the zoo \(kdsr zoo\)'):
+        Upscaler('rfdn_smal_x2')
