@@ -43,6 +43,8 @@ def test_the_wheel_holds_package_and_options_and_nothing_else(packages):
     assert {n[len(inside) :] for n in names if n.startswith(inside) and n.endswith('.yml')} == OPTIONS
     code = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'kdsr').rglob('*.py')}
     assert code <= names
+    zoo = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'kdsr/zoo').iterdir() if path.is_file()}
+    assert zoo <= names
 
 
 def test_the_sdist_holds_what_a_checkout_does(packages):
@@ -52,6 +54,7 @@ def test_the_sdist_holds_what_a_checkout_does(packages):
     for needed in ('README.md', 'LICENSE', 'Makefile', 'requirements.txt', 'tests/conftest.py', 'docs/methods.md'):
         assert needed in names
     assert {f'options/{name}' for name in OPTIONS} <= names
+    assert {f'kdsr/zoo/{path.name}' for path in (ROOT / 'kdsr/zoo').glob('*.safetensors')} <= names
 
 
 def test_an_installed_wheel_lists_and_copies_options_and_trains(packages, workspace):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kdsr import options, plugins
 from kdsr.archs.convert import read_official
+from kdsr.compat.loading import safetensors_metadata
 from kdsr.distillation.building import build_network_at
 from kdsr.distillation.checkpoint import pick_weights, read_checkpoint, take_weights
 from kdsr.errors import UserError
@@ -77,15 +78,7 @@ def build(label: str, network_opt: Mapping[str, Any], weights: Weights | None, p
 
 def _exported_network(path: str) -> Mapping[str, Any] | None:
     """Return the options that `kdsr export` put into a safetensors file."""
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError:
-        return None  # spandrel says what to install
-    try:
-        with safe_open(os.path.expanduser(path), framework='pt') as file:
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
-        raise UserError(f'{path!r} cannot be read ({error}): is it truncated?') from None
+    metadata = safetensors_metadata(path)
     ours = metadata.get('made_by', '').startswith('kdsr ')
     return dict(json.loads(metadata['network'])) if ours else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from basicsr.utils import get_root_logger
@@ -89,7 +88,7 @@ def _recognise(path: str) -> Any:
         raise UserError(
             f'`type: Spandrel` needs the spandrel library ({error}): pip install "kdsr[spandrel]"'
         ) from None
-    content = _read(path)
+    content = read_checkpoint(path)
     try:
         weights = spandrel.canonicalize_state_dict(content)
         descriptor = spandrel.ModelLoader().load_from_state_dict(weights)
@@ -107,17 +106,3 @@ def _recognise(path: str) -> Any:
         f'all {len(descriptor.model.state_dict())} tensors loaded.'
     )
     return descriptor
-
-
-def _read(path: str) -> dict[str, Any]:
-    if path.lower().endswith('.safetensors'):
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        if not os.path.isfile(os.path.expanduser(path)):
-            raise UserError(f'checkpoint {path!r} does not exist (looked in {os.getcwd()!r}).')
-        try:
-            return load_file(os.path.expanduser(path))
-        except SafetensorError as error:
-            raise UserError(f'checkpoint {path!r} cannot be read ({error}): is it truncated?') from None
-    return read_checkpoint(path)

@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError, safe_open
+
 from kdsr.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,13 +53,26 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 
 
 def _read_safetensors(path: str) -> dict[str, Any]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise UserError(f'{path!r} needs safetensors ({error}): pip install "kdsr[export]"') from None
+    from safetensors.torch import load_file
+
     try:
         return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f'checkpoint {path!r} cannot be read ({error}): is it truncated?') from None
+
+
+def safetensors_metadata(path: str) -> dict[str, str]:
+    """Return the text that lies in a safetensors file beside the tensors.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    path = os.path.expanduser(path)
+    if not os.path.isfile(path):
+        raise UserError(f'checkpoint {path!r} does not exist (looked in {os.getcwd()!r}).')
+    try:
+        with safe_open(path, framework='numpy') as file:
+            return dict(file.metadata() or {})
     except SafetensorError as error:
         raise UserError(f'checkpoint {path!r} cannot be read ({error}): is it truncated?') from None
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from kdsr.deployment.card import Card
@@ -94,9 +95,8 @@ def pt2_bytes(network: nn.Module, image: Tensor, fixed: bool, card: Card) -> byt
 
 def safetensors_bytes(weights: Mapping[str, Tensor], card: Card) -> bytes:
     """Return the weights in the names of the network, with the card as metadata."""
-    safetensors = needed('safetensors.torch', 'a safetensors file')
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
-    return safetensors.save(own, metadata=card.metadata())
+    return save(own, metadata=card.metadata())
 
 
 def onnx_runner(model: bytes | str, device: str = 'cpu') -> Runner:

@@ -11,8 +11,8 @@ from typing import Any
 from kdsr import options, zoo
 from kdsr.analysis.benchmark_models import Candidate, find_candidates
 from kdsr.analysis.complexity import count, lr_shape, parameters
+from kdsr.compat.loading import safetensors_metadata
 from kdsr.deployment.card import Card, card_of, training_text
-from kdsr.deployment.packages import needed
 from kdsr.errors import UserError
 
 _SCORE = re.compile(r'# (\w+): ([\d.]+)')
@@ -39,22 +39,6 @@ def read_model(path: str, network: str | None = None) -> tuple[Candidate, Card |
     if card is not None:
         return replace(one, name=card.name), card
     return replace(one, name=_name(path, one.name)), None
-
-
-def safetensors_metadata(path: str) -> dict[str, str]:
-    """Return the text that lies in a safetensors file beside the tensors.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
-    safetensors = needed('safetensors', f'{path!r}')
-    if not os.path.isfile(os.path.expanduser(path)):
-        raise UserError(f'{path!r} does not exist (looked in {os.getcwd()!r}).')
-    try:
-        with safetensors.safe_open(os.path.expanduser(path), framework='pt') as file:
-            return dict(file.metadata() or {})
-    except safetensors.SafetensorError as error:
-        raise UserError(f'{path!r} cannot be read ({error}): is it truncated?') from None
 
 
 def _name(path: str, name: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdsr import zoo
+from kdsr.compat.loading import safetensors_metadata
 from kdsr.deployment.card import Card, card_of
-from kdsr.deployment.sources import safetensors_metadata
 from kdsr.errors import UserError, did_you_mean
 
 

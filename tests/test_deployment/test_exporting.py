@@ -12,6 +12,7 @@ import torch
 import yaml
 from basicsr.archs import build_network
 from basicsr.archs.swinir_arch import SwinTransformerBlock, window_partition, window_reverse
+from safetensors import safe_open
 from torch import nn
 
 from kdsr.analysis.benchmark_models import find_candidates
@@ -30,7 +31,6 @@ from tests.test_archs.test_networks import LUMINANCE, TINY
 
 onnx = pytest.importorskip('onnx')
 pytest.importorskip('onnxruntime')
-safetensors = pytest.importorskip('safetensors')
 
 ALL = {**TINY, **NETWORKS}
 ANY_SIZE = [
@@ -130,7 +130,7 @@ def test_every_file_says_what_it_is(workspace, capsys):
         'photos_x2.onnx', 'photos_x2.safetensors', 'photos_x2.torchscript.pt', 'photos_x2.pt2', 'photos_x2.md'
     }  # fmt: skip
     metadata = {p.key: p.value for p in onnx.load(folder / 'photos_x2.onnx').metadata_props}
-    with safetensors.safe_open(folder / 'photos_x2.safetensors', framework='pt') as file:
+    with safe_open(folder / 'photos_x2.safetensors', framework='pt') as file:
         assert file.metadata() == metadata
     extra = {'card.json': ''}
     with warnings.catch_warnings():

@@ -2,6 +2,7 @@ import os
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from kdsr.distillation import checkpoint
@@ -120,10 +121,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_safetensors_are_weights_alone(tmp_path):
-    safetensors = pytest.importorskip('safetensors.torch')
     network = torch.nn.Conv2d(1, 2, 3)
     path = str(tmp_path / 'x.safetensors')
-    safetensors.save_file(network.state_dict(), path)
+    save_file(network.state_dict(), path)
     other = torch.nn.Conv2d(1, 2, 3)
     load_weights(other, path)
     assert torch.equal(other.weight, network.weight)
