@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,11 +27,25 @@ def shipped_folder() -> Path:
     raise UserError(f'the option files are missing beside {_PACKAGE}: install kdsr again.')
 
 
+def shipped_names() -> list[str]:
+    """Return the names of the option files, relative to their folder."""
+    folder = shipped_folder()
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*.yml'))
+
+
+def expanded(pattern: str) -> list[str]:
+    """Return the patterns that one with braces stands for, as a shell would: `a_{b,c}` is `a_b` and `a_c`."""
+    found = re.search(r'\{([^{}]*)\}', pattern)
+    if not found:
+        return [pattern]
+    return [whole for part in found[1].split(',') for whole in expanded(pattern.replace(found[0], part, 1))]
+
+
 def list_shipped(patterns: Sequence[str] = ()) -> str:
     """Return a line for every option file: its name and what its first comment says.
 
     Args:
-        patterns: Of the names, such as ``mtkd_*`` or ``ablations/rfdn/*``; all when empty.
+        patterns: Of the names, such as ``mtkd_*``, ``{lsfd,facd}_edsr_x4`` or ``ablations/rfdn/*``; all when empty.
 
     Raises:
         UserError: no file has such a name.
@@ -60,13 +75,13 @@ def copy_shipped(patterns: Sequence[str], to: str) -> str:
 
 
 def _chosen(patterns: Sequence[str]) -> list[str]:
-    folder = shipped_folder()
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*.yml'))
+    names = shipped_names()
     if not patterns:
         return names
     chosen: list[str] = []
     for pattern in patterns:
-        found = [n for n in names if fnmatch.fnmatch(n, pattern) or fnmatch.fnmatch(n, f'{pattern}.yml')]
+        plain = [whole for one in expanded(pattern) for whole in (one, f'{one}.yml')]
+        found = [n for n in names if any(fnmatch.fnmatch(n, one) for one in plain)]
         if not found:
             raise UserError(f'no option file is called {pattern!r}.{did_you_mean(pattern, names)}')
         chosen += found

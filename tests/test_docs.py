@@ -24,6 +24,19 @@ def test_links_lead_somewhere(page):
             assert (page.parent / target).exists(), f'{page.name} links to {target}'
 
 
+def anchors(page):
+    """The names of a page's headings, as GitHub makes them."""
+    text = re.sub(r'```.*?```', '', page.read_text(), flags=re.DOTALL)
+    titles = re.findall(r'^#+ (.*)$', text, flags=re.MULTILINE)
+    return {re.sub(r'[^\w -]', '', title.lower()).replace(' ', '-') for title in titles}
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_into_a_page_name_one_of_its_headings(page):
+    for target, anchor in re.findall(r'\]\(([^)#\s]*\.md|)#([^)\s]+)\)', page.read_text()):
+        assert anchor in anchors(page.parent / target if target else page), f'{page.name} links to {target}#{anchor}'
+
+
 @pytest.mark.parametrize('page', PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_option_files_that_are_named_exist(page):
     for name in re.findall(r'\boptions/[\w/{},*.]+\.yml', page.read_text()):
@@ -66,9 +79,9 @@ def test_the_example_of_a_new_method_passes_its_own_tests(example_of_a_method):
 
 
 def test_the_example_of_views_trains(workspace):
-    block = next(yaml.safe_load(b) for b in blocks('docs/methods.md', 'yaml') if 'views:' in b)
+    block = next(yaml.safe_load(b) for b in blocks('docs/methods/dukd.md', 'yaml') if 'views:' in b)
     opt = workspace.options(model_type='DistillationModel')
-    opt['distillation'] = {'teachers': [workspace.teacher('EDSR')], **block}
+    opt['distillation'] = {**block['distillation'], 'teachers': [workspace.teacher('EDSR')]}
     log = next(workspace.train(opt).glob('train_*.log')).read_text()
     assert all(f'{term}: ' in log for term in ('l_kd_zoom_in', 'l_kd_zoom_out', 'l_pix_zoom_out'))
 

@@ -16,6 +16,7 @@ ORDER = [
     {'checks'},
     {'analysis'},
     {'quickstart', 'distil', 'shipped_options', 'deployment'},
+    {'methods'},
     {'commands'},
     {'train', 'test', 'cli', '__init__'},
     {'__main__'},

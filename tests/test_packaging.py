@@ -51,7 +51,7 @@ def test_the_sdist_holds_what_a_checkout_does(packages):
     (sdist,) = packages.glob('*.tar.gz')
     with tarfile.open(sdist) as archive:
         names = {name.split('/', 1)[-1] for name in archive.getnames()}
-    for needed in ('README.md', 'LICENSE', 'Makefile', 'requirements.txt', 'tests/conftest.py', 'docs/methods.md'):
+    for needed in ('README.md', 'LICENSE', 'Makefile', 'requirements.txt', 'tests/conftest.py', 'docs/methods/rfdn.md'):
         assert needed in names
     assert {f'options/{name}' for name in OPTIONS} <= names
     assert {f'kdsr/zoo/{path.name}' for path in (ROOT / 'kdsr/zoo').glob('*.safetensors')} <= names
@@ -63,10 +63,13 @@ def test_an_installed_wheel_lists_and_copies_options_and_trains(packages, worksp
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(place)
     paths = {'PYTHONPATH': str(place), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'PYTHONWARNINGS': 'ignore'}
-    where = "import kdsr; print(kdsr.__file__); from kdsr.cli import main; main(['options', 'ablations/rfdn/*'])"
+    where = "import kdsr; print(kdsr.__file__); from kdsr.cli import main; main(['options', 'ablations/rfdn/*']); "
+    where += "main(['methods', 'rfdn'])"
     told = run(sys.executable, '-c', where, cwd=workspace.root, **paths)
     assert told.startswith(str(place))
-    assert len(told.splitlines()) == 1 + sum(name.startswith('ablations/rfdn/') for name in OPTIONS)
+    listed = [line for line in told.splitlines() if line.startswith('ablations/rfdn/')]
+    assert len(listed) == sum(name.startswith('ablations/rfdn/') for name in OPTIONS) > 0
+    assert 'e_rfdn*_x4.yml (8 files)' in told
     file = workspace.write(workspace.options(iterations=1))
     run(sys.executable, '-m', 'kdsr.train', '-opt', file, cwd=workspace.root, **paths)
     assert (workspace.root / 'experiments' / 'run' / 'models' / 'net_g_latest.pth').is_file()

@@ -52,6 +52,24 @@ def add_options(commands: Commands) -> None:
     shipped.set_defaults(run=_options)
 
 
+def _methods(args: argparse.Namespace) -> None:
+    from kdsr.methods import list_methods, show_method
+
+    print(show_method(args.name) if args.name else list_methods())
+
+
+def add_methods(commands: Commands) -> None:
+    """Add `kdsr methods`."""
+    methods = commands.add_parser(
+        'methods',
+        help='list the methods, or show what one compares and needs, and where its option files are',
+        description='What each method compares, which teachers it needs, whether a cache helps, its losses or '
+        'networks, its option files and its page in docs/methods/.',
+    )
+    methods.add_argument('name', nargs='?', help='for example lsfd (default: a line for each)')
+    methods.set_defaults(run=_methods)
+
+
 def _distil(args: argparse.Namespace) -> None:
     from kdsr.distil import distil
 
@@ -137,6 +155,7 @@ def add_all(commands: Commands) -> None:
     """Add the commands of this file."""
     add_check(commands)
     add_options(commands)
+    add_methods(commands)
     add_distil(commands)
     add_taps(commands)
     add_compare(commands)

@@ -1,0 +1,118 @@
+"""The options of a loss, network or view, from its constructor and what its docstring says of each argument."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY
+
+from kdsr.distillation.views import VIEW_REGISTRY
+from kdsr.errors import UserError
+
+REQUIRED = 'required'
+_ELSEWHERE = re.compile(r'See :class:`(\w+)`')
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One option: its name, its default as it stands in YAML ('required' where there is none), and what it means."""
+
+    name: str
+    default: str
+    about: str
+
+
+def registered(name: str) -> type:
+    """Return the loss, network or view that is registered under a name.
+
+    Raises:
+        UserError: there is none.
+    """
+    for registry in (LOSS_REGISTRY, ARCH_REGISTRY, VIEW_REGISTRY):
+        if name in registry:
+            return registry.get(name)
+    raise UserError(f'no loss, network or view is called {name!r}.')
+
+
+def arguments_of(cls: type) -> list[Argument]:
+    """Return the arguments of a class in the order of its constructor; `about` is empty where nothing is said."""
+    texts = _explained(cls)
+    cited = _cited(cls)
+    return [
+        Argument(name, _in_yaml(parameter.default), _with_names(texts.get(name, ''), cited))
+        for name, parameter in inspect.signature(cls).parameters.items()
+    ]
+
+
+def _explained(cls: type) -> dict[str, str]:
+    """Return argument to text; what a docstring leaves to that of a base class is taken from there."""
+    own = _section(cls, 'Args')
+    for name, text in own.items():
+        found = _ELSEWHERE.match(text)
+        if found:
+            base = next(c for c in cls.__mro__ if c.__name__ == found[1])
+            own[name] = _section(base, 'Args')[name].rstrip('.') + text[found.end() :]
+    return own
+
+
+def _section(cls: type, title: str) -> dict[str, str]:
+    """Return the entries of a section of a docstring, `name: text` or `[1] text`, each as one line."""
+    found = re.search(rf'^{title}:\n(.*?)(?=^\S|\Z)', inspect.getdoc(cls) or '', re.MULTILINE | re.DOTALL)
+    entries: dict[str, str] = {}
+    name = ''
+    for line in found[1].splitlines() if found else ():
+        start = re.match(r' {4}(?:(\w+): |\[(\d+)\] )(.*)', line)
+        if start:
+            name = start[1] or start[2]
+            entries[name] = start[3]
+        elif line.strip():
+            entries[name] += f' {line.strip()}'
+    return entries
+
+
+def _cited(cls: type) -> dict[str, str]:
+    """Return the authors of each reference of a docstring, by its number."""
+    names = {number: text.split('. ')[0].split(', ') for number, text in _section(cls, 'References').items()}
+    return {n: ' and '.join(who) if len(who) < 3 else f'{who[0]} et al.' for n, who in names.items()}
+
+
+def _with_names(text: str, cited: Mapping[str, str]) -> str:
+    """Put the authors in place of the numbers of references, which stand in the docstring only."""
+
+    def authors(found: re.Match[str]) -> str:
+        numbers = found[1].split(', ')
+        return f'[{"; ".join(cited[n] for n in numbers)}]' if all(n in cited for n in numbers) else found[0]
+
+    return re.sub(r'\[(\d+(?:, \d+)*)\]', authors, text)
+
+
+def _in_yaml(default: Any) -> str:
+    if default is inspect.Parameter.empty:
+        return REQUIRED
+    if default is None:
+        return '~'
+    if isinstance(default, bool):
+        return str(default).lower()
+    return f'[{", ".join(map(_in_yaml, default))}]' if isinstance(default, (list, tuple)) else str(default)
+
+
+def argument_table(classes: Iterable[str]) -> str:
+    """Return the options of some classes as Markdown, a table each."""
+    lines: list[str] = []
+    for name in classes:
+        lines += ['', f'`{name}`', '', '| option | default | |', '|---|---|---|']
+        lines += [f'| `{a.name}` | {_default(a)} | {_cell(a.about)} |' for a in arguments_of(registered(name))]
+    return '\n'.join(lines[1:])
+
+
+def _default(argument: Argument) -> str:
+    return argument.default if argument.default == REQUIRED else f'`{argument.default}`'
+
+
+def _cell(text: str) -> str:
+    """Keep the bars and stars of a formula from being read as Markdown."""
+    return re.sub(r'([|*])', r'\\\1', text)

@@ -1,0 +1,122 @@
+"""What the papers print of a method, and what was measured here, as tables of its page."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from kdsr.analysis.comparison_papers import MISPRINT
+from kdsr.analysis.comparison_summary import mean_and_spread
+from kdsr.analysis.paper_results import TABLES, Cell, paper_cells
+from kdsr.methods.table import Measured, Method, Rows
+
+_OF_PARAMETERS = re.compile(r' exact \d+$')  # a note on the network's size, not on the numbers
+_SETS = ('Set5', 'Set14', 'B100', 'Urban100', 'Manga109')
+
+
+def paper_table(method: Method) -> str:
+    """Return the rows of the papers' tables that show a method, as Markdown; empty where there are none."""
+    cells = [cell for wanted in method.rows for cell in _cells(wanted)]
+    if not cells:
+        return ''
+    sets = [name for name in _SETS if any(cell.set == name for cell in cells)]
+    lines = [f'| table | network | row | {" | ".join(sets)} |', '|---' * (3 + len(sets)) + '|']
+    digits = {rows.paper: _digits(cell.psnr for cell in cells if cell.paper == rows.paper) for rows in method.rows}
+    shown: dict[tuple[str, str, str], dict[str, str]] = {}
+    for cell in cells:
+        key = (f'{cell.paper}, Table {cell.table}', f'{_network(cell)} x{cell.scale}', _escaped(cell.row))
+        shown.setdefault(key, {})[cell.set] = _shown(cell, digits[cell.paper])
+    lines += [f'| {" | ".join([*key, *(found.get(name, "") for name in sets)])} |' for key, found in shown.items()]
+    return '\n'.join([*lines, *_remarks(cells, sets)])
+
+
+def _cells(wanted: Rows) -> list[Cell]:
+    """Return the cells of some rows, network by network, and in the order in which the rows are wanted."""
+    cells = [
+        cell for cell in paper_cells()
+        if cell.paper == wanted.paper and cell.table in TABLES[wanted.paper] and cell.scale in wanted.scales
+        and cell.row in wanted.rows and cell.set in _SETS and cell.kind == 'result'
+    ]  # fmt: skip
+    groups = list(dict.fromkeys(_group(cell) for cell in cells if cell.row == wanted.own or not wanted.own))
+    kept = [cell for cell in cells if _group(cell) in groups]
+    return sorted(kept, key=lambda cell: (groups.index(_group(cell)), wanted.rows.index(cell.row)))
+
+
+def _group(cell: Cell) -> tuple[str, str, int]:
+    return cell.table, _network(cell), cell.scale
+
+
+def _network(cell: Cell) -> str:
+    return re.sub(r'_lightweight|_baseline| \(Ours\)|\*$', '', cell.network)
+
+
+def _digits(values: Iterable[float | None]) -> int:
+    """Return with how many digits a paper prints PSNR: the most that any of its numbers needs."""
+    return max(len(repr(value).partition('.')[2]) for value in values if value is not None)
+
+
+def _shown(cell: Cell, digits: int) -> str:
+    texts = [f'{cell.psnr:.{digits}f}'] if cell.psnr is not None else []
+    texts += [f'{cell.ssim:.4f}'] if cell.ssim is not None else []
+    return ' / '.join(texts) + (MISPRINT if cell.misprint else '')
+
+
+def _escaped(row: str) -> str:
+    return row.replace('*', r'\*')
+
+
+def _remarks(cells: Sequence[Cell], sets: Sequence[str]) -> Iterator[str]:
+    """Yield a paragraph: misprints, and what else is to be known of these rows."""
+    told = [
+        f'{MISPRINT} {_network(c)} x{c.scale}, {_escaped(c.row)}, {c.set}: likely a misprint, '
+        f'{c.misprint.split()[0].upper()} {c.misprint.split()[1]} was meant.'
+        for c in cells if c.misprint
+    ]  # fmt: skip
+    notes: dict[str, list[Cell]] = {}
+    for cell in cells:
+        for note in filter(None, cell.note.split('; ') if not _OF_PARAMETERS.search(cell.note) else ()):
+            notes.setdefault(note, []).append(cell)
+    for note, noted in notes.items():
+        rows, networks, on = (list(dict.fromkeys(x)) for x in zip(*((c.row, _network(c), c.set) for c in noted)))
+        place = '' if len(on) == len(sets) else f' on {", ".join(on)}'
+        told.append(f'{_escaped(", ".join(rows))} ({", ".join(networks)}){place}: {note}.')
+    if told:
+        yield ''
+        yield ' '.join(told)
+
+
+def measured_table(measured: Measured, results: Path) -> str:
+    """Return what a comparison came to, as Markdown.
+
+    Args:
+        measured: Which comparison, and which of its runs.
+        results: The folder benchmarks/results.
+    """
+    last = _last(results / measured.study / 'results.csv')
+    sets = list(dict.fromkeys(name for _, name in last))
+    base = next(iter(measured.runs))
+    lines = [f'| run | seeds | {" | ".join(sets)} |', '|---' * (2 + len(sets)) + '|']
+    for label, title in measured.runs.items():
+        shown = []
+        for name in sets:
+            mean, spread = mean_and_spread(last[label, name])
+            gain = mean - mean_and_spread(last[base, name])[0]
+            shown.append(f'{mean:.3f} ± {spread:.3f}' + (f' ({gain:+.3f})' if label != base else ''))
+        lines.append(f'| {title} | {len(last[label, sets[0]])} | {" | ".join(shown)} |')
+    return '\n'.join(lines)
+
+
+def _last(file: Path) -> dict[tuple[str, str], list[float]]:
+    """Return (run, set) to the PSNR after the last iteration, of every seed."""
+    found: dict[tuple[str, str, str], tuple[int, float]] = {}
+    with file.open(encoding='utf-8', newline='') as lines:
+        for row in csv.DictReader(lines):
+            key = (row['run'], row['set'], row['seed'])
+            if row['metric'] == 'psnr' and int(row['iteration']) >= found.get(key, (0, 0.0))[0]:
+                found[key] = (int(row['iteration']), float(row['value']))
+    values: dict[tuple[str, str], list[float]] = {}
+    for (run, name, _), (_, value) in found.items():
+        values.setdefault((run, name), []).append(value)
+    return values
