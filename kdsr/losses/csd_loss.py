@@ -112,7 +112,17 @@ class CSDLoss(DistillationLoss):
         self.layer_weights = dict(layer_weights)
         self.num_negatives = num_negatives
         self.loss_range = loss_range
-        self._extractor = [self._build(extractor)]  # in a list: neither trained nor saved
+        self._wanted = extractor
+        self._extractor: list[Extractor] = []  # in a list: neither trained nor saved
+
+    def build_helpers(self, student: NetworkOutput, teacher: NetworkOutput) -> None:
+        """Load the extractor: VGG19 may be downloaded, for which a check of the options is too early."""
+        self._loaded_extractor()
+
+    def _loaded_extractor(self) -> Extractor:
+        if not self._extractor:
+            self._extractor.append(self._build(self._wanted))
+        return self._extractor[0]
 
     def _build(self, extractor: str | Extractor) -> Extractor:
         if callable(extractor):
@@ -141,7 +151,7 @@ class CSDLoss(DistillationLoss):
         return in_loss_range(total, self.loss_range, image_term=False)
 
     def _extract(self, images: Tensor) -> Mapping[str, Tensor]:
-        extractor = self._extractor[0]
+        extractor = self._loaded_extractor()
         if isinstance(extractor, nn.Module):
             extractor.to(images.device)
         maps = extractor(PUBLISHED_PEAK * images)

@@ -73,6 +73,8 @@ def test_vgg19_is_frozen_unsaved_and_gives_the_published_layers(monkeypatch):
     image, target, batch = case(2, 32)
     image.requires_grad_()
     loss = CSDLoss('vgg19')
+    assert not loss._extractor, 'checking options must not download anything'
+    loss.build_helpers(image_output(image), image_output(target))
     assert not list(loss.parameters())
     assert not loss.state_dict()
     value = loss(image_output(image), image_output(target), batch)

@@ -17,7 +17,7 @@ from kdsr.shipped_options import expanded, shipped_names
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / 'benchmarks' / 'results'
-OF_NO_METHOD = ('quickstart/', 'studies/', 'test/')
+OF_NO_METHOD = ('quickstart/', 'studies/', 'test/', 'zoo/')
 
 
 def method_called(name):
