@@ -1,4 +1,4 @@
-"""The generated parts of README.md, docs/methods.md and docs/methods/*.md, each between a pair of HTML comments."""
+"""The generated parts of README.md, docs/methods.md, docs/methods/*.md and docs/zoo.md, between HTML comments."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from kdsr.deployment import zoo_listing
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
 from kdsr.methods.arguments import argument_table
@@ -24,9 +25,14 @@ def documents(root: str | Path) -> dict[Path, str]:
         UserError: a page has not the comments that enclose a part.
     """
     root = Path(root)
-    parts = {root / 'README.md': {'methods': _short_table()}, root / 'docs' / 'methods.md': {'methods': _long_table()}}
+    docs = root / 'docs'
+    parts = {
+        root / 'README.md': {'methods': _short_table()},
+        docs / 'methods.md': {'methods': _long_table()},
+        docs / 'zoo.md': {'zoo': zoo_listing.listing()},
+    }
     for method in METHODS:
-        page = root / 'docs' / 'methods' / f'{method.name}.md'
+        page = docs / 'methods' / f'{method.name}.md'
         parts[page] = {
             'paper': _reference(method),
             'options': argument_table(method.classes),
