@@ -1,4 +1,4 @@
-"""The diagrams of docs/methods are those that scripts/draw_methods.py draws, and whole."""
+"""The pictures of docs/methods are those that the scripts draw, and whole."""
 
 import runpy
 import sys
@@ -6,6 +6,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+
+from kdsr.losses.wavelet_loss import wavelet_distance
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / 'docs' / 'methods'
@@ -53,3 +55,16 @@ def test_what_a_diagram_refers_to_is_in_it(path):
     used = {part.split(')')[0] for part in content.split('url(#')[1:]}
     used |= {use.get('href').lstrip('#') for use in root.iter(f'{SVG}use')}
     assert used <= known
+
+
+def test_the_bands_of_the_photo_are_those_of_the_wavelet_loss():
+    drawn = runpy.run_path(str(ROOT / 'scripts' / 'draw_photos.py'))
+    _, student, teacher = drawn['images']()
+    bands = drawn['band_distances'](student, teacher)
+    assert len(bands) == 4
+    assert sum(bands.values()) / 4 == pytest.approx(wavelet_distance(student, teacher).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize('name', ['mtkd_bands', 'lsfd_map'])
+def test_the_photos_stay_small(name):
+    assert 10_000 < (FOLDER / f'{name}.png').stat().st_size < 150_000
