@@ -15,7 +15,7 @@ help:
 	@echo 'make quickstart   install, then distil a small network from three teachers on sample photos (minutes)'
 	@echo 'make test         install, then run the tests'
 	@echo 'make lint         check style and types'
-	@echo 'make docs         write docs/options.md and docs/options.schema.json'
+	@echo 'make docs         write docs/options.md, docs/options.schema.json and docs/estimates.md'
 	@echo 'make clean        remove the environment and everything that quickstart made'
 
 install: $(INSTALLED)
@@ -42,6 +42,7 @@ lint: install
 docs: install
 	$(PY) -c 'from kdsr import options; print(options.document(), end="")' > docs/options.md
 	$(PY) -m kdsr check --schema > docs/options.schema.json
+	$(PY) -m kdsr estimate --page > docs/estimates.md
 
 clean:
 	rm -rf $(VENV) datasets/quickstart experiments/quickstart_* results/quickstart
