@@ -35,7 +35,7 @@ class Assumptions:
     bandwidth: tuple[float, float] = (0.9, 0.5)
     launch: tuple[float, float] = (5e-6, 15e-6)
     iteration: tuple[float, float] = (2e-3, 10e-3)
-    memory: tuple[float, float] = (1.0, 1.3)
+    memory: tuple[float, float] = (1.0, 1.4)
     context: tuple[int, int] = (GIB // 2, GIB)
 
 
