@@ -15,7 +15,7 @@ help:
 	@echo 'make quickstart   install, then distil a small network from three teachers on sample photos (minutes)'
 	@echo 'make test         install, then run the tests'
 	@echo 'make lint         check style and types'
-	@echo 'make docs         write docs/options.md, docs/options.schema.json, tables and diagrams of the methods and the zoo'
+	@echo 'make docs         write what is generated in docs/ and README.md: tables, diagrams, schema, estimates'
 	@echo 'make clean        remove the environment and everything that quickstart made'
 
 install: $(INSTALLED)
@@ -44,6 +44,7 @@ docs: install
 	$(PY) -m kdsr check --schema > docs/options.schema.json
 	$(PY) -c 'from kdsr.methods import write_documents; write_documents(".")'
 	$(PY) scripts/method_pictures/draw_methods.py
+	$(PY) -m kdsr estimate --page > docs/estimates.md
 
 clean:
 	rm -rf $(VENV) datasets/quickstart experiments/quickstart_* results/quickstart

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,13 +10,14 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdsr import options, plugins
 from kdsr.analysis.latency import Timing, time_network
 from kdsr.analysis.live_memory import peak_memory
+from kdsr.analysis.on_meta import autocast_on_meta, on_meta
 from kdsr.distillation.building import build_network_at
 from kdsr.distillation.teacher import window_of
 from kdsr.errors import UserError
@@ -66,12 +65,12 @@ def multi_adds(network: nn.Module, input_shape: Sequence[int]) -> int:
     Raises:
         RuntimeError: the network's course depends on the values of its input.
     """
-    return _multi_adds(_on_meta(network), input_shape)
+    return _multi_adds(on_meta(network).eval(), input_shape)
 
 
 def _multi_adds(network: nn.Module, input_shape: Sequence[int]) -> int:
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
-    with torch.no_grad(), _autocast_on_meta(), counter:
+    with torch.no_grad(), autocast_on_meta(), counter:
         network(torch.empty(1, *input_shape, device='meta'))
     return counter.get_total_flops() // 2
 
@@ -86,7 +85,7 @@ def activations(network: nn.Module, input_shape: Sequence[int]) -> tuple[int, in
         network: It is not changed.
         input_shape: (C, h, w).
     """
-    return _activations(_on_meta(network), input_shape)
+    return _activations(on_meta(network).eval(), input_shape)
 
 
 def _activations(network: nn.Module, input_shape: Sequence[int]) -> tuple[int, int]:
@@ -95,7 +94,7 @@ def _activations(network: nn.Module, input_shape: Sequence[int]) -> tuple[int, i
     for module in network.modules():
         if isinstance(module, _ConvNd):
             hooks.append(module.register_forward_hook(lambda module, inputs, output: seen.append(output.numel())))
-    with torch.no_grad(), _autocast_on_meta():
+    with torch.no_grad(), autocast_on_meta():
         network(torch.empty(1, *input_shape, device='meta'))
     for hook in hooks:
         hook.remove()
@@ -133,8 +132,8 @@ def count(name: str, network: nn.Module, input_shape: Sequence[int], timing: Tim
     """Count what a network costs for an input of (C, h, w), see :func:`complexity`."""
     try:
         seconds, peak = time_network(network, input_shape, timing) if timing else (None, None)
-        meta = _on_meta(network)
-        with _autocast_on_meta():
+        meta = on_meta(network).eval()
+        with autocast_on_meta():
             memory = peak or peak_memory(meta, input_shape)
         counts = (parameters(network), _multi_adds(meta, input_shape), *_activations(meta, input_shape))
         return Complexity(name, *counts, memory=memory, seconds=seconds)
@@ -234,26 +233,6 @@ def input_channels(network: nn.Module) -> int:
     """Return how many channels a network takes: what it says itself, or else those of its first convolution."""
     said = getattr(network, 'input_channels', None)
     return said or next((p.shape[1] for p in network.parameters() if p.ndim == 4), 3)
-
-
-def _on_meta(network: nn.Module) -> nn.Module:
-    network = copy.deepcopy(network).to('meta').eval()
-    for module in network.modules():  # BasicSR's EDSR keeps its mean as a plain attribute
-        for name, value in list(vars(module).items()):
-            if isinstance(value, Tensor):
-                setattr(module, name, value.to('meta'))
-    return network
-
-
-@contextlib.contextmanager
-def _autocast_on_meta() -> Iterator[None]:
-    """Ignore `torch.autocast`: it refuses the meta device, even to be switched off there."""
-    autocast = torch.autocast
-    torch.autocast = lambda *args, **kwargs: contextlib.nullcontext()  # type: ignore[assignment,misc]
-    try:
-        yield
-    finally:
-        torch.autocast = autocast  # type: ignore[misc]
 
 
 def _convolution(

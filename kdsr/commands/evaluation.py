@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from kdsr.errors import UserError
+
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -110,6 +112,38 @@ def add_complexity(commands: Commands) -> None:
     complexity.set_defaults(run=_complexity)
 
 
+def _estimate(args: argparse.Namespace) -> None:
+    from kdsr.analysis import cost_estimate, estimate_report
+    from kdsr.analysis.gpus import find_gpus
+    from kdsr.shipped_options import shipped_folder
+
+    gpus, assumed = find_gpus(args.gpu), cost_estimate.assumptions(args.utilisation)
+    files = sorted(map(str, shipped_folder().glob('*_x4.yml'))) if args.page else args.option_files
+    if not files:
+        raise UserError('name option files of trainings: kdsr estimate options/mtkd_swinir_x4.yml')
+    estimates = [cost_estimate.estimate(file, args.force_yml) for file in files]
+    print((estimate_report.page if args.page else estimate_report.report)(estimates, gpus, assumed).rstrip())
+
+
+def add_estimate(commands: Commands) -> None:
+    """Add `kdsr estimate`."""
+    estimate = commands.add_parser(
+        'estimate',
+        help='how much memory and how many days trainings take on common GPUs, before they are started',
+        description='Counts a training step of option files without running it, and estimates memory and time on '
+        'common GPUs. Neither weights nor data need be there. Estimates, not measurements: docs/estimates.md says what '
+        'is counted and what is assumed.',
+    )
+    estimate.add_argument('option_files', nargs='*')
+    estimate.add_argument('--gpu', nargs='+', default=[], metavar='NAME', help="'RTX 4090', T4, ... (default: all)")
+    estimate.add_argument(
+        '--utilisation', type=float, nargs=2, metavar=('LOW', 'HIGH'), help='share of the peak (default: 0.15 0.4)'
+    )
+    estimate.add_argument('--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help='as in training')
+    estimate.add_argument('--page', action='store_true', help="print docs/estimates.md, of the papers' runs at x4")
+    estimate.set_defaults(run=_estimate)
+
+
 def _diagnose(args: argparse.Namespace) -> None:
     from kdsr.analysis.diagnosis import diagnose
 
@@ -210,6 +244,7 @@ def add_all(commands: Commands) -> None:
     """Add the commands of this file."""
     add_benchmark(commands)
     add_complexity(commands)
+    add_estimate(commands)
     add_diagnose(commands)
     add_attribution(commands)
     add_pictures(commands)

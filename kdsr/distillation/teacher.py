@@ -227,13 +227,19 @@ def window_of(network_opt: Mapping[str, Any]) -> int:
     return int(argument_of(network_opt, 'window_size') or 1)
 
 
-def build_teachers(opt: Mapping[str, Any], from_code: bool = False) -> TeacherEnsemble:
+def build_teachers(
+    opt: Mapping[str, Any],
+    from_code: bool = False,
+    skeleton: Callable[[str, Mapping[str, Any]], nn.Module] | None = None,
+) -> TeacherEnsemble:
     """Build the teachers (and aggregator) of a checked `distillation:` block, with their weights, on the CPU.
 
     Args:
         opt: All options of the experiment.
         from_code: Of a privileged teacher only the decoder, which is shown what the encoder made before
             (`options.caches_code`).
+        skeleton: Builds a network from its key in the YAML and its options instead, where no weights are needed: no
+            files are read then.
 
     Raises:
         UserError: weights do not fit, or the aggregator was trained for other teachers or another order.
@@ -243,13 +249,15 @@ def build_teachers(opt: Mapping[str, Any], from_code: bool = False) -> TeacherEn
     members, inputs = {}, {}
     for i, teacher in enumerate(block['teachers']):
         name = teacher['name']
-        network = build_network_at(f'distillation.teachers[{i}].network', teacher['network'])
-        if teacher.get('path') is not None:
-            load_weights(network, teacher['path'], teacher.get('param_key'), f'teacher {name}')
-        elif not getattr(network, 'brings_weights', False):
-            raise UserError(
-                f'distillation.teachers[{i}].path: missing; {teacher["network"]["type"]} brings no weights.'
-            )
+        where = f'distillation.teachers[{i}]'
+        if skeleton is not None:
+            network = skeleton(f'{where}.network', teacher['network'])
+        else:
+            network = build_network_at(f'{where}.network', teacher['network'])
+            if teacher.get('path') is not None:
+                load_weights(network, teacher['path'], teacher.get('param_key'), f'teacher {name}')
+            elif not getattr(network, 'brings_weights', False):
+                raise UserError(f'{where}.path: missing; {teacher["network"]["type"]} brings no weights.')
         multiple = getattr(network, 'multiple', window_of(teacher['network']))
         if from_code:
             _check_hourglass(network, name)
@@ -263,7 +271,7 @@ def build_teachers(opt: Mapping[str, Any], from_code: bool = False) -> TeacherEn
         }
         members[name] = _frozen(network, teacher, multiple, points, changes)
         inputs[name] = 'cached' if from_code else teacher.get('input', 'lq')
-    return TeacherEnsemble(members, inputs, _aggregator(block.get('aggregator'), list(members)))
+    return TeacherEnsemble(members, inputs, _aggregator(block.get('aggregator'), list(members), skeleton))
 
 
 def _check_hourglass(network: nn.Module, name: str) -> None:
@@ -280,10 +288,17 @@ def _tapped(block: Mapping[str, Any], teacher: str) -> dict[str, Any]:
     return {name: pair for name, pair in features.items() if only or pair['from'] == teacher}
 
 
-def _aggregator(opt: Mapping[str, Any] | None, teachers: list[str]) -> FrozenNetwork | None:
+def _aggregator(
+    opt: Mapping[str, Any] | None,
+    teachers: list[str],
+    skeleton: Callable[[str, Mapping[str, Any]], nn.Module] | None,
+) -> FrozenNetwork | None:
     if opt is None:
         return None
-    network = build_network_at('distillation.aggregator.network', opt['network'])
+    where = 'distillation.aggregator.network'
+    if skeleton is not None:
+        return _frozen(skeleton(where, opt['network']), opt)
+    network = build_network_at(where, opt['network'])
     content = load_weights(network, opt['path'], opt.get('param_key'), 'aggregator')
     check_trained_for(content, teachers, opt['path'])
     return _frozen(network, opt)
