@@ -15,6 +15,9 @@ from kdsr.errors import UserError
 from kdsr.options import SafeDumper
 
 
+_START = ('pretrain_network_g', 'param_key_g', 'strict_load_g')
+
+
 @dataclass(frozen=True)
 class Card:
     """A network in words and numbers.
@@ -88,8 +91,11 @@ def card_of(metadata: Mapping[str, str], path: str) -> Card | None:
 
 
 def training_text(opt: Mapping[str, Any]) -> str:
-    """Return an experiment's options as YAML, without what only its machine knows: `path`, and folders."""
+    """Return an experiment's options as YAML, without folders and other paths than of what it started from."""
     kept = {key: value for key, value in opt.items() if key != 'path'}
+    path = opt.get('path') or {}
+    if path.get('pretrain_network_g'):
+        kept['path'] = {key: path[key] for key in _START if key in path}
     return yaml.dump(_without_folders(kept), Dumper=SafeDumper, sort_keys=False)
 
 

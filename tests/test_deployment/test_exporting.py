@@ -106,7 +106,8 @@ def experiment(workspace, network=EDSR):
     weights = torch.load(workspace.weights(network, 'w'))['params']
     torch.save({'params': weights, 'params_ema': weights}, folder / 'models/net_g_latest.pth')
     opt = {
-        'name': 'photos_x2', 'network_g': network, 'path': {'experiments_root': '/home/me/secret'},
+        'name': 'photos_x2', 'network_g': network,
+        'path': {'experiments_root': '/home/me/secret', 'pretrain_network_g': '/home/me/start.pth', 'strict_load_g': True},
         'datasets': {'train': {'dataroot_gt': '/home/me/photos'}},
     }  # fmt: skip
     (folder / 'photos_x2.yml').write_text(yaml.safe_dump(opt))
@@ -145,7 +146,9 @@ def test_every_file_says_what_it_is(workspace, capsys):
     assert '| Set5 | 31.5000 | 0.9000 |' in page
     for text in (page, *metadata.values()):
         assert '/home/me' not in text
-    assert yaml.safe_load(metadata['training'])['datasets']['train']['dataroot_gt'] == 'photos'
+    training = yaml.safe_load(metadata['training'])
+    assert training['datasets']['train']['dataroot_gt'] == 'photos'
+    assert training['path'] == {'pretrain_network_g': 'start.pth', 'strict_load_g': True}
 
 
 def test_safetensors_come_back_as_the_same_network(workspace):
