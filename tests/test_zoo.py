@@ -87,5 +87,5 @@ def test_the_list_and_a_page(capsys):
 
 
 def test_a_name_that_is_nothing_says_where_to_look():
-    with pytest.raises(UserError, match=r'network of the zoo \(kdsr zoo\)'):
+    with pytest.raises(UserError, match=r"network of the zoo \(kdsr zoo\)\. Did you mean 'rfdn_small_x2'"):
         Upscaler('rfdn_smal_x2')

@@ -10,12 +10,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kdsr import options, plugins
+from kdsr import options, plugins, zoo
 from kdsr.archs.convert import read_official
 from kdsr.compat.loading import safetensors_metadata
 from kdsr.distillation.building import build_network_at
 from kdsr.distillation.checkpoint import pick_weights, read_checkpoint, take_weights
-from kdsr.errors import UserError
+from kdsr.errors import UserError, did_you_mean
 
 Weights = Mapping[str, Tensor]
 
@@ -39,7 +39,7 @@ def identify(path: str, given: Mapping[str, Any] | None = None) -> tuple[Mapping
     if not os.path.isfile(os.path.expanduser(path)):
         raise UserError(
             f'{path!r} does not exist: name an option file (.yml), a file of weights, or a '
-            'network of the zoo (kdsr zoo).'
+            f'network of the zoo (kdsr zoo).{did_you_mean(path, zoo.names())}'
         )
     by_spandrel = {'type': 'Spandrel', 'path': path}
     if path.lower().endswith('.safetensors'):
