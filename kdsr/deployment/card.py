@@ -14,7 +14,6 @@ import kdsr
 from kdsr.errors import UserError
 from kdsr.options import SafeDumper
 
-
 _START = ('pretrain_network_g', 'param_key_g', 'strict_load_g')
 
 

@@ -107,7 +107,7 @@ def experiment(workspace, network=EDSR):
     torch.save({'params': weights, 'params_ema': weights}, folder / 'models/net_g_latest.pth')
     opt = {
         'name': 'photos_x2', 'network_g': network,
-        'path': {'experiments_root': '/home/me/secret', 'pretrain_network_g': '/home/me/start.pth', 'strict_load_g': True},
+        'path': {'experiments_root': '/home/me/a', 'pretrain_network_g': '/home/me/start.pth', 'strict_load_g': True},
         'datasets': {'train': {'dataroot_gt': '/home/me/photos'}},
     }  # fmt: skip
     (folder / 'photos_x2.yml').write_text(yaml.safe_dump(opt))
