@@ -36,7 +36,8 @@ def draw_dead_leaves(
         folder: Made if it is not there.
         count: Number of images.
         size: Their height and width.
-        first: Number of the first; an image depends on its number and size only.
+        first: Number of the first; an image depends on its number and size only, see
+            :func:`dead_leaves`.
         workers: Processes; all processors when None.
 
     Raises:
@@ -82,7 +83,7 @@ def dead_leaves(seed: int, height: int, width: int) -> np.ndarray:
     """Draw an image.
 
     Args:
-        seed: The same number gives the same image.
+        seed: The same number gives the same image, with the same versions of NumPy and OpenCV.
         height: In pixels.
         width: In pixels.
 
