@@ -60,6 +60,9 @@ def test_a_card_says_what_the_file_is(name):
 def test_a_file_of_the_same_name_comes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert Path(zoo.located('rfdn_small_x2')).parent == zoo.FOLDER
+    Path('rfdn_small_x2').mkdir()  # as its training makes it in experiments/
+    assert Path(zoo.located('rfdn_small_x2')).parent == zoo.FOLDER
+    Path('rfdn_small_x2').rmdir()
     Path('rfdn_small_x2').touch()
     assert zoo.located('rfdn_small_x2') == 'rfdn_small_x2'
     assert zoo.located('../zoo/rfdn_small_x4') == '../zoo/rfdn_small_x4'

@@ -23,7 +23,8 @@ kdsr estimate FILE.yml --gpu 'RTX 4090' T4                 # some cards
 kdsr estimate FILE.yml --force_yml train:amp=bf16 datasets:train:batch_size_per_gpu=8
 ```
 
-says of the papers' runs at x4. Neither weights nor data need be there for it, except the file of a `Spandrel` network.
+says of the papers' runs at x4. Neither weights nor data need be there for it, except the file of a `Spandrel` network
+and `CSDLoss`'s VGG19.
 
 ## What is counted
 
@@ -47,8 +48,8 @@ forward and backward, at its crop and batch on torch's meta device, where only s
 
 * Convolutions in fp32 run on tensor cores in TF32 where a card has them, matrix products in fp32: PyTorch's defaults.
 * One GPU, `batch_size_per_gpu` as in the file, nothing compiled.
-* Validation is not counted, and loading of data only as part of these milliseconds: a slow disk or few processor cores
-  may cost more than the GPU does.
+* Validation is not counted, and the optimiser and the loading of data only as part of these milliseconds: a slow disk
+  or few processor cores may cost more than the GPU does.
 
 What a card reaches depends on shapes, libraries, cooling and the host; hence the wide ranges. Small networks keep a
 fast card waiting for launches and memory: ten times the FLOP is not ten times as fast.

@@ -120,6 +120,8 @@ _FORMULAS: dict[Any, Any] = {
     _aten.bmm: _product(0),
     _aten.addmm: _product(1),
     _aten.baddbmm: _product(1),
+    _aten.addmm_: _product(1),
+    _aten.baddbmm_: _product(1),
 }
 
 

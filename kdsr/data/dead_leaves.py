@@ -16,10 +16,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from kdsr.data.parallel import default_workers, ordered_map
+from kdsr.data.parallel import checked_workers, ordered_map
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
 
@@ -36,18 +36,21 @@ def draw_dead_leaves(
         folder: Made if it is not there.
         count: Number of images.
         size: Their height and width.
-        first: Number of the first; an image depends on its number and size only.
+        first: Number of the first; an image depends on its number and size only, see
+            :func:`dead_leaves`.
         workers: Processes; all processors when None.
 
     Raises:
-        UserError: a number is out of range, or an image of another size is there.
+        UserError: a number is out of range, or a damaged image or one of another size is there.
     """
-    if count < 1 or size < 32 or first < 0:
-        raise UserError(f'at least 1 image of at least 32 pixels, from number 0 on, not {count}, {size}, {first}.')
+    for name, value, least in (('count', count, 1), ('size', size, 32), ('first', first, 0)):
+        if value < least:
+            raise UserError(f'--{name} {value}: it must be at least {least}.')
+    workers = checked_workers(workers)
     target = Path(folder).expanduser()
     target.mkdir(parents=True, exist_ok=True)
     missing = [number for number in range(first, first + count) if not _is_there(_file(target, number), size)]
-    made = ordered_map(partial(_write, target, size), missing, workers or default_workers())
+    made = ordered_map(partial(_write, target, size), missing, workers)
     with closing(made), tqdm(made, desc=str(target), total=len(missing), unit='image') as bar:
         for _ in bar:
             pass
@@ -60,9 +63,13 @@ def _file(folder: Path, number: int) -> Path:
 def _is_there(path: Path, size: int) -> bool:
     if not path.exists():
         return False
-    with Image.open(path) as image:
-        if image.size != (size, size):
-            raise UserError(f'{path} has {image.size[0]}x{image.size[1]} pixels, not {size}: name another folder.')
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+    except UnidentifiedImageError:
+        raise UserError(f'{path} is damaged: delete it, and it is drawn again.') from None
+    if (width, height) != (size, size):
+        raise UserError(f'{path} has {width}x{height} pixels, not {size}x{size}: name another folder.')
     return True
 
 
@@ -76,7 +83,7 @@ def dead_leaves(seed: int, height: int, width: int) -> np.ndarray:
     """Draw an image.
 
     Args:
-        seed: The same number gives the same image.
+        seed: The same number gives the same image, with the same versions of NumPy and OpenCV.
         height: In pixels.
         width: In pixels.
 

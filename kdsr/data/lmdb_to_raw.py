@@ -12,7 +12,7 @@ import lmdb
 import numpy as np
 from tqdm import tqdm
 
-from kdsr.data.parallel import default_workers, ordered_map
+from kdsr.data.parallel import checked_workers, ordered_map
 from kdsr.data.raw_images import Window
 from kdsr.data.raw_writer import RawWriter, check_room, gigabytes
 from kdsr.errors import UserError
@@ -35,7 +35,8 @@ def convert_lmdb(
         progress: Say what is done and show a bar.
 
     Raises:
-        UserError: it is no LMDB of BasicSR's, an image cannot be decoded, or the disk is too small.
+        UserError: it is no LMDB of BasicSR's, an image cannot be decoded, the disk is too small, or there
+            is less than one worker.
     """
     folder = Path(os.path.abspath(source))
     sizes = read_meta_info(folder)
@@ -50,7 +51,7 @@ def convert_lmdb(
     if progress:
         tqdm.write(f'{len(names)} images of {folder} -> {writer.final}: {gigabytes(needed)} of disk.')
     runs = [pending[start : start + _RUN] for start in range(0, len(pending), _RUN)]
-    results = ordered_map(functools.partial(_decode, folder), runs, workers or default_workers())
+    results = ordered_map(functools.partial(_decode, folder), runs, checked_workers(workers))
     bar = tqdm(total=len(names), initial=len(names) - len(pending), unit='image', disable=not progress)
     with contextlib.ExitStack() as stack:
         stack.enter_context(bar)

@@ -25,6 +25,17 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
+def checked_workers(workers: int | None, otherwise: int | None = None) -> int:
+    """Return the number of processes that was asked for; where none was, `otherwise`, or all processors.
+
+    Raises:
+        UserError: it is less than 1.
+    """
+    if workers is not None and workers < 1:
+        raise UserError(f'At least 1 worker is needed; got {workers}.')
+    return workers or otherwise or default_workers()
+
+
 def ordered_map(
     function: Callable[[Item], Result],
     items: Sequence[Item],

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from kdsr.data.growing_folder import GrowingFolder
 from kdsr.data.lmdb_writer import LmdbWriter
-from kdsr.data.parallel import default_workers, ordered_map
+from kdsr.data.parallel import checked_workers, ordered_map
 from kdsr.data.raw_writer import RawWriter, check_room, gigabytes
 from kdsr.data.source_images import Source, header_size, list_sources
 from kdsr.data.sub_images import Cutting, cut_image, degrade_image, frame_bytes, frame_image
@@ -146,9 +146,7 @@ def _check_arguments(scales: Sequence[int], workers: int | None) -> tuple[int, i
     """Return the least common multiple of the scales and the number of workers."""
     if not scales or len(set(scales)) < len(scales) or not all(isinstance(s, int) and s >= 2 for s in scales):
         raise UserError(f'The scales must be different integers of at least 2; got {list(scales)}.')
-    if workers is not None and workers < 1:
-        raise UserError(f'At least 1 worker is needed; got {workers}.')
-    return math.lcm(*scales), workers or default_workers()
+    return math.lcm(*scales), checked_workers(workers)
 
 
 def _check_cutting(crop_size: int, step: int, scales: tuple[int, ...]) -> Cutting:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from kdsr import options, plugins
 from kdsr.data.growing_folder import differences, read_settings
-from kdsr.data.parallel import default_workers, ordered_map
+from kdsr.data.parallel import checked_workers, default_workers, ordered_map
 from kdsr.data.raw_images import RawImages, Window
 from kdsr.data.raw_writer import RawWriter, check_room, gigabytes
 from kdsr.data.teacher_run import OVERLAP, TeacherRun
@@ -57,9 +57,9 @@ def make_cache(
     Raises:
         UserError: no cache is named, the teachers or images cannot be used, or the folder holds another cache.
     """
-    cache = _checked_cache(opt, workers, tile)
+    cache = _checked_cache(opt, tile)
     devices = _devices(opt)
-    workers = workers or len(devices)
+    workers = checked_workers(workers, len(devices))
     with training_images(opt) as images:
         writer = _writer(opt, cache, images)
         if writer.complete:
@@ -208,7 +208,7 @@ def _differing_samples(cached: RawImages, images: TrainingImages, scale: int) ->
     return [f'other training images: {line}' for line in differences(made, wanted)[:1]]
 
 
-def _checked_cache(opt: Mapping[str, Any], workers: int | None, tile: int | None) -> options.Cache:
+def _checked_cache(opt: Mapping[str, Any], tile: int | None) -> options.Cache:
     options.check(opt)
     cache = options.cache_of(opt)
     if cache is None:
@@ -219,8 +219,6 @@ def _checked_cache(opt: Mapping[str, Any], workers: int | None, tile: int | None
     options.check_files({**opt, 'distillation': without})
     if not (opt.get('datasets') or {}).get('train'):
         raise UserError('a cache is made of the training set, and there is no `datasets.train`.')
-    if workers is not None and workers < 1:
-        raise UserError(f'At least 1 worker is needed; got {workers}.')
     if tile is not None and tile != 0 and tile < 2 * OVERLAP:
         raise UserError(f'tiles must have at least {2 * OVERLAP} pixels a side, or be 0 for whole images; got {tile}.')
     return cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from urllib.error import URLError
 
 import torch
 from basicsr.utils.registry import LOSS_REGISTRY
@@ -47,10 +48,19 @@ def bicubic_negatives(batch: Batch, count: int, image: Tensor) -> Tensor:
 
 
 def vgg19_extractor(layers: list[str]) -> nn.Module:
-    """Return BasicSR's frozen VGG19 without input normalisation; its weights are downloaded unless they are at hand."""
-    from basicsr.archs.vgg_arch import VGGFeatureExtractor
+    """Return BasicSR's frozen VGG19 without input normalisation; its weights are downloaded unless they are at hand.
 
-    return VGGFeatureExtractor(layers, use_input_norm=False).eval()
+    Raises:
+        UserError: they are not, and cannot be downloaded.
+    """
+    from basicsr.archs.vgg_arch import VGG_PRETRAIN_PATH, VGGFeatureExtractor
+
+    try:
+        return VGGFeatureExtractor(layers, use_input_norm=False).eval()
+    except URLError as error:
+        raise UserError(
+            f'CSDLoss: VGG19 cannot be downloaded ({error.reason}): put its file in place as {VGG_PRETRAIN_PATH}.'
+        ) from None
 
 
 @LOSS_REGISTRY.register()

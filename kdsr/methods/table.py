@@ -163,7 +163,7 @@ METHODS = (
         'rfdn', 'RFDN', 'Liu, Tang, Wu',
         'Residual Feature Distillation Network for Lightweight Image Super-Resolution', 'AIM 2020',
         'https://arxiv.org/abs/2009.11551',
-        compares='nothing: a network that splits channels', classes=('RFDN',), teachers='', cache='',
+        compares='nothing: a network that sets features aside', classes=('RFDN',), teachers='', cache='',
         runs=('rfdn_x*.yml', 'rfdn_l_x*.yml', 'e_rfdn*_x4.yml'),
         ablations=('ablations/rfdn/*.yml',), ablated='Tables 1, 2 and 4',
         rows=(Rows('RFDN', ('Bicubic', 'FSRCNN', 'CARN', 'IMDN', 'RFDN (Ours)', 'RFDN-L (Ours)')),),

@@ -1,4 +1,7 @@
-"""Small networks that come with kdsr: their files, and names that stand for them wherever a checkpoint is named."""
+"""Small networks that come with kdsr: their files, and names that stand for them where a model is asked for.
+
+That is in `kdsr upscale`, `export` and `benchmark`; option files name their weights by path.
+"""
 
 from __future__ import annotations
 
@@ -16,4 +19,4 @@ def names() -> list[str]:
 def located(model: str) -> str:
     """Return the file of a network of the zoo for its name; anything else, and any file that is there, as it is."""
     inside = FOLDER / f'{model}.safetensors'
-    return str(inside) if not os.path.exists(model) and model == inside.stem and inside.is_file() else model
+    return str(inside) if not os.path.isfile(model) and model == inside.stem and inside.is_file() else model

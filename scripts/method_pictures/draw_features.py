@@ -32,14 +32,14 @@ def image_loss(p, formula, teacher=True):
     loss = p.loss(492, 341, 292 if teacher else 160, 42, [formula])
     p.arrow(image.right, loss.left)
     p.arrow(loss.top, (loss.top[0], 324), kind='gradient', head=False)
-    truth = p.image(loss.x + loss.w + 40, 336, 52, 'gt', '$GT$')
+    truth = p.image(loss.x + loss.w + 40, 336, 52, 'gt', '$G$')
     p.arrow(truth.left, loss.right)
     if teacher:
         p.image(truth.x + 62, 336, 52, 'teacher', '$T$')
 
 
 NEAR, FAR = '#cfe6c0', '#f4d9d2'
-BOTH = '$½ mean |S − GT| + ½ mean |S − T|$'
+BOTH = '$½ mean |S − G| + ½ mean |S − T|$'
 
 
 def meet(p, ours, theirs, loss, gradient=True):
@@ -65,7 +65,7 @@ def fitnet(p):
     p.arrow(theirs, target.left, label='$F_T$')
     loss = p.loss(746, MIDDLE - 28, 190, 56, ['$mean |r(F_S) − F_T|$', 'added over the taps'])
     meet(p, regressed.right, target.right, loss)
-    image_loss(p, BOTH)
+    image_loss(p, '$mean |S − G|$', teacher=False)
     return 450
 
 
@@ -84,7 +84,7 @@ def attention_transfer(p):
         ends.append(attention.right)
     loss = p.loss(800, MIDDLE - 28, 148, 56, ['$mean (q_S − q_T)^2$', 'added over the taps'])
     meet(p, *ends, loss)
-    image_loss(p, '$mean |S − GT|$', teacher=False)
+    image_loss(p, '$mean |S − G|$', teacher=False)
     return 450
 
 
@@ -157,9 +157,9 @@ def lsfd(p):
 def switch(p, rows, quarters, rejected):
     """Draw FACD's decision per patch: who is nearer to the ground truth."""
     p.add('rect', x=648, y=28, width=298, height=270, rx=8, fill='none', stroke='#c4c4c4')
-    for x, label in ((678, '$S_i$'), (722, '$T_i$'), (766, '$GT_i$'), (912, '$α_i$')):
+    for x, label in ((678, '$S_i$'), (722, '$T_i$'), (766, '$G_i$'), (912, '$α_i$')):
         p.text(x, 94, label, 16)
-    p.text(838, 94, '$mean |· − GT_i|$', 13)
+    p.text(838, 94, '$mean |· − G_i|$', 13)
     p.text(797, 50, 'Is the teacher the better one?', 15, font_weight='bold')
     for i, (part, y, errors) in enumerate(zip(quarters, rows, ((50, 32), (70, 44), (30, 54), (76, 52)))):
         sharp = 'teacher' if i == rejected else 'student'
@@ -203,13 +203,13 @@ def facd(p):
         p.text(140, y, label, 13, 'start')
     p.add('rect', x=104, y=391, width=26, height=18, fill='#ffffff', stroke='#8a8a8a')
     p.add('path', d='M107 406L127 394', stroke=RED, stroke_width=2)
-    p.text(140, 400, '$α = 0$: left out, as the student is better', 13, 'start')
+    p.text(140, 400, '$α = 0$: the student is better', 13, 'start')
     contrast = p.loss(426, 334, 200, 78, [])
     p.text(472, 373, '$λ Σ_f w_f$', 16)
     p.fraction(560, 373, '$Σ_i α_i d(i,i)$', '$Σ_{a<b} d(a,b)$', 104)
     p.arrow((526, 286), contrast.top)
     images = p.loss(
-        648, 334, 298, 78, ['$½ (2 − α_i) |S_i − GT_i| + ½ α_i |S_i − T_i|$', 'mean over the patches'], size=14
+        648, 334, 298, 78, ['$½ (2 − α_i) |S_i − G_i| + ½ α_i |S_i − T_i|$', 'mean over the patches'], size=14
     )
     p.arrow((797, 298), images.top)
     p.arrow((648, 286), (640, 286), (640, 312), (590, 312), (590, 334))

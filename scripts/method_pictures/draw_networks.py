@@ -4,6 +4,7 @@ from drawing import GREY
 
 
 def pisr(p):
+    del p.words['truth']  # it is Y here
     p.panel(10, 10, 940, 252, 'Stage 1: the teacher sees the ground truth, through an hourglass')
     high, low = 110, 216
     truth = p.image(34, high - 32, 64, 'gt', '$Y = GT$')

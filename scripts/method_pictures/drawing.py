@@ -30,6 +30,7 @@ LEGEND = {
     'gradient': 'gradient',
     'tap': 'tap',
     'weights': 'weights copied',
+    'truth': '$G$: ground truth',
 }
 STROKE = {
     'data': f'stroke="{GREY}" stroke-width="1.6"',
@@ -248,6 +249,8 @@ class Picture:
         """
         look = look or kind
         self.images |= {'lq' if look == 'lq' else 'hr', look}
+        if kind == 'gt':
+            self.used.add('truth')
         use = f'<use href="#{"lq" if look == "lq" else "hr"}" width="1" height="1"{{}}/>'
         content = use.format('') + (use.format(f' filter="url(#blur-{look})"') if BLUR.get(look) else '')
         change = {}
@@ -319,6 +322,8 @@ class Picture:
                 self.add('rect', x=x, y=y - 8, width=22, height=16, rx=4, fill='#ffffff', stroke=RED, stroke_width=3)
             elif key == 'frozen':
                 self.snowflake(x + 13, y)
+            elif key == 'truth':
+                x -= 29
             else:
                 self.arrow((x - 4, y), (x + 24, y), kind=key)
             self.text(x + 29, y, label, 13, 'start')

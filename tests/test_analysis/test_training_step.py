@@ -147,6 +147,15 @@ def test_backward_passes_of_special_convolutions():
         assert flop_of(counter.operations.values()) == 2 * 3 * 2 * 35 * weights
 
 
+def test_products_are_counted_in_place_too():
+    counter = OperationCounter()
+    batch, total = torch.empty(2, 3, 4, device='meta'), torch.empty(2, 3, 3, device='meta')
+    with counter:
+        total.baddbmm_(batch, batch.mT)
+        total[0].addmm_(batch[0], batch[0].T)
+    assert flop_of(counter.operations.values()) == 3 * 2 * 9 * 4
+
+
 def test_views_of_tensors_are_free_and_the_rest_moves_bytes():
     counter = OperationCounter()
     x = torch.empty(2, 3, 4, device='meta')

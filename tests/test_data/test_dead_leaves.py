@@ -54,8 +54,18 @@ def test_the_command_draws_what_is_missing(tmp_path):
 
 
 def test_bad_wishes_are_refused(tmp_path):
-    with pytest.raises(UserError, match='at least 32 pixels'):
-        draw_dead_leaves(tmp_path, 1, 16)
+    for wrong, told in (
+        ({'size': 16}, '--size 16: it must be at least 32'),
+        ({'count': 0}, '--count 0'),
+        ({'first': -1}, '--first -1'),
+        ({'workers': 0}, '1 worker is needed'),
+    ):
+        with pytest.raises(UserError, match=told):
+            draw_dead_leaves(tmp_path / 'none', **{'count': 1, **wrong})
+    assert not (tmp_path / 'none').exists()
     draw_dead_leaves(tmp_path, 1, 40, workers=1)
-    with pytest.raises(UserError, match=r'leaves_0000\.png has 40x40 pixels, not 48'):
+    with pytest.raises(UserError, match=r'leaves_0000\.png has 40x40 pixels, not 48x48'):
         draw_dead_leaves(tmp_path, 1, 48, workers=1)
+    (tmp_path / 'leaves_0001.png').write_bytes(b'')
+    with pytest.raises(UserError, match=r'leaves_0001\.png is damaged: delete it'):
+        draw_dead_leaves(tmp_path, 2, 40, workers=1)

@@ -1,3 +1,5 @@
+from urllib.error import URLError
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ import torchvision
 from torch.nn import functional as F
 
 from kdsr.distillation.outputs import Batch, NetworkOutput
+from kdsr.errors import UserError
 from kdsr.losses.csd_loss import LAYER_WEIGHTS, CSDLoss, contrast_to_negatives
 from tests.references import feature_losses
 from tests.references.frequency import numerical_gradient
@@ -91,6 +94,16 @@ def test_vgg19_is_frozen_unsaved_and_gives_the_published_layers(monkeypatch):
         for i, divisor in ((1, 32), (2, 16), (3, 8), (4, 4), (5, 1))
     )
     assert value.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_without_a_network_vgg19_is_told(monkeypatch):
+    def vgg19(pretrained):
+        raise URLError('no route')
+
+    monkeypatch.setattr(torchvision.models.vgg, 'vgg19', vgg19)
+    image, target, _ = case()
+    with pytest.raises(UserError, match=r'cannot be downloaded \(no route\): .*vgg19-dcbb9e9d\.pth'):
+        CSDLoss('vgg19').build_helpers(image_output(image), image_output(target))
 
 
 def test_contract():
