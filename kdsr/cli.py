@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
 
 import kdsr
 from kdsr.commands import data, deployment, evaluation, experiments
@@ -28,8 +31,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@contextlib.contextmanager
+def _until_nobody_reads() -> Iterator[None]:
+    """End quietly, as other commands do, when the reader of a pipe (`| head`) has seen enough."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        try:
+            print(flush=True)  # is it standard output that is broken?
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+            sys.exit(141)
+        raise  # another pipe
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command."""
     args = _parser().parse_args(argv)
-    with told_plainly():
+    with told_plainly(), _until_nobody_reads():
         args.run(args)

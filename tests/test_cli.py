@@ -123,3 +123,17 @@ def test_a_training_that_stops_is_told_with_its_last_lines(workspace, monkeypatc
     (workspace.root / 'kdsr/train.py').write_text('import sys\nsys.exit("the reason")\n')
     with pytest.raises(ValueError, match=r'(?s)broken\.yml stopped:.*the reason'):
         quickstart._train('broken', again=False)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = [sys.executable, '-m', 'kdsr', 'options']
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ''
+        assert process.wait(60) == 141
+
+
+def test_another_broken_pipe_is_an_error(monkeypatch):
+    monkeypatch.setattr('kdsr.shipped_options.list_shipped', lambda patterns: (_ for _ in ()).throw(BrokenPipeError))
+    with pytest.raises(BrokenPipeError):
+        main(['options'])
