@@ -21,6 +21,9 @@ class VDSR(nn.Module):
     One set of weights serves every scale. The enlargement is inside the network, so that it takes the small image like
     any other network; it is MATLAB's bicubic, which the published weights were trained on.
 
+    Weights start as in [1], after He et al. PyTorch's own start halves the signal, or worse, in each of
+    twenty layers, so that nothing is learnt.
+
     Parameters, as published: 664,704 at every scale; the convolutions have no bias.
 
     Args:
@@ -53,6 +56,8 @@ class VDSR(nn.Module):
         self.conv_first = _conv_relu(num_in_ch, num_feat)
         self.body = nn.Sequential(*[_conv_relu(num_feat, num_feat) for _ in range(num_block)])
         self.conv_last = nn.Conv2d(num_feat, num_in_ch, 3, 1, 1, bias=False)
+        for parameter in self.parameters():
+            nn.init.kaiming_normal_(parameter, nonlinearity='relu')
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the enlarged image (N, num_in_ch, S*h, S*w)."""

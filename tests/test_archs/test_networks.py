@@ -326,6 +326,13 @@ def test_vdsr_is_the_papers():
     check(net, lambda x: sr_blocks.vdsr(x, weights, scale=3, num_block=2), channels=1, size=(5, 8), tolerance=1e-6)
 
 
+def test_vdsr_starts_alive():
+    """With PyTorch's own start of the weights the correction is 1e-6 of the image, and so is what reaches a weight."""
+    torch.manual_seed(0)
+    net, image = build_network({'type': 'VDSR', 'upscale': 2}), torch.rand(2, 1, 12, 12)
+    assert (net(image) - net.bicubic(image)).std() > 0.1 * image.std()
+
+
 @pytest.mark.parametrize('scale', [1, 2, 3, 4, 5])
 @pytest.mark.parametrize('size', [(6, 9), (1, 1), (1, 2), (3, 1)])
 def test_enlargement_is_matlabs(scale, size):
