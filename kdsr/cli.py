@@ -39,7 +39,8 @@ def _until_nobody_reads() -> Iterator[None]:
         sys.stdout.flush()
     except BrokenPipeError:
         try:
-            print(flush=True)  # is it standard output that is broken?
+            sys.stdout.write('\n')  # is it standard output that is broken?
+            sys.stdout.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
             sys.exit(141)
