@@ -7,7 +7,9 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = {path.relative_to(ROOT / 'options').as_posix() for path in (ROOT / 'options').rglob('*.yml')}
@@ -70,6 +72,11 @@ def test_an_installed_wheel_lists_and_copies_options_and_trains(packages, worksp
     listed = [line for line in told.splitlines() if line.startswith('ablations/rfdn/')]
     assert len(listed) == sum(name.startswith('ablations/rfdn/') for name in OPTIONS) > 0
     assert 'e_rfdn*_x4.yml (8 files)' in told
+    photo = Image.fromarray(np.arange(20 * 24 * 3, dtype=np.uint8).reshape(20, 24, 3))
+    photo.save(workspace.root / 'photo.png')
+    run(sys.executable, '-m', 'kdsr', 'upscale', 'photo.png', '-o', 'large.png', cwd=workspace.root, **paths)
+    with Image.open(workspace.root / 'large.png') as large:
+        assert large.size == (48, 40)
     file = workspace.write(workspace.options(iterations=1))
     run(sys.executable, '-m', 'kdsr.train', '-opt', file, cwd=workspace.root, **paths)
     assert (workspace.root / 'experiments' / 'run' / 'models' / 'net_g_latest.pth').is_file()
