@@ -76,6 +76,8 @@ def test_upscaling_needs_no_model(tmp_path):
     assert cv2.imread(str(tmp_path / 'large.png')).shape == (160, 192, 3)
     with pytest.raises(SystemExit, match='--scale chooses a network of the zoo'):
         main(['upscale', str(tmp_path / 'photo.png'), '-o', str(tmp_path / 'x.png'), '--scale', '4', '-m', 'fsrcnn_x2'])
+    with pytest.raises(SystemExit, match='name their file with -m'):
+        main(['upscale', str(tmp_path / 'photo.png'), '-o', str(tmp_path / 'x.png'), '--network', '{type: RFDN}'])
 
 
 def test_the_list_and_a_page(capsys):

@@ -58,6 +58,8 @@ def _upscale(args: argparse.Namespace) -> None:
 
     if args.model and args.scale:
         raise UserError('--scale chooses a network of the zoo; a model (-m) has its own scale.')
+    if args.network and not args.model:
+        raise UserError('--network says what the weights of a model are: name their file with -m.')
     tile = int(args.tile) if args.tile.isdecimal() else args.tile
     build = partial(
         Upscaler,

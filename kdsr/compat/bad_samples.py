@@ -139,6 +139,13 @@ def killed_worker(error: Exception, samples: Any) -> str | None:
         error: Of PyTorch, which names the process, or of the connection to it, which does not.
         samples: The training set.
     """
+    try:
+        return _killed_worker(error, samples)
+    except RuntimeError as later:  # PyTorch raises where the main process is when the signal comes: here, at times
+        return _killed_worker(later, samples)
+
+
+def _killed_worker(error: Exception, samples: Any) -> str | None:
     text = str(error)
     places: Any = getattr(samples, 'places', None)
     found = re.search(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)', text)
