@@ -28,7 +28,7 @@ setup(
     license='Apache-2.0',
     cmdclass={'build_py': BuildWithOptions},
     packages=find_packages(include=['kdsr', 'kdsr.*']),
-    package_data={'kdsr.analysis': ['*.csv'], 'kdsr.zoo': ['*.safetensors', '*.md']},
+    package_data={'kdsr.cost': ['*.csv'], 'kdsr.papers': ['*.csv'], 'kdsr.zoo': ['*.safetensors', '*.md']},
     python_requires='>=3.9',
     install_requires=[
         'basicsr>=1.4.2,<2',

@@ -24,10 +24,10 @@ from basicsr.metrics import calculate_psnr, calculate_ssim
 from basicsr.utils import tensor2img
 from side_by_side import keep, machine
 
-from kdsr.analysis.benchmark_models import Candidate
-from kdsr.analysis.benchmark_run import Place, Protocol, answer_of, run_on_set
-from kdsr.analysis.evaluation import score
+from kdsr.benchmark.tasks import Place, Protocol, answer_of, run_on_set
 from kdsr.data.benchmark_sets import BenchmarkSet, find_sets, read_pair
+from kdsr.networks.candidates import Candidate
+from kdsr.pictures.scores import score
 
 assert kdsr.__version__  # kdsr comes first: it repairs BasicSR's import
 NETWORKS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from kdsr.analysis.environment import environment
+from kdsr.environment import environment
 
 ROOT = Path(__file__).parents[1]
 Step = Callable[[], object]

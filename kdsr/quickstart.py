@@ -19,9 +19,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from kdsr import options
-from kdsr.analysis.comparison_figure import crop_comparison
-from kdsr.analysis.evaluation import read_image, score, super_resolve
-from kdsr.analysis.photo_rows import Row
 from kdsr.data.matlab_bicubic import upsample_bicubic
 from kdsr.data.prepare import prepare_benchmark_set, prepare_training_set
 from kdsr.distillation.checkpoint import load_weights
@@ -29,6 +26,9 @@ from kdsr.distillation.outputs import Batch
 from kdsr.distillation.padding import run_padded
 from kdsr.distillation.teacher import FrozenNetwork, build_teachers, window_of
 from kdsr.errors import UserError
+from kdsr.pictures.crops import crop_comparison
+from kdsr.pictures.photo_rows import Row
+from kdsr.pictures.scores import read_image, score, super_resolve
 
 SCALE = 2
 TRAIN_PHOTOS = ('coffee', 'hubble_deep_field', 'immunohistochemistry', 'retina', 'rocket', 'motorcycle')

@@ -134,6 +134,6 @@ def test_a_reader_that_has_seen_enough_is_no_error():
 
 
 def test_another_broken_pipe_is_an_error(monkeypatch):
-    monkeypatch.setattr('kdsr.shipped_options.list_shipped', lambda patterns: (_ for _ in ()).throw(BrokenPipeError))
+    monkeypatch.setattr('kdsr.options.shipped.list_shipped', lambda patterns: (_ for _ in ()).throw(BrokenPipeError))
     with pytest.raises(BrokenPipeError):
         main(['options'])

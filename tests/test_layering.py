@@ -7,15 +7,16 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / 'kdsr'
 ORDER = [
-    {'errors'},
-    {'plugins', 'options', 'durable', 'zoo'},
+    {'errors', 'environment'},
+    {'plugins', 'durable', 'zoo'},
+    {'options'},
     {'compat'},
     {'distillation'},
-    {'archs', 'losses', 'data'},
-    {'models'},
-    {'checks'},
-    {'analysis'},
-    {'quickstart', 'distil', 'shipped_options', 'deployment'},
+    {'archs', 'losses', 'data', 'papers'},
+    {'models', 'pictures'},
+    {'checks', 'networks'},
+    {'cost', 'comparison', 'inspection'},
+    {'benchmark', 'deployment', 'authoring', 'quickstart'},
     {'methods'},
     {'commands'},
     {'train', 'test', 'cli', '__init__'},

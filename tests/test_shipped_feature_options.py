@@ -13,7 +13,7 @@ from basicsr.models import build_model
 from basicsr.models.lr_scheduler import MultiStepRestartLR
 
 from kdsr import options
-from kdsr.analysis.tap_listing import build_candidate, explore
+from kdsr.authoring.tap_listing import build_candidate, explore
 from kdsr.distillation import teacher
 from kdsr.distillation.building import build_network_at
 

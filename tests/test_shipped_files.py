@@ -5,7 +5,7 @@ import pytest
 from kdsr import options
 from kdsr.cli import main
 from kdsr.errors import UserError
-from kdsr.shipped_options import copy_shipped, list_shipped, shipped_folder
+from kdsr.options.shipped import copy_shipped, list_shipped, shipped_folder
 
 
 def test_every_option_file_is_listed_with_what_it_is_for():

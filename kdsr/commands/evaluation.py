@@ -16,12 +16,12 @@ def _benchmark(args: argparse.Namespace) -> None:
 
     import torch
 
-    from kdsr.analysis.benchmark import benchmark
-    from kdsr.analysis.benchmark_run import Place, Protocol
+    from kdsr.benchmark.scoring import benchmark
+    from kdsr.benchmark.tasks import Place, Protocol
     from kdsr.data.benchmark_sets import default_lr_cache
 
     if args.plot is not None:  # before hours of work: it may lack matplotlib
-        from kdsr.analysis.benchmark_figure import plot_costs
+        from kdsr.benchmark.figure import plot_costs
     quadrants = None if args.quadrants is None else tuple(args.quadrants) or True
     protocol = Protocol(args.rgb, args.crop_border, args.round_gt, args.self_ensemble, quadrants, args.tile)
     out = Path(args.out)
@@ -74,8 +74,8 @@ def add_benchmark(commands: Commands) -> None:
 
 
 def _complexity(args: argparse.Namespace) -> None:
-    from kdsr.analysis import complexity_report as report
-    from kdsr.analysis.latency import Timing
+    from kdsr.cost import complexity_report as report
+    from kdsr.cost.latency import Timing
 
     timing = Timing(args.device, args.repeats, precision=args.precision) if args.latency else None
     networks = [report.parse_network(text) for text in args.network]
@@ -113,9 +113,9 @@ def add_complexity(commands: Commands) -> None:
 
 
 def _estimate(args: argparse.Namespace) -> None:
-    from kdsr.analysis import cost_estimate, estimate_report
-    from kdsr.analysis.gpus import find_gpus
-    from kdsr.shipped_options import shipped_folder
+    from kdsr.cost import cost_estimate, estimate_report
+    from kdsr.cost.gpus import find_gpus
+    from kdsr.options.shipped import shipped_folder
 
     gpus, assumed = find_gpus(args.gpu), cost_estimate.assumptions(args.utilisation)
     files = sorted(map(str, shipped_folder().glob('*_x4.yml'))) if args.page else args.option_files
@@ -145,7 +145,7 @@ def add_estimate(commands: Commands) -> None:
 
 
 def _diagnose(args: argparse.Namespace) -> None:
-    from kdsr.analysis.diagnosis import diagnose
+    from kdsr.inspection.diagnosis import diagnose
 
     print(diagnose(args.option_file, args.iter, args.images, args.pictures, args.out))
 
@@ -169,8 +169,8 @@ def add_diagnose(commands: Commands) -> None:
 
 def _attribution(args: argparse.Namespace) -> None:
     from kdsr import options
-    from kdsr.analysis.attribution import attribution
-    from kdsr.analysis.local_attribution import Path
+    from kdsr.inspection.attribution import attribution
+    from kdsr.inspection.local_attribution import Path
 
     print(
         attribution(
@@ -215,7 +215,7 @@ def add_attribution(commands: Commands) -> None:
 
 
 def _pictures(args: argparse.Namespace) -> None:
-    from kdsr.analysis.picture_folders import pictures
+    from kdsr.pictures.picture_folders import pictures
 
     print(pictures(args.gt, args.folders, args.scale, args.crop, args.count, args.size, args.out))
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def _check(args: argparse.Namespace) -> None:
-    from kdsr.analysis.option_check import check
+    from kdsr.authoring.option_check import check
 
     sys.exit(check(args.option_files, args.force_yml, not args.options_only, args.schema))
 
@@ -34,7 +34,7 @@ def add_check(commands: Commands) -> None:
 
 
 def _options(args: argparse.Namespace) -> None:
-    from kdsr.shipped_options import copy_shipped, list_shipped
+    from kdsr.options.shipped import copy_shipped, list_shipped
 
     print(copy_shipped(args.names, args.copy) if args.copy else list_shipped(args.names))
 
@@ -71,7 +71,7 @@ def add_methods(commands: Commands) -> None:
 
 
 def _distil(args: argparse.Namespace) -> None:
-    from kdsr.distil import distil
+    from kdsr.authoring.distil import distil
 
     print(distil(args.option_file, args.teacher, args.method, args.out))
 
@@ -94,7 +94,7 @@ def add_distil(commands: Commands) -> None:
 
 
 def _taps(args: argparse.Namespace) -> None:
-    from kdsr.analysis.tap_listing import list_taps
+    from kdsr.authoring.tap_listing import list_taps
 
     print(list_taps(args.option_file))
 
@@ -112,7 +112,7 @@ def add_taps(commands: Commands) -> None:
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from kdsr.analysis.comparison import compare
+    from kdsr.comparison.study import compare
 
     say = partial(print, flush=True)
     compare(args.comparison_file, args.out, args.workers, args.only, args.report, args.pictures, args.crop, say)

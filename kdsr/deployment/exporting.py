@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kdsr.analysis.benchmark_models import Candidate
 from kdsr.archs.spandrel_arch import Spandrel
 from kdsr.deployment import formats
 from kdsr.deployment.calibration import read_inputs, read_truths
@@ -22,6 +21,7 @@ from kdsr.deployment.timing import time_in_turns, timing_report
 from kdsr.deployment.verification import Difference, random_images, verify
 from kdsr.distillation.padding import run_padded
 from kdsr.errors import UserError, check_choice
+from kdsr.networks.candidates import Candidate
 
 TIMED_SIDES = (128, 96, 64, 48, 32)  # the largest that PyTorch does in about a second
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from kdsr.analysis.environment import processor
+from kdsr.environment import processor
 
 WARMUP = 2
 

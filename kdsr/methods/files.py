@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from kdsr.methods.table import Method
-from kdsr.shipped_options import expanded, shipped_names
+from kdsr.options.shipped import expanded, shipped_names
 
 # Network in the name of a file to its name, in the order in which they are told.
 _NETWORKS = {

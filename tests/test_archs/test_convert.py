@@ -10,10 +10,10 @@ import torch
 import yaml
 from basicsr.archs import build_network
 
-from kdsr.analysis.evaluation import read_image, score, super_resolve
 from kdsr.archs.convert import convert_checkpoint
 from kdsr.archs.official_checkpoints import FAMILIES
 from kdsr.distillation.checkpoint import load_weights
+from kdsr.pictures.scores import read_image, score, super_resolve
 from tests.conftest import shared_folder
 
 TRUNK = [

@@ -8,12 +8,12 @@ import torch
 from basicsr.archs import build_network
 from torch.nn import functional as F
 
-from kdsr.analysis.evaluation import read_image, score, super_resolve
 from kdsr.archs.spandrel_arch import Spandrel
 from kdsr.distillation.feature_tap import FeatureTap
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.teacher import FrozenNetwork, TeacherEnsemble
 from kdsr.errors import UserError
+from kdsr.pictures.scores import read_image, score, super_resolve
 from tests.conftest import network_opt, shared_folder
 
 pytest.importorskip('spandrel', reason='needs the optional spandrel library')

@@ -15,7 +15,6 @@ from basicsr.archs.swinir_arch import SwinTransformerBlock, window_partition, wi
 from safetensors import safe_open
 from torch import nn
 
-from kdsr.analysis.benchmark_models import find_candidates
 from kdsr.archs.transposed_conv import EnlargingConvTranspose2d
 from kdsr.cli import main
 from kdsr.deployment import exportable as graph
@@ -26,6 +25,7 @@ from kdsr.deployment.sources import last_scores, read_model
 from kdsr.deployment.verification import random_images, verify
 from kdsr.distillation.padding import run_padded
 from kdsr.errors import UserError
+from kdsr.networks.candidates import find_candidates
 from tests.conftest import NETWORKS
 from tests.test_archs.test_networks import LUMINANCE, TINY
 

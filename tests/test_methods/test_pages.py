@@ -8,7 +8,8 @@ import pytest
 import yaml
 from basicsr.utils.registry import LOSS_REGISTRY
 
-from kdsr import distil, options
+from kdsr import options
+from kdsr.authoring import distil
 from kdsr.checks.experiment import problems_of
 from kdsr.errors import UserError
 from kdsr.losses import csd_loss

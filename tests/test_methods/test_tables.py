@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdsr.analysis import paper_results
 from kdsr.errors import UserError
 from kdsr.methods import METHODS
 from kdsr.methods.arguments import Argument, argument_table, arguments_of, registered
 from kdsr.methods.files import files_of, networks_of
 from kdsr.methods.results import measured_table, paper_table
-from kdsr.shipped_options import expanded, shipped_names
+from kdsr.options.shipped import expanded, shipped_names
+from kdsr.papers import paper_results
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / 'benchmarks' / 'results'

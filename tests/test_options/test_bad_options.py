@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from kdsr.analysis.option_check import check_option_files
+from kdsr.authoring.option_check import check_option_files
 from kdsr.data.prepare import prepare_training_set
 from tests.conftest import network_opt
 

@@ -11,8 +11,8 @@ from basicsr.train import train_pipeline as basicsr_train
 from basicsr.utils import options as basicsr_options
 
 from kdsr import options
-from kdsr.analysis.comparison_plan import read_comparison
-from kdsr.analysis.option_check import check_option_files
+from kdsr.authoring.option_check import check_option_files
+from kdsr.comparison.plan import read_comparison
 from kdsr.errors import UserError
 
 TAGS = [

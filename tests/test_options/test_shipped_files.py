@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kdsr.analysis.option_check import check_option_files
+from kdsr.authoring.option_check import check_option_files
 from kdsr.cli import main
 from kdsr.options import report
 

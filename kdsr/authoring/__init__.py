@@ -1,0 +1,1 @@
+"""Write and examine option files."""

@@ -1,0 +1,286 @@
+"""`kdsr distil`: from a BasicSR option file to an experiment in which its network learns from teachers."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdsr import options, plugins
+from kdsr.archs.convert import read_official
+from kdsr.authoring.option_check import check_option_files
+from kdsr.authoring.other_vocabularies import speaks_another, translate
+from kdsr.authoring.tap_listing import propose_features
+from kdsr.distillation.checkpoint import pick_weights, read_checkpoint
+from kdsr.durable import write_durably
+from kdsr.errors import UserError, check_choice
+
+# the last hidden layer of each student in PISR's paper
+_PISR_TAPS = {'FSRCNN': 'expanding', 'VDSR': 'body.17', 'IDN': 'body.3', 'CARN': 'body'}
+_AGGREGATOR = {'type': 'DCTSwin', 'embed_dim': 24, 'depths': [2, 2, 2, 2], 'num_heads': 6, 'window_size': 8}
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method puts into the block.
+
+    Attributes:
+        about: A line for the head of the file.
+        losses: `distillation.losses`.
+        pixel: `train.pixel_opt.loss_weight`; None for no image loss beside the block.
+        features: Whether features are tapped.
+    """
+
+    about: str
+    losses: dict[str, dict[str, Any]]
+    pixel: float | None = 1.0
+    features: bool = True
+
+
+_KD = {'type': 'ResponseLoss', 'norm': 'l1', 'loss_weight': 0.5}
+METHODS = {
+    'kd': Method("KD: half of the image loss is the distance to the teacher's image.", {'l_kd': _KD}, 0.5, False),
+    'fitnet': Method(
+        'FitNet: features through a 1x1 convolution. No SR paper prints its weight: tune it.',
+        {'l_fitnet': {'type': 'FitNetLoss', 'loss_range': 1, 'loss_weight': 0.01}},
+    ),
+    'at': Method(
+        "AT: attention maps of the features; the weight is that of the released code's example.",
+        {'l_at': {'type': 'AttentionTransferLoss', 'mode': 'code', 'loss_range': 1, 'loss_weight': 1000}},
+    ),
+    'fakd': Method(
+        'FAKD: affinity of the features, beside KD.',
+        {'l_kd': _KD, 'l_fakd': {'type': 'FAKDLoss', 'affinity': 'spatial', 'loss_range': 1, 'loss_weight': 10}},
+        0.5,
+    ),
+    'lsfd': Method(
+        'LSFD: features, most where the images differ, beside KD.',
+        {'l_kd': _KD, 'l_lsfd': {'type': 'LSFDLoss', 'loss_range': 1, 'loss_weight': 1.0}},
+        0.5,
+    ),
+    'facd': Method(
+        'FACD: adaptive contrast of the features; the image loss is part of it.',
+        {'l_facd': {'type': 'FACDLoss', 'loss_range': 1, 'loss_weight': 1.0}},
+        None,
+    ),
+    'mtkd': Method(
+        "MTKD: distance to the (fused) teachers' image in wavelet bands.",
+        {'l_dwt': {'type': 'WaveletLoss', 'wave': 'haar', 'level': 1, 'loss_weight': 1.0}},
+        0.1,
+        False,
+    ),
+    'pisr': Method(
+        'PISR: the student starts as the decoder of a teacher that sees the ground truth, and learns its features.',
+        {'l_vid': {'type': 'VIDLoss', 'pdf': 'laplace', 'loss_weight': 1e-6}},
+    ),
+}
+
+
+@dataclass
+class _Plan:
+    """The files to write, and what to tell."""
+
+    files: dict[str, str] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+
+
+def distil(option_file: str, teachers: Sequence[str], method: str | None = None, out: str | None = None) -> str:
+    """Write an option file that adds a `distillation:` block to a BasicSR experiment, and check it.
+
+    The new file names the old one as its `base:` and says only what differs. A file in the words of other BasicSR-based
+    distillation code (`network_t`, ...) names its teachers itself; it is translated, whole.
+
+    Args:
+        option_file: A BasicSR training file.
+        teachers: Of each teacher, its option file (YAML) or its checkpoint: one that `kdsr convert` wrote, an official
+            one of a network it knows, or any that the spandrel library recognises.
+        method: A key of `METHODS`; 'kd' when left out, or what the translated file says.
+        out: File to write; `<option_file>_<method>.yml` beside the old one when None.
+
+    Returns:
+        What was written, what is missing, and the commands that follow.
+
+    Raises:
+        UserError: a file is wrong, a teacher is not recognised, or a file would be overwritten.
+    """
+    if method is not None:
+        check_choice('--method', method, tuple(METHODS))
+    opt = options.load(option_file)
+    plugins.import_named(opt.get('import_modules') or ())
+    plan = _Plan()
+    if speaks_another(opt):
+        _translated(plan, opt, option_file, teachers, method, out)
+    else:
+        _varied(plan, opt, option_file, teachers, method or 'kd', out)
+    for path in plan.files:
+        if os.path.exists(path):
+            raise UserError(f'{path} exists already: name another file with --out, or delete it.')
+    for path, text in plan.files.items():
+        write_durably(Path(path), text.encode())
+    return _report(plan)
+
+
+def _translated(
+    plan: _Plan, opt: Mapping[str, Any], option_file: str, teachers: Sequence[str], method: str | None, out: str | None
+) -> None:
+    """Plan a whole file for an experiment in other words."""
+    if teachers:
+        raise UserError(f'{option_file} names its teachers itself (`{speaks_another(opt)[0]}`): leave out --teacher.')
+    whole, told = translate(options.read_yaml(option_file))
+    if method is not None:
+        block = whole['distillation']
+        block.update(_block(whole, block['teachers'], METHODS[method], method, option_file))
+        _set_image_loss(whole, METHODS[method])
+    name = f'{whole.get("name", "run")}_{method or "kdsr"}'
+    path = out or f'{os.path.splitext(option_file)[0]}_{method or "kdsr"}.yml'
+    head = f'# {os.path.basename(option_file)} in the words of kdsr.\n'
+    options.check({**whole, 'name': name})
+    plan.files[path] = head + options.dump({**whole, 'name': name})
+    plan.told += told
+
+
+def _varied(
+    plan: _Plan, opt: dict[str, Any], option_file: str, given: Sequence[str], method: str, out: str | None
+) -> None:
+    """Plan a file that says what differs from a BasicSR experiment."""
+    options.complete(opt, option_file)
+    if opt.get('distillation'):
+        raise UserError(f'{option_file} has a `distillation:` block already; edit it, or name the file without it.')
+    if not opt['datasets'].get('train'):
+        raise UserError(f'{option_file} trains nothing (`datasets.train`); name the file that trains the student.')
+    if opt['model_type'] not in ('SRModel', 'SwinIRModel', 'StudentModel'):
+        raise UserError(
+            f'{option_file}: `model_type: {opt["model_type"]}` has more than an image loss, and DistillationModel has '
+            'not. Distil from the PSNR-oriented file of the network (SRModel).'
+        )
+    if not given:
+        raise UserError('name at least one teacher: --teacher its_options.yml or --teacher its_checkpoint.pth')
+    path = out or f'{os.path.splitext(option_file)[0]}_{method}.yml'
+    teachers = _named([_teacher(one) for one in given])
+    if method == 'pisr':
+        _check_privileged(teachers, given)
+    name = f'{opt["name"]}_{method}'
+    base = os.path.relpath(option_file, os.path.dirname(os.path.abspath(path)))
+    change: dict[str, Any] = {'base': base, 'name': name, 'model_type': 'DistillationModel'}
+    change['distillation'] = {'teachers': teachers, **_block(opt, teachers, METHODS[method], method, option_file)}
+    _set_image_loss(change, METHODS[method])
+    if method == 'mtkd' and len(teachers) > 1:
+        change['distillation']['aggregator'] = _stage_1(plan, opt, change, path)
+    options.check(options.merge(opt, {k: v for k, v in change.items() if k != 'base'}))
+    plan.files[path] = f'# {METHODS[method].about}\n{options.dump(change)}'
+
+
+def _block(
+    opt: Mapping[str, Any], teachers: list[dict[str, Any]], method: Method, name: str, option_file: str
+) -> dict[str, Any]:
+    """Return the block's features and losses."""
+    if name == 'pisr':
+        tap = _PISR_TAPS.get(opt['network_g'].get('type'))
+        if tap is None:
+            raise UserError(f'`--method pisr` knows where to tap {", ".join(_PISR_TAPS)}; write the block by hand.')
+        features = {'last': {'student': tap, 'teacher': f'decoder.{tap}'}}
+        init = {'teacher': teachers[0]['name'], 'module': 'decoder'}
+        return {'init_from': init, 'features': features, 'losses': method.losses}
+    if not method.features:
+        return {'losses': method.losses}
+    features = propose_features({**opt, 'distillation': {'teachers': teachers}}, option_file)
+    if not features:
+        raise UserError(f'{option_file}: no points to compare were found; look at `kdsr taps` and write `features:`.')
+    return {'features': features, 'losses': method.losses}
+
+
+def _set_image_loss(opt: dict[str, Any], method: Method) -> None:
+    train = opt.setdefault('train', {})
+    if method.pixel is None:
+        train['pixel_opt'] = None
+    else:
+        train['pixel_opt'] = {**(train.get('pixel_opt') or {}), 'loss_weight': method.pixel}
+
+
+def _stage_1(plan: _Plan, opt: Mapping[str, Any], change: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Plan the file that trains the aggregator; return the block's `aggregator`."""
+    network = {**_AGGREGATOR, 'upscale': opt['scale'], 'num_teachers': len(change['distillation']['teachers'])}
+    name = f'{opt["name"]}_aggregator'
+    stage = {
+        'base': change['base'],
+        'name': name,
+        'model_type': 'AggregationModel',
+        'network_g': network,
+        'distillation': {'teachers': change['distillation']['teachers']},
+    }
+    head = '# MTKD, stage 1: a network that fuses the images of the teachers. Train it before the student.\n'
+    plan.files[re.sub(r'\.ya?ml$', '', path) + '_aggregator.yml'] = head + options.dump(stage)
+    return {'path': f'experiments/{name}/models/net_g_latest.pth', 'network': network}
+
+
+def _named(teachers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give every teacher a name of its own."""
+    names: list[str] = []
+    for teacher in teachers:
+        word = re.sub(r'\W+', '_', str(teacher['name'])).strip('_').lower() or 'teacher'
+        names.append(word if word not in names else f'{word}_{len(names)}')
+    return [{**teacher, 'name': name} for teacher, name in zip(teachers, names)]
+
+
+def _teacher(given: str) -> dict[str, Any]:
+    """Return the options of a teacher, from its option file or its checkpoint."""
+    if given.endswith(('.yml', '.yaml')):
+        return _from_options(given)
+    content = read_checkpoint(given)
+    name = os.path.splitext(os.path.basename(given))[0]
+    if isinstance(content.get('network'), Mapping):  # written by `kdsr convert`
+        return {'name': name, 'path': given, 'network': dict(content['network'])}
+    try:
+        network, _ = read_official(pick_weights(content, given), given)
+    except UserError as error:
+        return {'name': name, 'network': {'type': 'Spandrel', 'path': _readable(given, error)}}
+    raise UserError(
+        f'{given!r} has the names of its authors, a {network["type"]}: run `kdsr convert {given} NEW.pth` first, and '
+        'name the new file.'
+    )
+
+
+def _readable(path: str, reason: UserError) -> str:
+    """Return the path when spandrel knows what it is."""
+    from kdsr.archs.spandrel_arch import Spandrel
+
+    try:
+        Spandrel(path)
+    except UserError as error:
+        raise UserError(
+            f'{path!r} is no network that is recognised. Name its option file instead: --teacher FILE.yml, with its '
+            f'`network_g` and `path.pretrain_network_g`. ({reason} {error})'
+        ) from None
+    return path
+
+
+def _from_options(file: str) -> dict[str, Any]:
+    own = options.load(file)
+    if not own.get('network_g'):
+        raise UserError(f'{file}: there is no `network_g`, so it says nothing of a teacher.')
+    trained = f'experiments/{own.get("name")}/models/net_g_latest.pth'
+    given = own['path'].get('pretrain_network_g')
+    trains = bool((own.get('datasets') or {}).get('train'))
+    teacher = {'name': own['network_g'].get('type', 'teacher'), 'path': trained if trains or not given else given}
+    shown = {'input': 'gt'} if own.get('model_type') == 'PrivilegedTeacherModel' else {}
+    return {**teacher, **shown, 'network': own['network_g']}
+
+
+def _check_privileged(teachers: list[dict[str, Any]], given: Sequence[str]) -> None:
+    if len(teachers) != 1 or teachers[0].get('input') != 'gt':
+        raise UserError(
+            '`--method pisr` needs one teacher, the option file of a PrivilegedTeacherModel (for example '
+            f'options/pisr_teacher_fsrcnn_x2.yml), not {", ".join(given)}.'
+        )
+
+
+def _report(plan: _Plan) -> str:
+    lines = [f'Written: {path}' for path in plan.files]
+    lines += [f'Look at: {line}' for line in plan.told]
+    told, _ = check_option_files(list(plan.files), ())
+    lines += ['kdsr check:', *(f'  {line}' for line in told.splitlines()), 'Next:']
+    lines += [f'  python -m kdsr.train -opt {path}' for path in plan.files]
+    return '\n'.join(lines)

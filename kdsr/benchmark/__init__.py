@@ -1,0 +1,1 @@
+"""Score networks on test sets."""

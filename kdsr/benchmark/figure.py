@@ -1,0 +1,111 @@
+"""Quality against cost: every network a point, PSNR against parameters, multiply-adds or latency."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdsr.benchmark.scoring import Result, Task
+from kdsr.cost.complexity import Complexity, count
+from kdsr.cost.latency import Timing
+from kdsr.errors import UserError
+from kdsr.networks.facts import lr_shape
+
+try:
+    import matplotlib as mpl
+
+    mpl.use('Agg')
+    from matplotlib import pyplot as plt
+except ImportError as error:
+    raise UserError(f'drawing needs matplotlib ({error}): pip install "kdsr[plots]"') from None
+
+OUTPUT = (720, 1280)
+COSTS: dict[str, tuple[str, Callable[[Complexity], float]]] = {
+    'parameters': ('parameters [K]', lambda row: row.parameters / 1e3),
+    'multi-adds': ('MultiAdds [G] for 1280x720', lambda row: row.multi_adds / 1e9),
+    'activations': ('activations [M] for 1280x720', lambda row: row.activations / 1e6),
+    'latency': ('latency [ms] for 1280x720', lambda row: (row.seconds or 0) * 1e3),
+}
+
+
+def plot_costs(
+    tasks: Sequence[Task], results: Sequence[Result], costs: Sequence[str], out: Path, device: str = 'cpu'
+) -> list[Path]:
+    """Draw one picture per scale and cost, with a panel per set.
+
+    Args:
+        tasks: What was tested.
+        results: Its results, in the same order.
+        costs: Names from `COSTS`; 'latency' runs the networks.
+        out: Folder.
+        device: Where to time them.
+
+    Returns:
+        The files.
+    """
+    timing = Timing(device) if 'latency' in costs else None
+    rows: dict[tuple[str, int], Complexity] = {}
+    for task in tasks:
+        one = task.one
+        if one.network is not None and (one.name, one.scale) not in rows:
+            size = [side // one.scale for side in OUTPUT]
+            shape = lr_shape(one.network, one.network_opt, size)
+            rows[one.name, one.scale] = count(one.name, one.network, shape, timing)
+    paths = []
+    for scale in sorted({r.scale for r in results}):
+        of_scale = [r for r in results if r.scale == scale]
+        for cost in costs if any((r.model, scale) in rows for r in of_scale) else ():
+            paths.append(out / f'psnr_{cost}_x{scale}.png')
+            draw(of_scale, {name: row for (name, s), row in rows.items() if s == scale}, cost, str(paths[-1]))
+    return paths
+
+
+def draw(results: Sequence[Result], rows: dict[str, Complexity], cost: str, path: str) -> None:
+    """Draw the results of one scale; models without a row (bicubic) are told in the corner.
+
+    Args:
+        results: Of one scale.
+        rows: Model to its complexity.
+        cost: Name from `COSTS`.
+        path: PNG file to write.
+    """
+    label, value = COSTS[cost]
+    sets = list(dict.fromkeys(r.set_name for r in results))
+    models = list(dict.fromkeys(r.model for r in results if r.model in rows))
+    colours = {model: f'C{i % 10}' for i, model in enumerate(models)}
+    figure, axes = plt.subplots(1, len(sets), figsize=(4.6 * len(sets), 3.8), squeeze=False, layout='constrained')
+    for axis, name in zip(axes[0], sets):
+        points = [(r.model, value(rows[r.model]), r.psnr) for r in results if r.set_name == name and r.model in rows]
+        _panel(axis, points, colours)
+        others = [f'{r.model}: {r.psnr:.2f} dB' for r in results if r.set_name == name and r.model not in rows]
+        axis.text(0.98, 0.03, '\n'.join(others), transform=axis.transAxes, ha='right', fontsize=8, color='grey')
+        axis.set_title(f'{name} x{results[0].scale}', fontsize=10)
+        axis.set_xlabel(label)
+    axes[0][0].set_ylabel('PSNR [dB]')
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _panel(axis: Any, points: Sequence[tuple[str, float, float]], colours: dict[str, str]) -> None:
+    costs = [x for _, x, _ in points]
+    if max(costs) > 10 * min(costs) > 0:
+        axis.set_xscale('log')
+    axis.margins(0.18)
+    axis.grid(alpha=0.3)
+    for model, x, y in points:
+        axis.scatter([x], [y], s=36, color=colours[model], zorder=3)
+    axis.autoscale_view()
+    left, right = axis.get_xlim()
+    for model, x, y in points:
+        place = axis.transAxes.inverted().transform(axis.transData.transform((x, y)))[0] if right > left else 0
+        beyond = place > 0.6
+        axis.annotate(
+            model,
+            (x, y),
+            xytext=(-6 if beyond else 6, 4),
+            textcoords='offset points',
+            ha='right' if beyond else 'left',
+            fontsize=8,
+            color=colours[model],
+        )

@@ -1,0 +1,114 @@
+"""The tables of `kdsr benchmark`: Markdown for people, CSV and JSON for programs, the protocol on top."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import datetime
+import io
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+import kdsr
+from kdsr.benchmark.tasks import OVERLAP, Protocol
+from kdsr.environment import commit, processor
+
+if TYPE_CHECKING:
+    from kdsr.benchmark.scoring import Result
+
+QUADRANTS = '†'
+ROUNDED = {False: 'as it is, not rounded', True: 'rounded'}
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """How the numbers came about: the protocol, and the device's name for torch."""
+
+    protocol: Protocol
+    device: str
+
+    def lines(self, results: Sequence[Result]) -> list[str]:
+        """Return the protocol in words."""
+        chosen = self.protocol
+        channels = 'R, G and B' if chosen.rgb else 'the Y channel (BT.601, 16..235)'
+        border = 'S' if chosen.crop_border is None else str(chosen.crop_border)
+        lines = [
+            f'PSNR [dB] / SSIM on {channels}; super-resolved images rounded to 8 bits; {border} pixels of border left '
+            "out; mean over the images of a set; BasicSR's `calculate_psnr` and `calculate_ssim`.",
+        ]
+        y_networks = sorted({r.model for r in results if r.luminance})
+        if y_networks and not chosen.rgb:
+            rounding = ROUNDED[chosen.round_gt]
+            lines.append(f'Networks of luminance ({", ".join(y_networks)}): the ground truth is {rounding}.')
+        cut = f'tiles of {chosen.tile} LR pixels, {OVERLAP} of overlap' if chosen.tile else 'no tiles'
+        quarters = 'where marked †' if any(r.quadrants for r in results) else 'no'
+        ensemble = 'mean of 8 orientations' if chosen.self_ensemble else 'no'
+        lines.append(f'Self-ensemble: {ensemble}; quadrants: {quarters}; {cut}.')
+        origins = {f'{r.set_name} x{r.scale} {r.lr_origin}': None for r in results}
+        lines.append(f'LR images: {"; ".join(origins)}.')
+        lines.append(f'{self.machine()}, fp32; torch {torch.__version__}; kdsr {kdsr.__version__} ({commit()}).')
+        return lines
+
+    def machine(self) -> str:
+        """Return the device in words."""
+        device = torch.device(self.device)
+        if device.type == 'cuda' and torch.cuda.is_available():
+            return torch.cuda.get_device_name(device)
+        return f'{processor()}, {torch.get_num_threads()} thread(s)'
+
+
+def markdown(results: Sequence[Result], about: About) -> str:
+    """Return the protocol, a table per scale, and the files of the weights."""
+    text = ['# Benchmark', '', *(f'* {line}' for line in about.lines(results)), '']
+    for scale in sorted({r.scale for r in results}):
+        text += [*_table([r for r in results if r.scale == scale], scale), '']
+    text += ['| model | weights | sha256 |', '|---|---|---|']
+    files = {f'| {r.model} x{r.scale} | {r.source} | {r.fingerprint[:16] or "-"} |': None for r in results}
+    return '\n'.join([*text, *files, ''])
+
+
+def _table(results: Sequence[Result], scale: int) -> list[str]:
+    sets = list(dict.fromkeys(r.set_name for r in results))
+    counts = {r.set_name: len(r.images) for r in results}
+    heads = [f'x{scale}', 'parameters', *(f'{name} ({counts[name]})' for name in sets)]
+    lines = [f'| {" | ".join(heads)} |', '|---' + '|---:' * (len(heads) - 1) + '|']
+    for model in dict.fromkeys(r.model for r in results):
+        own = {r.set_name: r for r in results if r.model == model}
+        size = next(iter(own.values())).parameters
+        cells = [_cell(own[name]) if name in own else '-' for name in sets]
+        lines.append(f'| {" | ".join([model, "-" if size is None else f"{size:,}", *cells])} |')
+    return lines
+
+
+def _cell(result: Result) -> str:
+    return f'{result.psnr:.2f} / {result.ssim:.4f}' + (f' {QUADRANTS}' if result.quadrants else '')
+
+
+def csv_text(results: Sequence[Result]) -> str:
+    """Return one line per image, and one per set whose image is `mean`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(['model', 'scale', 'set', 'image', 'psnr', 'ssim'])
+    for r in results:
+        for image, psnr, ssim in [*((i.image, i.psnr, i.ssim) for i in r.images), ('mean', r.psnr, r.ssim)]:
+            writer.writerow([r.model, r.scale, r.set_name, image, f'{psnr:.6f}', f'{ssim:.8f}'])
+    return text.getvalue()
+
+
+def json_text(results: Sequence[Result], about: About) -> str:
+    """Return everything: protocol, versions, and the results with their images."""
+    content = {
+        'kdsr': kdsr.__version__,
+        'commit': commit(),
+        'torch': torch.__version__,
+        'device': about.machine(),
+        'precision': 'fp32',
+        'date': datetime.date.today().isoformat(),
+        'protocol': dataclasses.asdict(about.protocol),
+        'protocol_in_words': about.lines(results),
+        'results': [{**dataclasses.asdict(r), 'psnr': r.psnr, 'ssim': r.ssim} for r in results],
+    }
+    return json.dumps(content, indent=1) + '\n'

@@ -1,0 +1,200 @@
+"""Curves of a comparison: mean over seeds with their spread, the gain over the baseline, the cost, and the losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+
+from kdsr.comparison.summary import Column, Result, Summary
+from kdsr.comparison.training_record import Point
+
+mpl.use('Agg')
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+# Okabe and Ito: told apart by colour-blind readers too; the baseline is grey
+COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#B8A000')
+GREY = '#7f7f7f'
+STYLES = ('-', '--', ':', '-.')
+UNITS = (('h', 3600.0), ('min', 60.0), ('s', 1.0))
+
+Curves = Mapping[int, Mapping[int, Point]]  # seed to iteration to point
+
+
+def draw_pictures(summary: Summary, folder: Path) -> dict[str, str]:
+    """Draw what there is to draw.
+
+    Args:
+        summary: Of the runs that are there, finished or not.
+        folder: Where the PNG files go.
+
+    Returns:
+        Title to file name.
+    """
+    drawings = {
+        'Validation during training': ('curves.png', _draw_validation),
+        'Losses during training': ('losses.png', _draw_losses),
+    }
+    return {title: file for title, (file, draw) in drawings.items() if draw(summary, folder / file)}
+
+
+def _draw_validation(summary: Summary, path: Path) -> bool:
+    """Draw one line of panels per validation set, in the first metric."""
+    columns = [c for c in summary.columns if c[1] == summary.columns[0][1]]
+    curves = {column: _by_label(summary, column, _validations) for column in columns}
+    curves = {column: found for column, found in curves.items() if found}
+    if not curves:
+        return False
+    figure, axes = plt.subplots(
+        len(curves), 3, figsize=(14, 3.7 * len(curves) + 0.6), squeeze=False, layout='constrained'
+    )
+    for line, (column, found) in zip(axes, curves.items()):
+        _draw_set(line, summary, column, found)
+    _save(figure, summary, next(iter(curves.values())), path)
+    return True
+
+
+def _draw_losses(summary: Summary, path: Path) -> bool:
+    """Draw one panel per term of the loss, with the runs that have it."""
+    names = dict.fromkeys(name for result in summary.all if result.record for name in result.record.losses)
+    losses = {name: _by_label(summary, name, _losses) for name in names}
+    losses = {name: found for name, found in losses.items() if found}
+    if not losses:
+        return False
+    width = min(3, len(losses))
+    height = -(-len(losses) // width)
+    figure, axes = plt.subplots(
+        height, width, figsize=(4.7 * width, 3.4 * height + 0.6), squeeze=False, layout='constrained'
+    )
+    for axis in axes.flat[len(losses) :]:
+        axis.axis('off')
+    for axis, (name, found) in zip(axes.flat, losses.items()):
+        for label, curves in found.items():
+            steps, values, _ = _arrays(curves, 'seconds')
+            _band(axis, steps, _smoothed(values), _style(summary, label), marker='')
+        _dress(axis, f'{name} as logged, running mean', 'iteration')
+        if all(line.get_ydata().min() > 0 for line in axis.lines):
+            axis.set_yscale('log')
+    _save(figure, summary, [label for label in summary.results if any(label in f for f in losses.values())], path)
+    return True
+
+
+def _validations(result: Result, column: Column) -> list[Point]:
+    return result.curve(column)
+
+
+def _losses(result: Result, name: str) -> list[Point]:
+    return result.record.losses.get(name, []) if result.record else []
+
+
+def _by_label(summary: Summary, what: Any, of: Callable[[Result, Any], list[Point]]) -> dict[str, Curves]:
+    """Return label to curves of the runs that have some."""
+    found = {}
+    for label in summary.comparison.shown:
+        seeds = {r.run.seed: {p.iteration: p for p in of(r, what)} for r in summary.results[label]}
+        found[label] = {seed: curve for seed, curve in seeds.items() if curve}
+    return {label: curves for label, curves in found.items() if curves}
+
+
+def _draw_set(line: Sequence[plt.Axes], summary: Summary, column: Column, found: Mapping[str, Curves]) -> None:
+    """Draw metric, gain and cost of one validation set."""
+    clock = 'seconds' if summary.on_gpu else 'cpu_seconds'
+    arrays = {label: _arrays(curves, clock) for label, curves in found.items()}
+    unit, divisor = next(u for u in UNITS if u[1] <= max(cost[-1] for _, _, cost in arrays.values()) or u[1] == 1)
+    baseline = found.get(summary.comparison.baseline, {})
+    gains = []
+    for label, (steps, values, cost) in arrays.items():
+        style = _style(summary, label)
+        _band(line[0], steps, values, style)
+        _band(line[2], cost / divisor, values, style)
+        if label != summary.comparison.baseline:
+            gains += _draw_gain(line[1], found[label], baseline, style)
+    name, metric = column
+    _dress(line[0], f'{name}: {metric}', 'iteration')
+    _dress(line[1], f'{name}: {metric}, gain over the baseline', 'iteration')
+    kind = 'training' if summary.on_gpu else 'processor'
+    _dress(line[2], f'{name}: {metric} against its cost', f'{kind} time without validation [{unit}]')
+    line[1].axhline(0, color=GREY, linewidth=1.2)
+    if gains:
+        line[1].set_ylim(_telling_range([*gains, np.zeros((1, 1))]))
+    for axis in (line[0], line[2]):
+        axis.set_ylim(_telling_range([values for _, values, _ in arrays.values()]))
+
+
+def _draw_gain(axis: plt.Axes, curves: Curves, baseline: Curves, style: Mapping[str, str]) -> list[np.ndarray]:
+    """Draw the difference seed by seed, where both have the seed; return it, (seeds, T), if there is any."""
+    shared = [seed for seed in curves if seed in baseline]
+    steps = sorted(set.intersection(*(curves[s].keys() & baseline[s].keys() for s in shared))) if shared else []
+    if not steps:
+        return []
+    gains = np.array([[curves[seed][i].value - baseline[seed][i].value for i in steps] for seed in shared])
+    _band(axis, np.array(steps), gains, style)
+    return [gains]
+
+
+def _arrays(curves: Curves, clock: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (T,) iterations that all seeds have, (seeds, T) values, and (T,) mean time in seconds."""
+    steps = sorted(set.intersection(*(set(curve) for curve in curves.values())))
+    values = [[curve[i].value for i in steps] for curve in curves.values()]
+    cost = [[getattr(curve[i], clock) for i in steps] for curve in curves.values()]
+    return np.array(steps), np.array(values), np.mean(cost, axis=0)
+
+
+def _smoothed(values: np.ndarray) -> np.ndarray:
+    """Return (seeds, T) with each value replaced by the mean of the last tenth of the curve before it."""
+    width = max(1, values.shape[1] // 10)
+    sums = np.cumsum(np.pad(values, ((0, 0), (1, 0))), axis=1)
+    ends = np.arange(1, values.shape[1] + 1)
+    starts = np.maximum(0, ends - width)
+    return (sums[:, ends] - sums[:, starts]) / (ends - starts)
+
+
+def _style(summary: Summary, label: str) -> dict[str, str]:
+    comparison = summary.comparison
+    if label == comparison.baseline:
+        return {'color': GREY, 'linestyle': '-'}
+    index = [other for other in comparison.labels if other != comparison.baseline].index(label)
+    return {'color': COLOURS[index % len(COLOURS)], 'linestyle': STYLES[index // len(COLOURS) % len(STYLES)]}
+
+
+def _band(axis: plt.Axes, x: np.ndarray, values: np.ndarray, style: Mapping[str, str], marker: str = 'o') -> None:
+    """Draw the mean over seeds (rows) and a band of one standard deviation around it."""
+    mean = values.mean(axis=0)
+    axis.plot(x, mean, color=style['color'], linestyle=style['linestyle'], linewidth=1.5, marker=marker, markersize=2.5)
+    if len(values) > 1:
+        spread = values.std(axis=0, ddof=1)
+        axis.fill_between(x, mean - spread, mean + spread, color=style['color'], alpha=0.13, linewidth=0)
+
+
+def _dress(axis: plt.Axes, title: str, x: str) -> None:
+    axis.set_title(title, fontsize=10)
+    axis.set_xlabel(x, fontsize=9)
+    axis.tick_params(which='both', labelsize=8)
+    axis.grid(alpha=0.25, linewidth=0.6)
+    axis.spines[['top', 'right']].set_visible(False)
+
+
+def _save(figure: Figure, summary: Summary, labels: Iterable[str], path: Path) -> None:
+    """Write the figure with a legend of the runs in it."""
+    labels = list(labels)
+    handles = [Line2D([], [], linewidth=2, **_style(summary, label)) for label in labels]  # type: ignore[arg-type]
+    titles = [summary.comparison.of(label)[0].title for label in labels]
+    figure.legend(handles, titles, loc='outside lower center', ncols=min(6, len(titles)), frameon=False, fontsize=9)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _telling_range(values: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Leave out the climb at the start, which would squeeze the differences into one line."""
+    later = np.concatenate([v.mean(axis=0)[v.shape[1] // 4 :] for v in values])
+    later = later[np.isfinite(later)]
+    if not later.size:
+        return 0.0, 1.0
+    low, high = float(later.min()), float(later.max())
+    margin = 0.1 * (high - low) or 0.01 * abs(high) or 1.0
+    return low - margin, high + margin

@@ -1,0 +1,58 @@
+"""The papers' own rows beside the runs of a comparison, where student, method, scale, set and metric are theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kdsr.comparison.plan import validation_sets
+from kdsr.comparison.summary import Summary, mean_and_spread
+from kdsr.comparison.tables import DASH, Table
+from kdsr.papers.paper_results import SETS, Cell, comparable_rows, differences_from, is_papers_metric
+
+TEXT = (
+    'Printed in the papers for the same student, method, scale, test set and metric; in parentheses what was measured '
+    "here. The last column says in what the training here is known to differ from the paper's: where something "
+    'stands in it, the two numbers are no contradiction. What a paper only copied from another one is left out.'
+)
+MISPRINT = '\u2020'
+
+
+def paper_table(summary: Summary) -> Table | None:
+    """Return the rows of the papers that belong to the runs of a comparison; None where there are none."""
+    comparison, rows, misprints = summary.comparison, [], []
+    opt = comparison.of(comparison.baseline)[0].opt
+    sets = {name: SETS.get(name.lower(), name) for name in validation_sets(opt)}
+    metrics = {name: is_papers_metric(m, opt) for name, m in opt['val']['metrics'].items()}
+    for label in comparison.shown:
+        run = comparison.of(label)[0]
+        for (paper, table, row), cells in comparable_rows(run.opt).items():
+            for metric, kind in metrics.items():
+                texts = [_cell(summary, label, name, metric, kind, cells.get(sets[name])) for name in sets]
+                if not any(texts):
+                    continue
+                other = '; '.join(differences_from(paper, run.opt)) or 'nothing known'
+                rows.append([run.title, f'{paper}, Table {table}: {row}', metric, *(t or DASH for t in texts), other])
+                misprints += _misprints(cells, kind, list(sets.values()))
+    if not rows:
+        return None
+    text = ' '.join([TEXT, *dict.fromkeys(misprints)])
+    return Table("The papers' rows", text, ('run', 'row', 'metric', *sets, 'differs here'), rows)
+
+
+def _cell(summary: Summary, label: str, name: str, metric: str, kind: str, cell: Cell | None) -> str:
+    printed = getattr(cell, kind, None) if kind else None
+    if printed is None:
+        return ''
+    values = list(summary.values(label, (name, metric)).values())
+    digits = 3 if kind == 'psnr' else 4
+    mark = MISPRINT if cell is not None and cell.misprint.startswith(kind) else ''
+    here = f'{mean_and_spread(values)[0]:.{digits}f}' if values else 'not finished'
+    return f'{printed:.{digits}f}{mark} ({here})'
+
+
+def _misprints(cells: Mapping[str, Cell], kind: str, sets: list[str]) -> list[str]:
+    return [
+        f'{MISPRINT} {c.paper}, Table {c.table}, {c.row}, {c.set}: likely a misprint of {c.misprint.split()[1]}.'
+        for c in cells.values()
+        if c.misprint.startswith(kind) and kind and c.set in sets
+    ]

@@ -1,0 +1,326 @@
+"""Training the runs of a comparison, several at a time, each as an ordinary experiment that can be resumed."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from kdsr import options
+from kdsr.comparison.plan import Comparison, Run, differences
+from kdsr.comparison.training_record import Record, read_record
+from kdsr.data.parallel import default_workers
+from kdsr.durable import write_durably
+from kdsr.errors import UserError, did_you_mean
+
+POLL_SECONDS = 0.5
+LINE_SECONDS = 60.0
+LAST_LINES = 15
+PROGRAM = Path(__file__).with_name('recorded_training.py')
+WITHOUT_EFFECT = ('logger', 'auto_resume')  # on what a run learns
+
+
+def select(comparison: Comparison, only: Sequence[str] = ()) -> list[Run]:
+    """Return the runs of the labels `only` (all when empty) and those that they need, in the order of the file.
+
+    Raises:
+        UserError: there is no such label.
+    """
+    for label in only:
+        if label not in comparison.labels:
+            hint = did_you_mean(label, comparison.labels) or f' Labels: {", ".join(comparison.labels)}.'
+            raise UserError(f'--only {label}: {comparison.file} has no such run.{hint}')
+    wanted = {run.name for run in comparison.runs if not only or run.label in only}
+    by_name = {run.name: run for run in comparison.runs}
+    waiting = list(wanted)
+    while waiting:
+        new = [name for name in by_name[waiting.pop()].needs if name not in wanted]
+        wanted.update(new)
+        waiting.extend(new)
+    return [run for run in comparison.runs if run.name in wanted]
+
+
+def is_finished(run: Run, record: Record | None = None) -> bool:
+    """Return whether a run was trained to its end."""
+    record = record or read_record(run.folder)
+    return record is not None and record.ended is not None and record.iteration == run.iterations
+
+
+def check_kept(runs: Iterable[Run]) -> None:
+    """Refuse to mix what is in the experiment folders with what the comparison file says now.
+
+    Raises:
+        UserError: it lists every run that was begun with other options, or before a run that it needs was finished.
+    """
+    runs = list(runs)
+    records = {run.name: read_record(run.folder) for run in runs}
+    problems = [problem for run in runs for problem in _problems(run, records)]
+    if problems:
+        listed = '\n'.join(problems)
+        raise UserError(
+            f'what is there does not belong to this comparison any more:\n{listed}\n'
+            'Move these folders away to train the runs again, undo the change, or give the comparison another `name:`.'
+        )
+
+
+def _problems(run: Run, records: dict[str, Record | None]) -> Iterable[str]:
+    kept = os.path.join(run.folder, f'{run.name}.yml')
+    if os.path.isfile(kept):
+        old = options.complete(options.read_yaml(kept), kept)  # its defaults may have been those of an older version
+        old, new = ({k: v for k, v in opt.items() if k not in WITHOUT_EFFECT} for opt in (old, run.opt))
+        changed = differences(old, new)
+        if changed and records[run.name] is not None:
+            more = [f'and {len(changed) - 8} more'] if len(changed) > 8 else []
+            yield f'  {run.folder} was trained with other options:'
+            yield from (f'    - {line}' for line in (*changed[:8], *more))
+    elif os.path.isdir(os.path.join(run.folder, 'training_states')):
+        yield f'  {run.folder} is another experiment (there is no {run.name}.yml in it)'
+    record = records[run.name]
+    for name in run.needs if record and record.starts else ():
+        needed = records.get(name)
+        if needed is None or needed.ended is None or needed.ended > record.starts[0]['date']:  # type: ignore[union-attr]
+            yield f'  {run.folder} was trained before experiments/{name}, which it needs, was finished'
+
+
+def check_files(runs: Iterable[Run], stand_in: str) -> None:
+    """Check that data and weights are there; what a needed run will write counts as there.
+
+    Args:
+        runs: Those that are to be trained.
+        stand_in: Any file that exists.
+
+    Raises:
+        UserError: it names the runs and what they miss.
+    """
+    problems: dict[str, str] = {}  # what is missing to the first run that misses it
+    for run in runs:
+        try:
+            options.check_files(_with_stand_ins(run.opt, run.needs, stand_in))
+        except UserError as error:
+            problems.setdefault(str(error), run.name)
+    if problems:
+        raise UserError('\n'.join(f'{name}: {problem}' for problem, name in problems.items()))
+
+
+def _with_stand_ins(value: Any, needs: Sequence[str], stand_in: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_stand_ins(item, needs, stand_in) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_stand_ins(item, needs, stand_in) for item in value]
+    comes = isinstance(value, str) and any(value.startswith(f'experiments/{name}/') for name in needs)
+    return stand_in if comes else value
+
+
+class Training:
+    """One training process.
+
+    Args:
+        run: What it trains.
+        folder: Where option files and what the processes print go.
+        threads: For its CPU work.
+        device: Of CUDA_VISIBLE_DEVICES; None leaves that as it is.
+
+    Raises:
+        UserError: another process is training this run.
+    """
+
+    def __init__(self, run: Run, folder: Path, threads: int, device: str | None) -> None:
+        self.run = run
+        self.began = time.time()
+        option_file = folder / 'options' / f'{run.name}.yml'
+        self.output = folder / 'output' / f'{run.name}.txt'
+        for file in (option_file, self.output):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(option_file, options.dump(run.opt).encode())
+        environment = {'OMP_NUM_THREADS': str(threads), **os.environ}
+        if device is not None:
+            environment['CUDA_VISIBLE_DEVICES'] = device
+        command = [sys.executable, str(PROGRAM), '-opt', str(option_file), '--auto_resume']
+        with self.output.open('a') as output:
+            _lock(output, run)
+            output.truncate(0)
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=environment
+            )
+
+    def stop(self) -> None:
+        """End the process; its last saved state stays."""
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(10)
+        self.process.kill()
+        self.close()
+
+    def close(self) -> None:
+        """Take leave of a process that has ended."""
+        self.process.communicate()
+
+    def last_lines(self) -> str:
+        """Return the end of what the process printed."""
+        lines = self.output.read_text(encoding='utf-8', errors='replace').splitlines()
+        return '\n'.join(f'    {line}' for line in lines[-LAST_LINES:])
+
+    def steps(self) -> tuple[int, int]:
+        """Return how many iterations this process has done, and how many are left."""
+        record = self._record()
+        if record is None:
+            return 0, self.run.iterations
+        return record.iteration - record.starts[-1]['iter'], self.run.iterations - record.iteration
+
+    def progress(self) -> str:
+        """Return how far the run is, what its first validation set says, and the time left."""
+        name, record = f'{self.run.label} seed {self.run.seed}', self._record()
+        if record is None:
+            return f'{name} starts'
+        (done, left), told = self.steps(), f'{name} {record.iteration:,}/{self.run.iterations:,}'
+        first = next(iter(record.curves.items()), None)
+        if first and first[1]:
+            (dataset, metric), curve = first
+            told += f' {dataset} {metric} {curve[-1].value:.4g}'
+        seconds = record.updated - record.starts[-1]['date']
+        return f'{told} {duration(seconds / done * left)} left' if done > 0 else told
+
+    def _record(self) -> Record | None:
+        """Return the run's record once this process has begun to write it."""
+        record = read_record(self.run.folder)
+        return record if record and record.starts and record.starts[-1]['date'] >= self.began else None
+
+
+def _lock(output: IO[str], run: Run) -> None:
+    """Keep a second `kdsr compare` from training the same run; the lock goes with the process that inherits it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UserError(f'{run.name} is being trained by another process right now.') from None
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as H:MM:SS."""
+    return str(datetime.timedelta(seconds=round(seconds)))
+
+
+def train_all(comparison: Comparison, runs: Sequence[Run], workers: int, say: Callable[[str], None]) -> list[str]:
+    """Train the runs that are not finished, at most `workers` at a time; return the names of those that failed.
+
+    Args:
+        comparison: The one that they belong to.
+        runs: In the order in which they start; what a run needs is among them.
+        workers: How many processes train at a time. On GPUs they take turns over those that are visible.
+        say: Told every start, end, and once a minute how far the running ones are.
+
+    Raises:
+        UserError: before anything starts, see :func:`check_files`.
+    """
+    finished = {run.name for run in runs if is_finished(run)}
+    todo = [run for run in runs if run.name not in finished]
+    check_files(todo, comparison.file)
+    if finished:
+        say(f'{len(finished)} of {len(runs)} runs are finished already.')
+    for run in {r.label: r for r in todo if r.opt['logger']['save_checkpoint_freq'] > r.iterations}.values():
+        say(f'{run.label} saves no state before its end: killed, it starts over. See `logger.save_checkpoint_freq`.')
+    return _Schedule(comparison, todo, finished, workers, say).work()
+
+
+class _Schedule:
+    """Which run waits, trains, is finished, has failed."""
+
+    def __init__(
+        self, comparison: Comparison, todo: list[Run], finished: set[str], workers: int, say: Callable[[str], None]
+    ) -> None:
+        self.folder = Path('experiments') / comparison.name
+        self.waiting, self.finished, self.say = todo, finished, say
+        self.failed: list[str] = []
+        self.running: list[Training | None] = [None] * workers
+        self.threads = max(1, default_workers() // workers)
+        self.devices = _devices()
+        self.busy, self.trained = 0.0, 0  # seconds and iterations of processes that have ended
+
+    def work(self) -> list[str]:
+        said = time.monotonic()
+        try:
+            while self.waiting or any(self.running):
+                self._collect()
+                self._give_up()
+                self._start()
+                if time.monotonic() - said >= LINE_SECONDS:
+                    said = time.monotonic()
+                    self._tell()
+                if any(self.running):
+                    time.sleep(POLL_SECONDS)
+        finally:
+            for training in self.running:
+                if training:
+                    training.stop()
+        return self.failed
+
+    def _collect(self) -> None:
+        for slot, training in enumerate(self.running):
+            if training is None or training.process.poll() is None:
+                continue
+            self.running[slot] = None
+            training.close()
+            run, seconds = training.run, time.time() - training.began
+            self.busy, self.trained = self.busy + seconds, self.trained + training.steps()[0]
+            if training.process.returncode == 0 and is_finished(run):
+                self.finished.add(run.name)
+                self.say(f'{run.name}: finished after {duration(seconds)}.')
+            else:
+                code, lines = training.process.returncode, training.last_lines()
+                self._fail(run, f'failed (exit {code}); the end of {training.output}:\n{lines}')
+
+    def _fail(self, run: Run, reason: str) -> None:
+        self.failed.append(run.name)
+        self.say(f'{run.name}: {reason}')
+
+    def _give_up(self) -> None:
+        """Drop the runs whose needs have failed."""
+        for run in list(self.waiting):
+            lost = [name for name in run.needs if name in self.failed]
+            if lost:
+                self.waiting.remove(run)
+                self._fail(run, f'is not started: it needs {", ".join(lost)}.')
+
+    def _start(self) -> None:
+        for slot, training in enumerate(self.running):
+            ready = next((run for run in self.waiting if self.finished.issuperset(run.needs)), None)
+            if training is not None or ready is None:
+                continue
+            self.waiting.remove(ready)
+            device = self.devices[slot % len(self.devices)] if self.devices else None
+            try:
+                self.running[slot] = Training(ready, self.folder, self.threads, device)
+                waiting = f' {len(self.waiting)} more wait.' if self.waiting else ''
+                self.say(f'{ready.name}: started, {ready.iterations:,} iterations.{waiting}')
+            except UserError as error:
+                self._fail(ready, str(error))
+
+    def _tell(self) -> None:
+        """Say how far the running ones are, and when all may be done if the waiting ones are as fast."""
+        running = [training for training in self.running if training]
+        told = [training.progress() for training in running]
+        steps = [training.steps() for training in running]
+        done = self.trained + sum(s for s, _ in steps)
+        left = sum(s for _, s in steps) + sum(run.iterations for run in self.waiting)
+        busy = self.busy + sum(time.time() - training.began for training in running)
+        if done and self.waiting:
+            told.append(f'in all about {duration(busy / done * left / len(self.running))} left')
+        self.say(' | '.join(told))
+
+
+def _devices() -> list[str]:
+    visible = os.environ.get('CUDA_VISIBLE_DEVICES')
+    if visible is not None:
+        return [d for d in visible.split(',') if d]
+    return [str(i) for i in range(torch.cuda.device_count())]

@@ -1,0 +1,238 @@
+"""What a network costs: parameters, multiply-adds, activations and memory, without computing anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+from torch.utils.flop_counter import FlopCounterMode
+
+from kdsr import options, plugins
+from kdsr.cost.latency import Timing, time_network
+from kdsr.cost.live_memory import peak_memory
+from kdsr.cost.on_meta import autocast_on_meta, on_meta
+from kdsr.distillation.building import build_network_at
+from kdsr.errors import UserError
+from kdsr.networks.facts import input_channels, lr_shape, parameters, scale_of
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """One row of a table; all for one image.
+
+    Attributes:
+        name: Of the network.
+        parameters: All of them, frozen ones too.
+        multi_adds: See :func:`multi_adds`.
+        activations: See :func:`activations`.
+        convolutions: Convolutions that are run, NTIRE's `#Conv`.
+        memory: Bytes: the device's peak where it was timed on a GPU, else :func:`peak_memory` on single precision.
+        seconds: Median of the timed runs; None where it was not run.
+    """
+
+    name: str
+    parameters: int
+    multi_adds: int
+    activations: int
+    convolutions: int
+    memory: int
+    seconds: float | None = None
+
+
+def multi_adds(network: nn.Module, input_shape: Sequence[int]) -> int:
+    """Return the multiply-adds of one forward pass: convolutions, linear layers, matrix products, attention.
+
+    As the papers count: biases, activations, normalisation and interpolation are free, and a transposed convolution
+    costs its kernel at each pixel of its OUTPUT. Shapes alone are computed (on torch's meta device), so that any size
+    takes as long as building the network.
+
+    Args:
+        network: It is not changed.
+        input_shape: (C, h, w).
+
+    Raises:
+        RuntimeError: the network's course depends on the values of its input.
+    """
+    return _multi_adds(on_meta(network).eval(), input_shape)
+
+
+def _multi_adds(network: nn.Module, input_shape: Sequence[int]) -> int:
+    counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
+    with torch.no_grad(), autocast_on_meta(), counter:
+        network(torch.empty(1, *input_shape, device='meta'))
+    return counter.get_total_flops() // 2
+
+
+def activations(network: nn.Module, input_shape: Sequence[int]) -> tuple[int, int]:
+    """Return the values that all convolutions give in one forward pass, and how many convolutions are run.
+
+    As the tables of the AIM and NTIRE challenges count: a module that is run twice counts twice; linear layers, fixed
+    interpolation kernels and attention are not counted.
+
+    Args:
+        network: It is not changed.
+        input_shape: (C, h, w).
+    """
+    return _activations(on_meta(network).eval(), input_shape)
+
+
+def _activations(network: nn.Module, input_shape: Sequence[int]) -> tuple[int, int]:
+    seen: list[int] = []
+    hooks = []
+    for module in network.modules():
+        if isinstance(module, _ConvNd):
+            hooks.append(module.register_forward_hook(lambda module, inputs, output: seen.append(output.numel())))
+    with torch.no_grad(), autocast_on_meta():
+        network(torch.empty(1, *input_shape, device='meta'))
+    for hook in hooks:
+        hook.remove()
+    return sum(seen), len(seen)
+
+
+def complexity(
+    name: str,
+    network_opt: Mapping[str, Any],
+    output_size: tuple[int, int] = (720, 1280),
+    input_shape: Sequence[int] | None = None,
+    timing: Timing | None = None,
+) -> Complexity:
+    """Build a network from its options and count.
+
+    Args:
+        name: For the table and for messages.
+        network_opt: `type` and arguments, as in a YAML's `network_g`; `upscale` among them.
+        output_size: (H, W) of the super-resolved image. The input's is the next lower whole number, so that x3 starts
+            from 240x426 as in the papers; a network with windows is given the next higher multiple of them.
+        input_shape: (C, h, w) instead, for a network whose input is no low-resolution image.
+        timing: How to time it, too; None not to run it.
+
+    Raises:
+        UserError: the options do not fit the network.
+    """
+    network = build_network_at(name, network_opt)
+    if input_shape is None:
+        scale = scale_of(network, network_opt)
+        input_shape = lr_shape(network, network_opt, (output_size[0] // scale, output_size[1] // scale))
+    return count(name, network, input_shape, timing)
+
+
+def count(name: str, network: nn.Module, input_shape: Sequence[int], timing: Timing | None = None) -> Complexity:
+    """Count what a network costs for an input of (C, h, w), see :func:`complexity`."""
+    try:
+        seconds, peak = time_network(network, input_shape, timing) if timing else (None, None)
+        meta = on_meta(network).eval()
+        with autocast_on_meta():
+            memory = peak or peak_memory(meta, input_shape)
+        counts = (parameters(network), _multi_adds(meta, input_shape), *_activations(meta, input_shape))
+        return Complexity(name, *counts, memory=memory, seconds=seconds)
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        raise UserError(
+            f'{name} ({type(network).__name__}) cannot be counted on {tuple(input_shape)}: {error}'
+        ) from error
+
+
+def of_option_files(
+    paths: Sequence[str],
+    output_size: tuple[int, int] = (720, 1280),
+    input_size: tuple[int, int] | None = None,
+    timing: Timing | None = None,
+) -> list[Complexity]:
+    """Count the student of each option file, and the teachers and aggregator that it names, each network once.
+
+    Args:
+        paths: Option files.
+        output_size: (H, W) of the super-resolved image.
+        input_size: (h, w) of the low-resolution image instead.
+        timing: How to time them, too.
+    """
+    rows: dict[str, Complexity] = {}
+    for path in paths:
+        opt = options.load(path)
+        plugins.import_named(opt.get('import_modules') or ())
+        for name, network_opt, shown in _networks(path, opt):
+            if name in rows:
+                continue
+            if not isinstance(network_opt, dict):
+                raise UserError(f'{path}: {name} has no `network` with a `type:`.')
+            network = build_network_at(name, network_opt)
+            aggregator = network_opt.get('type') == 'DCTSwin'  # its input is the teachers' images
+            scale = int(opt.get('scale') or 1) if aggregator or shown == 'gt' else scale_of(network, network_opt)
+            size = input_size or (output_size[0] // scale, output_size[1] // scale)
+            shape = lr_shape(network, network_opt, size)
+            if aggregator or shown == 'gt':
+                large = [scale * side for side in input_size] if input_size else output_size
+                shape = 3 * network_opt.get('num_teachers', 3) if aggregator else input_channels(network), *large
+            rows[name] = count(name, network, shape, timing)
+    return list(rows.values())
+
+
+def of_networks(
+    networks: Sequence[Mapping[str, Any]],
+    output_size: tuple[int, int] = (720, 1280),
+    input_size: tuple[int, int] | None = None,
+    timing: Timing | None = None,
+) -> list[Complexity]:
+    """Count networks given by their options, named after their type and scale; see :func:`of_option_files`."""
+    rows: list[Complexity] = []
+    for network_opt in networks:
+        network = build_network_at('--network', network_opt)
+        scale = scale_of(network, network_opt)
+        size = input_size or (output_size[0] // scale, output_size[1] // scale)
+        name = f'{network_opt["type"]} x{scale}'
+        same = sum(row.name.startswith(name) for row in rows)
+        shape = lr_shape(network, network_opt, size)
+        rows.append(count(f'{name} ({same + 1})' if same else name, network, shape, timing))
+    return rows
+
+
+def _networks(path: str, opt: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    """Yield name, options and input ('lq' or 'gt') of every network that an option file names."""
+    run = str(opt.get('name') or os.path.splitext(os.path.basename(path))[0])
+    block = opt.get('distillation') or {}
+    teachers = block.get('teachers') or [] if isinstance(block, dict) else None
+    if not isinstance(teachers, list) or not all(isinstance(t, dict) for t in teachers):
+        raise UserError(f'{path}: `distillation.teachers` must be a list of mappings.')
+    yield run, opt.get('network_g'), 'gt' if opt.get('model_type') == 'PrivilegedTeacherModel' else 'lq'
+    for i, teacher in enumerate(teachers):
+        scale = f' x{opt["scale"]}' if 'scale' in opt else ''
+        yield f'teacher {teacher.get("name", i)}{scale}', teacher.get('network'), teacher.get('input', 'lq')
+    if block.get('aggregator'):
+        yield f'aggregator of {run}', block['aggregator'].get('network'), 'lq'
+
+
+def _convolution(
+    x: Sequence[int],
+    weight: Sequence[int],
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    *rest: Any,
+    out_shape: Sequence[int],
+    **kwargs: Any,
+) -> int:
+    # weight: (C_out, C_in / groups, ...), transposed (C_in, C_out / groups, ...)
+    pixels = x[0] * prod(out_shape[2:])
+    return 2 * pixels * prod(weight)
+
+
+def _attention(
+    query: Sequence[int], key: Sequence[int], value: Sequence[int], *rest: Any, out_shape: Any, **kwargs: Any
+) -> int:
+    return 2 * prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+# torch counts transposed convolutions on their input, and does not know the CPU's attention.
+_FORMULAS: dict[Any, Any] = {
+    torch.ops.aten.convolution: _convolution,
+    torch.ops.aten._convolution: _convolution,
+}
+if hasattr(torch.ops.aten, '_scaled_dot_product_flash_attention_for_cpu'):
+    _FORMULAS[torch.ops.aten._scaled_dot_product_flash_attention_for_cpu] = _attention

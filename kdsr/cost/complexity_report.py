@@ -1,0 +1,123 @@
+"""`kdsr complexity`: what networks cost, as the tables of the NTIRE efficient super-resolution challenges show it."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdsr.cost.complexity import Complexity, of_networks, of_option_files
+from kdsr.cost.latency import Timing
+from kdsr.durable import write_durably
+from kdsr.errors import UserError
+from kdsr.options import parse_value
+
+Tables = Mapping[str, Sequence[Complexity]]
+
+
+def parse_network(text: str) -> dict[str, Any]:
+    """Read a network's options as they are given on the command line, ``{type: RFDN, upscale: 4}``.
+
+    Raises:
+        UserError: it is no mapping with a `type`.
+    """
+    options = parse_value(text)
+    if not isinstance(options, dict) or 'type' not in options:
+        raise UserError(f"--network {text!r}: write a mapping with a type, for example '{{type: RFDN, upscale: 4}}'.")
+    return options
+
+
+def complexity_tables(
+    option_files: Sequence[str],
+    networks: Sequence[Mapping[str, Any]],
+    output_size: tuple[int, int] = (720, 1280),
+    input_size: tuple[int, int] = (256, 256),
+    timing: Timing | None = None,
+) -> dict[str, list[Complexity]]:
+    """Count networks at both sizes of the literature: the challenges' input and the papers' output.
+
+    Args:
+        option_files: Their students, teachers and aggregators.
+        networks: Options of others.
+        output_size: (H, W) of the super-resolved image.
+        input_size: (h, w) of the low-resolution image.
+        timing: How to time them; None not to run them.
+
+    Returns:
+        Heading to rows.
+
+    Raises:
+        UserError: nothing is given, or it cannot be counted.
+    """
+    if not option_files and not networks:
+        raise UserError("name option files, or networks: --network '{type: RFDN, upscale: 4}'.")
+    sizes = {
+        f'{input_size[1]}x{input_size[0]} input': input_size,
+        f'{output_size[1]}x{output_size[0]} output': None,
+    }
+    return {
+        heading: [
+            *of_option_files(option_files, output_size, size, timing),
+            *of_networks(networks, output_size, size, timing),
+        ]
+        for heading, size in sizes.items()
+    }
+
+
+def markdown(tables: Tables, timing: Timing | None = None) -> str:
+    """Return the tables as Markdown, with what the numbers are."""
+    gpu = timing is not None and timing.device.startswith('cuda')
+    memory = "the GPU's own peak" if gpu else 'weights and the tensors alive at a time in fp32, without workspaces'
+    lines = [
+        'MultiAdds: of convolutions, linear layers and matrix products (the challenges call them FLOPs). '
+        f'Activations: values that convolutions give. Memory: {memory}.'
+    ]
+    if timing:
+        lines[0] += f' Latency: {timing.described()}.'
+    for heading, rows in tables.items():
+        lines += ['', f'{heading}:', '']
+        lines.append('| network | parameters | MultiAdds [G] | activations [M] | conv | memory [MB] |')
+        lines.append('|---|---:|---:|---:|---:|---:|')
+        if timing:
+            lines[-2] += ' latency [ms] |'
+            lines[-1] += '---:|'
+        lines += [_line(row) for row in rows]
+    return '\n'.join(lines)
+
+
+def _line(row: Complexity) -> str:
+    cells = [
+        row.name,
+        f'{row.parameters:,}',
+        f'{row.multi_adds / 1e9:,.3f}',
+        f'{row.activations / 1e6:,.2f}',
+        str(row.convolutions),
+        f'{row.memory / 1e6:,.1f}',
+    ]
+    if row.seconds is not None:
+        cells.append(f'{row.seconds * 1e3:,.1f}')
+    return f'| {" | ".join(cells)} |'
+
+
+def write_csv(tables: Tables, path: str) -> None:
+    """Write one line per network and size: plain numbers, bytes and seconds."""
+    text = io.StringIO()
+    fields = [field.name for field in dataclasses.fields(Complexity)]
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(['size', *fields])
+    for heading, rows in tables.items():
+        writer.writerows([heading, *(getattr(row, field) for field in fields)] for row in rows)
+    write_durably(Path(path), text.getvalue().encode())
+
+
+def write_json(tables: Tables, path: str, timing: Timing | None = None) -> None:
+    """Write the same as JSON, with how it was timed."""
+    content = {
+        'timing': timing.described() if timing else None,
+        'sizes': {heading: [dataclasses.asdict(row) for row in rows] for heading, rows in tables.items()},
+    }
+    write_durably(Path(path), (json.dumps(content, indent=1) + '\n').encode())

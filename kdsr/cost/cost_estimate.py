@@ -1,0 +1,167 @@
+"""How much memory and time the trainings of option files take on common GPUs: computed, not measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kdsr import options
+from kdsr.checks.experiment import refuse_errors
+from kdsr.cost.gpus import Gpu
+from kdsr.cost.operation_counter import Operation
+from kdsr.cost.training_step import StepCost, step_cost
+from kdsr.errors import UserError
+
+GIB = 1 << 30
+FITS, TIGHT, TOO_SMALL, NO_BF16 = 'fits', 'tight', 'too small', 'no bf16'
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What is assumed, best case first.
+
+    Attributes:
+        utilisation: Share of a card's peak that convolutions and matrix products reach.
+        bandwidth: Share of the memory bandwidth that is reached.
+        launch: Seconds that a kernel takes at least: what the host needs to start it.
+        iteration: Seconds that an iteration takes at least: the host's loop, its batch and its optimiser.
+        memory: Factor on the bytes of living tensors: what the allocator cannot use again, and workspaces.
+        context: Bytes that the driver and the libraries take.
+    """
+
+    utilisation: tuple[float, float] = (0.40, 0.15)
+    bandwidth: tuple[float, float] = (0.9, 0.5)
+    launch: tuple[float, float] = (5e-6, 15e-6)
+    iteration: tuple[float, float] = (2e-3, 10e-3)
+    memory: tuple[float, float] = (1.0, 1.4)
+    context: tuple[int, int] = (GIB // 2, GIB)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the training of one option file costs.
+
+    Attributes:
+        name: Of the run.
+        iterations: `train.total_iter`.
+        batch: Samples of one iteration on one GPU.
+        crop: Side of the low-resolution crop.
+        cost: Of one iteration.
+        precisions: Low precisions that it asks for.
+        notes: What is not counted.
+    """
+
+    name: str
+    iterations: int
+    batch: int
+    crop: int
+    cost: StepCost
+    precisions: frozenset[str]
+    notes: tuple[str, ...] = ()
+
+    def fits(self, gpu: Gpu, assumed: Assumptions) -> str:
+        """Return FITS, TIGHT (where the best case fits and the worst does not), TOO_SMALL or NO_BF16."""
+        if 'bf16' in self.precisions and not gpu.bf16:
+            return NO_BF16
+        best, worst = (self.cost.memory * f + c for f, c in zip(assumed.memory, assumed.context))
+        return FITS if worst <= gpu.memory else TIGHT if best <= gpu.memory else TOO_SMALL
+
+    def days(self, gpu: Gpu, assumed: Assumptions) -> tuple[float, float]:
+        """Return the best and the worst case."""
+        settings = zip(assumed.utilisation, assumed.bandwidth, assumed.launch)
+        each = (seconds(self.cost, gpu, *setting) for setting in settings)
+        best, worst = (self.iterations * max(pair) / 86400 for pair in zip(each, assumed.iteration))
+        return best, worst
+
+
+def seconds(cost: StepCost, gpu: Gpu, utilisation: float, bandwidth: float, launch: float) -> float:
+    """Return the seconds of one iteration: of each kernel the longest of arithmetic, memory traffic and its launch.
+
+    Args:
+        cost: Of the iteration.
+        gpu: The card.
+        utilisation: Share of the peak that is reached.
+        bandwidth: Share of the memory bandwidth that is reached.
+        launch: Seconds that a kernel takes at least.
+    """
+    operations: Counter[Operation] = sum(cost.operations.values(), Counter())
+    return sum(
+        times * max(o.flop / (gpu.peak(o.kind) * utilisation), o.moved / (gpu.bandwidth * bandwidth), launch)
+        for o, times in operations.items()
+    )
+
+
+def assumptions(utilisation: Sequence[float] | None) -> Assumptions:
+    """Return the assumptions, with another range of the utilisation if one is given.
+
+    Raises:
+        UserError: a share is not above 0 and at most 1.
+    """
+    if utilisation is None:
+        return Assumptions()
+    if not all(0 < share <= 1 for share in utilisation):
+        raise UserError('--utilisation: two shares of the peak, above 0 and at most 1, for example 0.15 0.4')
+    return Assumptions(utilisation=(max(utilisation), min(utilisation)))
+
+
+def estimate(path: str, overrides: Sequence[str] = ()) -> Estimate:
+    """Count what the training of an option file costs; no weights or data need be there.
+
+    Args:
+        path: Option file.
+        overrides: As after `--force_yml`.
+
+    Raises:
+        UserError: the file is no training, has mistakes, or cannot be counted.
+    """
+    file = options.read(path, overrides)
+    if 'train' not in (file.opt.get('datasets') or {}) or not isinstance(file.opt.get('train'), dict):
+        raise UserError(
+            f'{path} trains nothing (no `train:` and `datasets.train`): name the option file of a training.'
+        )
+    refuse_errors(file, is_train=True)
+    opt = options.complete(options.clean(file), path)
+    train_set, train_opt = opt['datasets']['train'], opt['train']
+    _need(path, {'datasets.train.gt_size': train_set.get('gt_size'), 'scale': opt.get('scale'),
+                 'datasets.train.batch_size_per_gpu': train_set.get('batch_size_per_gpu'),
+                 'train.total_iter': train_opt.get('total_iter'),
+                 'train.optim_g': train_opt.get('optim_g')})  # fmt: skip
+    return Estimate(
+        opt['name'],
+        int(train_opt['total_iter']),
+        int(train_set['batch_size_per_gpu']),
+        int(train_set['gt_size']) // int(opt['scale']),
+        step_cost(opt),
+        frozenset(_precisions(opt)),
+        tuple(_notes(opt)),
+    )
+
+
+def _need(path: str, values: Mapping[str, Any]) -> None:
+    missing = [key for key, value in values.items() if not value]
+    if missing:
+        raise UserError(f'{path}: missing for an estimate: {", ".join(missing)}.')
+
+
+def _networks(opt: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    block = opt.get('distillation') or {}
+    return [*(block.get('teachers') or []), block.get('aggregator') or {}]
+
+
+def _precisions(opt: Mapping[str, Any]) -> Iterator[str]:
+    yield from filter(None, [opt['train'].get('amp')])
+    if not options.used_cache(opt):
+        yield from (network['precision'] for network in _networks(opt) if network.get('precision'))
+
+
+def _notes(opt: Mapping[str, Any]) -> Iterator[str]:
+    if opt['train'].get('perceptual_opt'):
+        yield '`perceptual_opt` is not counted'
+    if opt['train'].get('compile'):
+        yield 'nothing is assumed to be gained by `train.compile`'
+    if options.used_cache(opt):
+        yield 'making the teacher cache (`kdsr cache`) is not counted'
+    if any(network.get('device') for network in _networks(opt)):
+        yield "teachers with a `device` of their own are counted on the student's"

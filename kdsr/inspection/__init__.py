@@ -1,0 +1,1 @@
+"""Look into networks: attribution, diagnosis, patches where teachers fail."""

@@ -1,0 +1,168 @@
+"""Networks to look at, out of option files and weight files: students, teachers, aggregators with their teachers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdsr import options, plugins
+from kdsr.distillation.building import build_network_at
+from kdsr.distillation.checkpoint import load_weights
+from kdsr.distillation.padding import run_padded
+from kdsr.distillation.teacher import FrozenNetwork, TeacherEnsemble, build_teachers, window_of
+from kdsr.errors import UserError
+from kdsr.networks.facts import input_channels
+from kdsr.networks.weight_files import build, identify
+
+OPTION_FILES = ('.yml', '.yaml')
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network with its weights.
+
+    Attributes:
+        name: For figures and tables.
+        run: Maps (N, C, h, w) in [0, 1], any size, to (N, C', S*h, S*w); differentiable, its weights are frozen.
+        luminance: Whether its image is Y (C = 1) instead of RGB.
+        scale: S; 0 where only a run tells.
+    """
+
+    name: str
+    run: Callable[[Tensor], Tensor]
+    luminance: bool = False
+    scale: int = 0
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """An aggregator and the teachers whose images it fuses (MTKD).
+
+    Attributes:
+        name: Of the run.
+        teachers: In the order of their images.
+        images: Maps the low-quality image to (N, 3*T, S*h, S*w), teacher by teacher.
+        fuse: Maps these images to (N, 3, S*h, S*w).
+    """
+
+    name: str
+    teachers: Sequence[Subject]
+    images: Callable[[Tensor], Tensor]
+    fuse: Callable[[Tensor], Tensor]
+
+    def whole(self) -> Subject:
+        """Return teachers and aggregator as one network (MT in MTKD's tables)."""
+        return Subject('MT', lambda lq: self.fuse(self.images(lq)), scale=self.teachers[0].scale)
+
+
+def read_networks(
+    source: str,
+    network_opt: Mapping[str, Any] | None = None,
+    iteration: str = 'latest',
+    with_teachers: bool = False,
+    device: str = 'cpu',
+) -> tuple[list[Subject], Fusion | None]:
+    """Build the networks that a source names.
+
+    Args:
+        source: Option file of a run or test, or file of weights: what `kdsr convert` or spandrel recognises, or any
+            that `network_opt` describes. `NAME=` may stand before it.
+        network_opt: `type` and arguments of the network whose weights a file holds.
+        iteration: Which checkpoint of a run, a number or 'latest'.
+        with_teachers: Take the teachers of an option file too; those of an aggregator always come with it.
+        device: Where they are put.
+
+    Returns:
+        The networks, and the fusion if the option file has an aggregator and its teachers are taken.
+
+    Raises:
+        UserError: a file is missing, not recognised, or does not fit.
+    """
+    name, equals, file = source.rpartition('=')
+    if not equals:
+        name = ''
+    if file.endswith(OPTION_FILES):
+        return _of_option_file(file, name, iteration, with_teachers, device)
+    label = name or os.path.splitext(os.path.basename(file))[0]
+    found, weights = identify(file, network_opt)
+    network = build(label, found, weights, file)
+    scale = int(found.get('upscale') or getattr(network, 'upscale', None) or 0)
+    return [_subject(label, network.to(device), window_of(found), scale)], None
+
+
+def _subject(name: str, network: nn.Module, window: int, scale: int) -> Subject:
+    network = network.eval().requires_grad_(False)
+    multiple = int(getattr(network, 'multiple', window))
+    return Subject(name, partial(run_padded, network, multiple=multiple), input_channels(network) == 1, scale)
+
+
+def _of_option_file(
+    file: str, name: str, iteration: str, with_teachers: bool, device: str
+) -> tuple[list[Subject], Fusion | None]:
+    opt = options.load_experiment(file)
+    plugins.import_named(opt.get('import_modules') or ())
+    if opt['model_type'] == 'PrivilegedTeacherModel':
+        raise UserError(f'{file}: its network is shown the ground truth; there is nothing to super-resolve.')
+    name, scale = name or opt['name'], int(opt.get('scale') or 0)
+    network = read_weights_of(opt, lambda: checkpoint_of(opt, iteration, file), device)
+    own = _subject(name, network, window_of(opt['network_g']), scale)
+    aggregates = opt['model_type'] == 'AggregationModel'
+    if not (opt.get('distillation') and (with_teachers or aggregates)):
+        return [own], None
+    options.check(opt)
+    ensemble = build_teachers(opt).to(device)
+    teachers = [
+        _teacher(member_name, member, scale)
+        for member_name, member in zip(ensemble.names, ensemble.members)
+        if ensemble.inputs[member_name] == 'lq'
+    ]
+    fuse = own.run if aggregates else _fuser(ensemble)
+    if fuse is None:
+        return [own, *teachers], None
+    fusion = Fusion(name, teachers, lambda lq: torch.cat([t.run(lq) for t in teachers], dim=1), fuse)
+    return [*([] if aggregates else [own]), *teachers, fusion.whole()], fusion
+
+
+def _teacher(name: str, member: FrozenNetwork, scale: int) -> Subject:
+    # the network itself: the frozen one answers without gradients
+    return _subject(name, member.network, member.multiple, scale)
+
+
+def _fuser(ensemble: TeacherEnsemble) -> Callable[[Tensor], Tensor] | None:
+    aggregator = ensemble.aggregator
+    return None if aggregator is None else partial(run_padded, aggregator.network, multiple=aggregator.multiple)
+
+
+def read_weights_of(opt: Mapping[str, Any], checkpoint: Callable[[], str], device: str) -> nn.Module:
+    """Build the network of an experiment with its weights, the averaged ones where a checkpoint has them.
+
+    Args:
+        opt: All options.
+        checkpoint: Asked for the file, unless the network brings its weights.
+        device: Where it is put.
+    """
+    network = build_network_at('network_g', opt['network_g'])
+    if not getattr(network, 'brings_weights', False):
+        load_weights(network, checkpoint(), name=str(opt['name']))
+    return network.eval().requires_grad_(False).to(device)
+
+
+def checkpoint_of(opt: Mapping[str, Any], iteration: str, file: str) -> str:
+    """Return the path of a run's checkpoint, or else of the weights that a test file or fine-tuning starts from.
+
+    Raises:
+        UserError: neither is there.
+    """
+    trained = os.path.join('experiments', str(opt['name']), 'models', f'net_g_{iteration}.pth')
+    given = opt['path'].get('pretrain_network_g')
+    places = [str(path) for path in (trained, given) if path]
+    found = next((path for path in places if os.path.isfile(path)), None)
+    if found is None:
+        raise UserError(f'{file}: its network has no weights yet; looked for {" and ".join(map(repr, places))}.')
+    return found

@@ -1,0 +1,1 @@
+"""Metrics on folders of pictures, and rows of crops."""

@@ -1,0 +1,165 @@
+"""`kdsr pictures`: crops and error maps out of folders of images that are there already."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from kdsr.data.matlab_bicubic import imresize_bicubic, upsample_bicubic
+from kdsr.errors import UserError, did_you_mean
+from kdsr.pictures.photo_rows import BICUBIC, Box, Row, most_telling_rows
+from kdsr.pictures.scores import read_image
+
+ENDINGS = ('.png', '.bmp', '.jpg', '.jpeg', '.tif', '.tiff')
+SMALLEST = 16  # pixels of a crop; SSIM leaves out 5 at each side
+
+
+def pictures(
+    gt_folder: str,
+    folders: Sequence[str],
+    scale: int | None = None,
+    crops: Sequence[str] = (),
+    count: int = 3,
+    size: int = 96,
+    out: str = 'results/pictures',
+) -> str:
+    """Draw crop comparisons and error maps of images in folders.
+
+    Args:
+        gt_folder: The ground truth.
+        folders: Of results, `LABEL=FOLDER` or `FOLDER`, in the order in which they are shown. A result is called as its
+            ground truth, or has an ending after an underscore, as BasicSR writes them: `zebra_run.png`.
+        scale: S, to show bicubic too: made from the ground truth as MATLAB does; None for no bicubic.
+        crops: By hand, `IMAGE:x,y,w,h`; otherwise the `count` photos in which the methods differ most.
+        count: See there.
+        size: Side of the crops that are looked for.
+        out: Folder for `crops.png` and `errors.png`.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UserError: there is no matplotlib; folders, images or crops are missing or do not fit.
+    """
+    check_matplotlib()
+    from kdsr.pictures.crops import draw_crops_and_errors
+
+    wanted = parse_crops(crops)
+    names = list(wanted) or None
+    rows = folder_rows(gt_folder, _labelled(folders), scale, names)
+    chosen = with_boxes(rows, wanted) if wanted else most_telling_rows(rows, count, size)
+    if not chosen:
+        raise UserError(f'{gt_folder}: none of its images is in all the other folders.')
+    files = draw_crops_and_errors(chosen, out)
+    return f'Written to {out}: {", ".join(files.values())}'
+
+
+def _labelled(folders: Sequence[str]) -> dict[str, str]:
+    """Return label to folder; a folder without a label is called as itself."""
+    found: dict[str, str] = {}
+    for text in folders:
+        label, equals, folder = text.partition('=')
+        if not equals:
+            label, folder = os.path.basename(os.path.normpath(text)), text
+        if label in found:
+            raise UserError(f'two folders are called {label!r}: write LABEL=FOLDER.')
+        found[label] = folder
+    return found
+
+
+def check_matplotlib() -> None:
+    """Refuse to go on where nothing can be drawn."""
+    if importlib.util.find_spec('matplotlib') is None:
+        raise UserError('drawing needs matplotlib: pip install "kdsr[plots]"')
+
+
+def parse_crops(crops: Iterable[str]) -> dict[str, list[Box]]:
+    """Read `IMAGE:x,y,w,h`, or `IMAGE:x,y,w` for a square; return image to boxes.
+
+    Raises:
+        UserError: it is written differently, or too small for an SSIM.
+    """
+    found: dict[str, list[Box]] = {}
+    for crop in crops:
+        name, _, numbers = crop.rpartition(':')
+        try:
+            left, top, width, *rest = (int(n) for n in numbers.split(','))
+            (height,) = rest or (width,)
+        except ValueError:
+            raise UserError(f'--crop {crop!r}: write IMAGE:x,y,w,h, for example zebra:120,80,96,96') from None
+        if not name or min(width, height) < SMALLEST or min(left, top) < 0:
+            raise UserError(f'--crop {crop!r}: an image and a part of at least {SMALLEST}x{SMALLEST} pixels in it.')
+        found.setdefault(name, []).append(Box(top, left, height, width))
+    return found
+
+
+def with_boxes(rows: Iterable[Row], wanted: Mapping[str, Sequence[Box]]) -> list[Row]:
+    """Return a row for every box, in the order in which they were asked for.
+
+    Raises:
+        UserError: there is no such image, or the box is not inside.
+    """
+    there = {row.title: row for row in rows if row.title in wanted}
+    found = []
+    for name, boxes in wanted.items():
+        if name not in there:
+            raise UserError(f'--crop {name}: there is no such image in all folders.{did_you_mean(name, there)}')
+        height, width = there[name].gt.shape[:2]
+        for box in boxes:
+            if box.top + box.height > height or box.left + box.width > width:
+                told = f'{box.left},{box.top},{box.width},{box.height}'
+                raise UserError(f'--crop {name}:{told} is not inside the image of {width}x{height} pixels.')
+            found.append(replace(there[name], box=box))
+    return found
+
+
+def folder_rows(
+    gt_folder: str, folders: Mapping[str, str], scale: int | None, names: Sequence[str] | None = None
+) -> Iterator[Row]:
+    """Yield the photos that all folders have, one after the other.
+
+    Args:
+        gt_folder: The ground truth.
+        folders: Label to folder.
+        scale: S for bicubic too.
+        names: Only these; all when None.
+
+    Raises:
+        UserError: a folder is missing, or the sizes of images differ.
+    """
+    gts = _images(gt_folder)
+    found = {label: _matched(folder, gts) for label, folder in folders.items()}
+    for name, path in gts.items():
+        if not all(name in of for of in found.values()) or (names and name not in names):
+            continue
+        gt = read_image(path)
+        if scale:
+            gt = gt[: gt.shape[0] // scale * scale, : gt.shape[1] // scale * scale]
+        methods = {BICUBIC: upsample_bicubic(imresize_bicubic(gt, scale), scale)} if scale else {}
+        for label, of in found.items():
+            methods[label] = read_image(of[name])
+            if methods[label].shape != gt.shape:
+                sides, wanted = (f'{i.shape[1]}x{i.shape[0]}' for i in (methods[label], gt))
+                raise UserError(f'{of[name]} has {sides} pixels, its ground truth {wanted}.')
+        yield Row(name, gt, methods)
+
+
+def _images(folder: str) -> dict[str, str]:
+    if not os.path.isdir(folder):
+        raise UserError(f'{folder!r} is no folder (looked in {os.getcwd()!r}).')
+    files = sorted(file for file in os.listdir(folder) if file.lower().endswith(ENDINGS))
+    if not files:
+        raise UserError(f'there are no images in {folder!r}.')
+    return {os.path.splitext(file)[0]: os.path.join(folder, file) for file in files}
+
+
+def _matched(folder: str, gts: Iterable[str]) -> dict[str, str]:
+    """Return ground-truth name to result; of several names that a file begins with, the longest is its own."""
+    found: dict[str, str] = {}
+    for name, path in _images(folder).items():
+        fitting = [gt for gt in gts if name == gt or name.startswith(f'{gt}_')]
+        if fitting:
+            found.setdefault(max(fitting, key=len), path)
+    return found

@@ -1,0 +1,156 @@
+"""`kdsr distil`: from a BasicSR option file to a distillation experiment that trains."""
+
+import pytest
+import torch
+import yaml
+
+from kdsr import options
+from kdsr.authoring.distil import METHODS, distil
+from kdsr.authoring.other_vocabularies import translate
+from kdsr.cli import main
+from kdsr.errors import UserError
+from tests.conftest import network_opt
+from tests.test_pipeline import log_of
+
+
+def plain(workspace, **changes):
+    """A tiny BasicSR experiment as a file."""
+    return workspace.write(workspace.options(**changes), 'mine.yml')
+
+
+def converted(workspace, name='RCAN'):
+    """A checkpoint that says what network it is of, as `kdsr convert` writes it."""
+    network = network_opt(name)
+    path = workspace.weights(network, f'{name}_own')
+    torch.save({**torch.load(path, weights_only=True), 'network': network}, path)
+    return path
+
+
+@pytest.mark.parametrize('method', ['kd', 'fitnet', 'at', 'fakd', 'lsfd', 'facd', 'mtkd'])
+def test_every_method_gives_a_file_that_trains(workspace, method, capsys):
+    file = plain(workspace)
+    main(['distil', file, '--teacher', converted(workspace), '--method', method])
+    out = workspace.root / f'mine_{method}.yml'
+    told = capsys.readouterr().out
+    assert f'Written: {out}' in told
+    assert '1 file is fine' in told
+    written = yaml.safe_load(out.read_text())
+    assert (written['base'], written['name'], written['model_type']) == (
+        'mine.yml',
+        f'run_{method}',
+        'DistillationModel',
+    )
+    assert not {'datasets', 'network_g', 'val'} & set(written)
+    options.check(options.load(str(out)))
+    folder = workspace.train(str(out), '--force_yml', 'distillation:health_check=false')
+    for loss in METHODS[method].losses:
+        assert f'{loss}: ' in log_of(folder)
+    assert ('l_pix: ' in log_of(folder)) == (method != 'facd')
+
+
+def test_several_teachers_are_fused_in_a_stage_of_their_own(workspace):
+    file = plain(workspace)
+    told = distil(file, [converted(workspace, 'RCAN'), converted(workspace, 'EDSR')], 'mtkd')
+    stage_1, stage_2 = workspace.root / 'mine_mtkd_aggregator.yml', workspace.root / 'mine_mtkd.yml'
+    assert told.index(f'kdsr.train -opt {stage_1}') < told.index(f'kdsr.train -opt {stage_2}')
+    one, two = (options.load(str(f)) for f in (stage_1, stage_2))
+    assert one['model_type'] == 'AggregationModel'
+    assert one['network_g'] == two['distillation']['aggregator']['network']
+    assert (one['network_g']['num_teachers'], one['network_g']['upscale']) == (2, 2)
+    assert one['distillation']['teachers'] == two['distillation']['teachers']
+    assert two['distillation']['aggregator']['path'] == f'experiments/{one["name"]}/models/net_g_latest.pth'
+    options.check(one)
+    options.check(two)
+
+
+def test_a_teacher_is_named_by_its_option_file(workspace):
+    own = workspace.options(network_g=network_opt('RCAN'), name='big')
+    teacher = workspace.write(own, 'big.yml')
+    distil(plain(workspace), [teacher, teacher], 'kd')
+    first, second = options.load(str(workspace.root / 'mine_kd.yml'))['distillation']['teachers']
+    assert first['network'] == network_opt('RCAN')
+    assert first['path'] == 'experiments/big/models/net_g_latest.pth'
+    assert (first['name'], second['name']) == ('rcan', 'rcan_1')
+
+
+def test_pisr_starts_from_the_decoder_and_learns_its_features(workspace):
+    fsrcnn = {'type': 'FSRCNN', 'upscale': 2}
+    network = {'type': 'PISRTeacher', 'upscale': 2, 'decoder': fsrcnn}
+    own = workspace.options(model_type='PrivilegedTeacherModel', network_g=network, color='y', name='hourglass')
+    file = plain(workspace, network_g=fsrcnn, color='y', model_type='StudentModel')
+    distil(file, [workspace.write(own, 'hourglass.yml')], 'pisr')
+    block = options.load(str(workspace.root / 'mine_pisr.yml'))['distillation']
+    assert block['teachers'][0]['input'] == 'gt'
+    assert block['features'] == {'last': {'student': 'expanding', 'teacher': 'decoder.expanding'}}
+    assert block['init_from'] == {'teacher': block['teachers'][0]['name'], 'module': 'decoder'}
+
+
+def foreign(workspace):
+    opt = workspace.options()
+    opt['network_t'] = network_opt('RCAN')
+    opt['path'].update(pretrain_network_t=converted(workspace), param_key_t='params', strict_load_t=True)
+    opt['train'].update(
+        kd_opt={'type': 'L1Loss', 'loss_weight': 0.3, 'reduction': 'mean'},
+        feature_opt={'type': 'FAKDLoss', 'loss_weight': 10},
+        feature_distillation={'positions': {'t': ['body.1'], 'g': ['body.0']}, 'type': 'x'},
+        kd_warmup_iters=5,
+    )
+    return opt
+
+
+def test_a_file_in_other_words_is_translated_and_trains(workspace, capsys):
+    file = workspace.write(foreign(workspace), 'theirs.yml')
+    main(['distil', file])
+    assert 'Look at: train.kd_warmup_iters: left out' in capsys.readouterr().out
+    opt = options.load(str(workspace.root / 'theirs_kdsr.yml'))
+    assert opt['distillation'] == {
+        'teachers': [
+            {'name': 'teacher', 'network': network_opt('RCAN'), 'path': converted(workspace), 'param_key': 'params'}
+        ],
+        'features': {'f0': {'student': 'body.0', 'teacher': 'body.1'}},
+        'losses': {
+            'l_kd': {'type': 'ResponseLoss', 'norm': 'l1', 'loss_weight': 0.3},
+            'l_feature': {'type': 'FAKDLoss', 'loss_range': 1, 'loss_weight': 10},
+        },
+    }
+    assert not {'network_t'} & set(opt)
+    assert set(opt['path']) == {'pretrain_network_g', 'strict_load_g', 'resume_state'}
+    assert not {'kd_opt', 'feature_opt', 'feature_distillation', 'kd_warmup_iters'} & set(opt['train'])
+    folder = workspace.train(str(workspace.root / 'theirs_kdsr.yml'), '--force_yml', 'distillation:health_check=false')
+    assert 'l_feature: ' in log_of(folder)
+
+
+@pytest.mark.parametrize(
+    ('network', 'weights', 'name'),
+    [
+        ('network_teacher', 'pretrain_network_teacher', 'teacher'),
+        ('network_g_teacher', 'pretrain_network_g_teacher', 'teacher'),
+        ('network_t2', 'pretrain_network_t2', 'teacher2'),
+        ('tea1_network_g', 'tea1_path', 'teacher1'),
+    ],
+)
+def test_teachers_by_other_names(network, weights, name):
+    opt, _ = translate({network: {'type': 'EDSR'}, 'path': {weights: 'x.pth', 'resume_state': None}, 'train': {}})
+    assert opt['distillation']['teachers'] == [{'name': name, 'network': {'type': 'EDSR'}, 'path': 'x.pth'}]
+    assert opt['path'] == {'resume_state': None}
+
+
+def test_what_cannot_be_distilled_is_told(workspace):
+    file, teacher = plain(workspace), converted(workspace)
+    with pytest.raises(UserError, match='at least one teacher'):
+        distil(file, [])
+    with pytest.raises(UserError, match=r"not 'lfsd'. Did you mean 'lsfd'"):
+        distil(file, [teacher], 'lfsd')
+    with pytest.raises(UserError, match='PrivilegedTeacherModel'):
+        distil(file, [teacher], 'pisr')
+    with pytest.raises(UserError, match='has more than an image loss'):
+        distil(workspace.write(workspace.options(model_type='ESRGANModel'), 'gan.yml'), [teacher])
+    with pytest.raises(UserError, match='names its teachers itself'):
+        distil(workspace.write(foreign(workspace), 'theirs.yml'), [teacher])
+    distil(file, [teacher])
+    with pytest.raises(UserError, match=r'mine_kd\.yml exists already'):
+        distil(file, [teacher])
+    torch.save({'params': {'a': torch.zeros(1)}}, workspace.root / 'odd.pth')
+    with pytest.raises(UserError, match='Name its option file instead'):
+        distil(file, [str(workspace.root / 'odd.pth')])
+    assert sorted(p.name for p in workspace.root.glob('mine_*')) == ['mine_kd.yml']

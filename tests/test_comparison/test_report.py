@@ -1,0 +1,98 @@
+import csv
+import io
+import sys
+
+import cv2
+import pytest
+
+from kdsr.comparison.report import markdown, results_csv, runs_csv, sections, write_report
+from kdsr.comparison.summary import summarise
+from kdsr.errors import UserError
+from tests.helpers.comparisons import comparison, trained
+
+RUNS = {
+    'teacher': {'seeds': [7]},
+    'plain': {'title': 'student alone'},
+    'kd': {'needs': 'teacher', 'note': 'from | images'},
+    'long': {'train': {'total_iter': 80}},
+}
+
+
+@pytest.fixture
+def summary(workspace):
+    plan = comparison(workspace, RUNS, about='Which is better?')
+    for label, values in {'teacher': [33.0], 'plain': [30.0, 30.2, 30.1], 'kd': [30.5, 30.72, 30.6]}.items():
+        for run, value in zip(plan.of(label), values):
+            trained(workspace, run, value, seconds=100.0 if label == 'teacher' else 60.0)
+    trained(workspace, plan.of('long')[0], 29.0, ended=False)
+    return summarise(plan)
+
+
+def rows(text, first):
+    return [line for line in text.splitlines() if line.startswith(f'| {first} |')]
+
+
+def test_the_report_says_what_was_measured_and_how(workspace, summary):
+    text = markdown(summary, sections(summary, 'kdsr compare cmp.yml'))
+    assert text.startswith('# cmp\n\nWhich is better?\n')
+    for told in (
+        '`kdsr compare cmp.yml`',
+        'calculate_psnr (crop_border 2, test_y_channel True)',
+        'photos (`photos/gt`)',
+    ):
+        assert told in text
+    assert rows(text, 'seeds') == ['| seeds | 0, 1, 2 |']
+    assert '**long differs**: train.total_iter: 40 -> 80' in rows(text, 'budget')[0]
+    assert 'commit abc' in rows(text, 'code')[0]
+    assert '| cmp_long_seed0 | 80 | 80 |\n| cmp_long_seed1 | 0 | 80 |' in text
+
+
+def test_the_tables_hold_means_gains_and_costs(workspace, summary):
+    text = markdown(summary, sections(summary, ''))
+    values, gain, cost = rows(text, 'kd (from / images)')
+    assert values == '| kd (from / images) | 3 | 30.607 ± 0.110 | +0.507 (p < 0.001) * |'
+    assert gain == (
+        '| kd (from / images) | photos | psnr | +0.507 | +0.478 to +0.535 | < 0.001 | paired t | 3 | 30.607 |'
+    )
+    assert cost == '| kd (from / images) | 6,867 | 40 | 1.500 | 0:01:00 | 0:00:30 | 0:01:20 |'
+    assert rows(text, 'student alone')[0] == '| student alone | 3 | 30.100 ± 0.100 |  |'
+    assert rows(text, 'teacher')[0] == '| teacher | 1 | 33.000 | +2.900 |'
+    assert rows(text, 'long')[0] == '| long | 0 | \u2013 |  |'
+
+
+def test_the_csv_files_hold_every_validation_and_every_run(workspace, summary):
+    results = list(csv.DictReader(io.StringIO(results_csv(summary))))
+    assert len(results) == 2 * 8
+    assert results[1] == {
+        'run': 'teacher', 'seed': '7', 'set': 'photos', 'metric': 'psnr', 'iteration': '40', 'value': '33.0',
+        'train_seconds': '100.000', 'cpu_seconds': '50.000',
+    }  # fmt: skip
+    runs = {row['experiment']: row for row in csv.DictReader(io.StringIO(runs_csv(summary)))}
+    assert len(runs) == 10
+    assert runs['cmp_kd_seed1']['finished'] == 'True'
+    assert runs['cmp_kd_seed1']['step_seconds'] == '1.5'
+    assert runs['cmp_long_seed2']['finished'] == 'False'
+
+
+def test_pictures_are_drawn(workspace, summary):
+    assert write_report(summary, workspace.root / 'out', '') == []
+    for name in ('curves.png', 'losses.png'):
+        image = cv2.imread(str(workspace.root / 'out' / name))
+        assert min(image.shape[:2]) > 300
+        assert image.std() > 10
+        assert f']({name})' in (workspace.root / 'out' / 'report.md').read_text()
+
+
+def test_without_matplotlib_the_rest_is_written(workspace, summary, monkeypatch):
+    monkeypatch.delitem(sys.modules, 'kdsr.comparison.curves', raising=False)
+    monkeypatch.setitem(sys.modules, 'matplotlib', None)
+    problems = write_report(summary, workspace.root / 'out', '')
+    assert 'pip install "kdsr[plots]"' in problems[0]
+    assert 'curves.png' not in (workspace.root / 'out' / 'report.md').read_text()
+
+
+def test_a_report_before_anything_is_trained_is_empty(workspace):
+    empty = summarise(comparison(workspace))
+    assert '| trained | not yet |' in markdown(empty, sections(empty, ''))
+    with pytest.raises(UserError, match='is a file'):
+        write_report(summarise(comparison(workspace)), workspace.root / 'cmp.yml', '')

@@ -1,0 +1,183 @@
+"""Costs of a training step: arithmetic counted by hand, memory against the allocator of a step that is really taken."""
+
+from collections import Counter
+
+import pytest
+import torch
+from basicsr.archs import build_network
+from torch import nn
+
+from kdsr import options
+from kdsr.cost.complexity import multi_adds
+from kdsr.cost.operation_counter import CONVOLUTION, HALF, PRODUCT, OperationCounter, flop_of
+from kdsr.cost.training_step import LOSSES, STUDENT, TEACHERS, step_cost
+from kdsr.errors import UserError
+from tests.conftest import network_opt
+
+BATCH, SIDE = 4, 16
+EDSR_BLOCK = 2 * 9 * 8 * 8  # multiply-adds a pixel
+EDSR_FIRST = 9 * 3 * 8
+
+
+def training(workspace, student='EDSR', model='SRModel', train=None, **changes):
+    opt = workspace.options(student, model_type=model, **changes)
+    opt['datasets']['train'].update(gt_size=2 * SIDE, batch_size_per_gpu=BATCH)
+    opt['train'].update(train or {})
+    return opt
+
+
+def distilling(workspace, losses, features=None, train=None, **block):
+    teacher = {'name': 'big', 'network': {**network_opt('EDSR'), 'num_feat': 16}, 'path': 'not/there.pth'}
+    block = {'teachers': [teacher], 'losses': losses, **({'features': features} if features else {}), **block}
+    return training(workspace, model='DistillationModel', train=train, distillation=block)
+
+
+def flop(cost, part):
+    return flop_of([cost.operations.get(part, Counter())])
+
+
+def test_a_student_is_three_times_its_multiply_adds(workspace):
+    opt = training(workspace)
+    forward = multi_adds(build_network(opt['network_g']), (3, SIDE, SIDE))
+    not_needed = EDSR_FIRST * SIDE * SIDE  # the gradient of the image
+    assert flop(step_cost(opt), STUDENT) == 2 * BATCH * (3 * forward - not_needed)
+
+
+def test_a_teacher_runs_forward_and_its_weights_need_not_be_there(workspace):
+    opt = distilling(workspace, {'l_kd': {'type': 'ResponseLoss'}})
+    teacher = build_network(opt['distillation']['teachers'][0]['network'])
+    cost = step_cost(opt)
+    assert flop(cost, TEACHERS) == 2 * BATCH * multi_adds(teacher, (3, SIDE, SIDE))
+    assert cost.parameters[TEACHERS] == sum(p.numel() for p in teacher.parameters())
+    assert flop(cost, LOSSES) == 0
+
+
+def test_a_tapped_teacher_stops_early_and_regressors_are_trained(workspace):
+    features = {'early': {'student': 'body.0', 'teacher': 'body.1'}}
+    cost = step_cost(distilling(workspace, {'l_fit': {'type': 'FitNetLoss'}}, features))
+    pixels = BATCH * SIDE * SIDE
+    assert flop(cost, TEACHERS) == 2 * pixels * (9 * 3 * 16 + 2 * 2 * 9 * 16 * 16)  # two blocks
+    assert flop(cost, LOSSES) == 2 * 3 * pixels * 8 * 16  # 1x1 regressor: forward, and the gradients of both
+    assert cost.parameters[LOSSES] == 8 * 16 + 16
+
+
+def test_with_a_cache_no_teacher_runs(workspace):
+    live = distilling(workspace, {'l_kd': {'type': 'ResponseLoss'}})
+    cached = step_cost(distilling(workspace, {'l_kd': {'type': 'ResponseLoss'}}, cache='not/there'))
+    assert cached.parameters[TEACHERS] == flop(cached, TEACHERS) == 0
+    assert cached.memory < step_cost(live).memory
+
+
+def test_the_aggregation_model_trains_on_images_of_teachers(workspace):
+    teachers = [{'name': n, 'network': network_opt('EDSR'), 'path': 'not/there.pth'} for n in ('a', 'b')]
+    cost = step_cost(
+        training(workspace, 'DCTSwin', 'AggregationModel', distillation={'teachers': teachers, 'losses': None})
+    )
+    assert flop(cost, TEACHERS) == 2 * 2 * BATCH * multi_adds(build_network(network_opt('EDSR')), (3, SIDE, SIDE))
+    assert flop(cost, STUDENT) > 0
+
+
+def test_a_view_is_an_extra_batch(workspace):
+    losses = {'l_kd': {'type': 'ResponseLoss'}}
+    plain = step_cost(distilling(workspace, losses))
+    viewed = step_cost(distilling(workspace, losses, views={'in': {'type': 'ZoomIn', 'consistency': 0.3}}))
+    assert [flop(viewed, part) for part in (STUDENT, TEACHERS)] == [
+        2 * flop(plain, part) for part in (STUDENT, TEACHERS)
+    ]
+    assert viewed.memory > plain.memory
+
+
+def test_accumulation_costs_the_same_and_keeps_less(workspace):
+    whole, parts = (step_cost(training(workspace, train={'accumulate': n})) for n in (1, 4))
+    assert flop(whole, STUDENT) == flop(parts, STUDENT)
+    assert parts.memory < 0.6 * whole.memory
+
+
+@pytest.mark.parametrize(('student', 'kinds'), [('EDSR', {CONVOLUTION}), ('SwinIR', {CONVOLUTION, PRODUCT})])
+def test_low_precision_keeps_less_and_changes_no_arithmetic(workspace, student, kinds):
+    single, half = (step_cost(training(workspace, student, 'StudentModel', {'amp': amp})) for amp in (None, 'bf16'))
+    assert {o.kind for o in single.operations[STUDENT] if o.flop} == kinds
+    assert {o.kind for o in half.operations[STUDENT] if o.flop} == {HALF}
+    assert flop(single, STUDENT) == flop(half, STUDENT)
+    assert half.memory < 0.85 * single.memory
+
+
+def test_optimiser_and_moving_average_keep_copies_of_the_weights(workspace):
+    weights = 4 * sum(p.numel() for p in build_network(network_opt('EDSR')).parameters())
+    adam = step_cost(training(workspace))
+    sgd = step_cost(training(workspace, train={'ema_decay': 0, 'optim_g': {'type': 'SGD', 'lr': 1e-3}}))
+    assert adam.memory - sgd.memory == 2 * weights  # of the two moments one, and the average
+
+
+def measured_peak(opt):
+    """Return the most bytes that a step on the CPU has allocated at a time, as PyTorch's allocator tells it."""
+    network = build_network(opt['network_g']).train()
+    size, scale = opt['datasets']['train']['gt_size'], opt['scale']
+    lq, gt = (torch.rand(BATCH, 3, side, side) for side in (size // scale, size))
+    nn.functional.l1_loss(network(lq), gt).backward()  # once before: what libraries allocate for good
+    network.zero_grad()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        nn.functional.l1_loss(network(lq), gt).backward()
+    alive = peak = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == '[memory]':
+            alive += event.nbytes()
+            peak = max(peak, alive)
+    weights = 4 * sum(p.numel() for p in network.parameters())
+    return weights + 4 * (lq.numel() + gt.numel()) + peak
+
+
+@pytest.mark.parametrize('student', ['EDSR', 'RCAN', 'SwinIR'])
+def test_memory_is_about_what_a_real_step_allocates(workspace, student):
+    opt = training(workspace, student, train={'ema_decay': 0, 'optim_g': {'type': 'SGD', 'lr': 1e-3}})
+    momentum = 4 * sum(p.numel() for p in build_network(opt['network_g']).parameters())
+    measured = measured_peak(opt)  # with the workspaces of the CPU's convolutions, which are not counted
+    assert 0.6 * measured < step_cost(opt).memory - momentum < 1.1 * measured
+
+
+def test_backward_passes_of_special_convolutions():
+    counter = OperationCounter()
+    x = torch.empty(2, 4, 5, 7, device='meta', requires_grad=True)
+    grouped = nn.Conv2d(4, 8, 3, padding=1, groups=4, device='meta')
+    enlarging = nn.ConvTranspose2d(4, 3, 9, stride=4, padding=4, output_padding=3, device='meta')
+    for layer, weights in ((grouped, 8 * 1 * 9), (enlarging, 4 * 3 * 81)):
+        counter.operations.clear()
+        with counter:
+            layer(x).sum().backward()
+        assert flop_of(counter.operations.values()) == 2 * 3 * 2 * 35 * weights
+
+
+def test_products_are_counted_in_place_too():
+    counter = OperationCounter()
+    batch, total = torch.empty(2, 3, 4, device='meta'), torch.empty(2, 3, 3, device='meta')
+    with counter:
+        total.baddbmm_(batch, batch.mT)
+        total[0].addmm_(batch[0], batch[0].T)
+    assert flop_of(counter.operations.values()) == 3 * 2 * 9 * 4
+
+
+def test_views_of_tensors_are_free_and_the_rest_moves_bytes():
+    counter = OperationCounter()
+    x = torch.empty(2, 3, 4, device='meta')
+    with counter:
+        x.flatten(1).transpose(0, 1)[1:]
+        assert not counter.operations
+        x + 1
+    ((operation, times),) = counter.operations[''].items()
+    assert (operation.flop, operation.moved, times) == (0, 2 * 4 * 24, 1)
+
+
+def test_what_cannot_be_counted_is_told(workspace):
+    with pytest.raises(UserError, match='SRGANModel'):
+        step_cost(training(workspace, model='SRGANModel'))
+    opt = distilling(workspace, {'l_kd': {'type': 'ResponseLoss'}})
+    opt['distillation']['teachers'][0] = {'name': 's', 'network': {'type': 'Spandrel', 'path': 'not/there.pth'}}
+    with pytest.raises(UserError, match=r'not/there\.pth'):
+        step_cost(opt)
+
+
+def test_the_random_numbers_of_others_stay(workspace):
+    opt = options.complete(distilling(workspace, {'l_kd': {'type': 'ResponseLoss'}}), 'run.yml')
+    before = torch.random.get_rng_state()
+    step_cost(opt)
+    assert torch.equal(before, torch.random.get_rng_state())

@@ -1,0 +1,192 @@
+"""`kdsr diagnose` on tiny trained runs, against NumPy."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from basicsr.archs import build_network
+
+from kdsr.cli import main
+from kdsr.errors import UserError
+from kdsr.inspection.diagnosis import diagnose
+from kdsr.inspection.patch_comparison import feature_psnr, tiles
+from kdsr.networks.trained_run import TrainedRun
+from tests.conftest import network_opt
+
+TAPS = {'early': {'student': 'body.0', 'teacher': 'body.1'}, 'late': {'student': 'body.1', 'teacher': 'body.2'}}
+WIDE = {**network_opt('EDSR'), 'num_feat': 12}
+FACD = {'type': 'FACDLoss', 'layer_weights': [0.6, 0.4]}
+RESPONSE = {'type': 'ResponseLoss'}
+
+
+def options(workspace, losses, teacher=WIDE, features=TAPS, **changes):
+    """Crops of LR 16; validation images of LR 24 hold one, those of LR 40 hold four."""
+    opt = workspace.options(model_type='DistillationModel', **changes)
+    member = {'name': 't', 'network': teacher, 'path': workspace.weights(teacher, 'teacher')}
+    opt['distillation'] = {'teachers': [member], 'losses': losses, 'features': features}
+    opt['datasets']['val_2'] = workspace.images(count=2, size=80, name='large')
+    return opt
+
+
+def trained(workspace, losses, **changes):
+    opt = options(workspace, losses, **changes)
+    workspace.train(opt)
+    return str(workspace.root / 'run.yml')
+
+
+def float_images(folder):
+    """RGB in [0, 1], (1, 3, H, W), in the order of the file names."""
+    files = sorted(Path(folder).glob('*.png'))
+    return [torch.from_numpy(cv2.imread(str(f))[..., ::-1].copy()).permute(2, 0, 1)[None] / 255 for f in files]
+
+
+def network(opt, path, key):
+    built = build_network(opt).eval()
+    built.load_state_dict(torch.load(path, weights_only=True)[key])
+    return built
+
+
+@torch.no_grad()
+def expected_share(workspace, name, student, teacher):
+    """Patch by patch: how many of how many the teacher is worse in."""
+    worse = []
+    for lq, gt in zip(*(float_images(workspace.root / name / kind) for kind in ('lq2', 'gt'))):
+        for top in range(0, lq.shape[-2] - 15, 16):
+            for left in range(0, lq.shape[-1] - 15, 16):
+                low = lq[..., top : top + 16, left : left + 16]
+                high = gt[..., 2 * top : 2 * top + 32, 2 * left : 2 * left + 32].numpy()
+                ours, theirs = (np.abs(net(low).numpy() - high).mean() for net in (student, teacher))
+                worse.append(ours < theirs)
+    return sum(worse), len(worse)
+
+
+def test_a_trained_run_end_to_end(workspace, capsys):
+    file = trained(workspace, {'l_facd': FACD}, iterations=3)
+    main(['diagnose', file, '--pictures', '2'])
+    told = capsys.readouterr().out
+    folder = workspace.root / 'experiments' / 'run'
+    assert (folder / 'diagnosis' / 'diagnosis_latest.md').read_text() in told
+    student = network(network_opt('EDSR'), folder / 'models' / 'net_g_latest.pth', 'params_ema')
+    teacher = network(WIDE, workspace.root / 'teacher.pth', 'params')
+    counts = [expected_share(workspace, name, student, teacher) for name in ('photos', 'large')]
+    assert [patches for _, patches in counts] == [4, 8]
+    counts.append(tuple(map(sum, zip(*counts))))
+    for name, images, (worse, patches) in zip(('photos', 'large', 'all'), (4, 2, 6), counts):
+        assert f'| {name} | {images} | {patches} | {100 * worse / patches:.1f} % |' in told
+    values = [float(v) for v in re.findall(r'(?:early|late) \| the helper of `l_facd` \| ([\d.]+) dB', told)]
+    assert len(values) == 2
+    assert float(re.search(r'\| mean \| \| ([\d.]+) dB', told)[1]) == pytest.approx(np.mean(values), abs=0.011)
+    picture = cv2.imread(str(folder / 'diagnosis' / 'diagnosis_latest.png'))
+    assert picture.shape[1] > picture.shape[0] > 400
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 500
+
+
+def test_the_students_feature_goes_through_the_helper_that_was_trained(workspace):
+    file = trained(workspace, {'l_facd': FACD}, iterations=2)
+    text = diagnose(file, '2', images=1, pictures=0)
+    run = TrainedRun(file, '2')
+    helper = torch.load(workspace.root / 'experiments/run/models/net_distill_2.pth', weights_only=True)['params']
+    assert all(torch.equal(v, helper[k]) for k, v in run.model.losses.state_dict().items())
+    values = []
+    for name in run.set_names():
+        for _, lq, _ in run.images(name, 1):
+            for low in tiles(lq, 16).split(1):
+                with torch.no_grad(), run.model.tap as features:
+                    run.model.net_g(low)
+                with torch.no_grad():
+                    ours = run.model.losses['l_facd'].regressors['of_early'](features['early']).numpy()
+                    theirs = run.model.teacher.members[0](low).features['early'].numpy()
+                values.append(10 * np.log10(255**2 / np.mean((ours.astype(np.float64) - theirs) ** 2)))
+    assert len(values) == 5
+    assert f'| early | the helper of `l_facd` | {np.mean(values):.2f} dB |' in text
+    assert not (workspace.root / 'experiments/run/diagnosis/diagnosis_2.png').exists()
+
+
+@pytest.mark.parametrize(
+    ('teacher', 'features', 'words'),
+    [
+        (network_opt('EDSR'), TAPS, r'\| early \| as it is \| [\d.]+ dB'),
+        (WIDE, TAPS, r'early cannot be compared: \(8, 16, 16\) and \(12, 16, 16\), and no loss trains a helper'),
+        (WIDE, {}, 'taps no features'),
+    ],
+)
+def test_features_without_a_regressor(workspace, teacher, features, words):
+    file = trained(workspace, {'l_kd': RESPONSE}, teacher=teacher, features=features)
+    assert re.search(words, diagnose(file, images=1, pictures=0))
+
+
+def test_a_run_whose_student_started_as_its_teacher_and_read_a_cache(workspace):
+    """The teachers run anew, and an estimator's mean is compared."""
+    opt = options(workspace, {'l_vid': {'type': 'VIDLoss'}}, teacher=network_opt('EDSR'))
+    opt['distillation']['init_from'] = {'teacher': 't'}
+    workspace.train(opt)
+    assert '| early | the helper of `l_vid` |' in diagnose(workspace.write(opt), images=1, pictures=0)
+    del opt['distillation']['init_from']
+    opt['distillation'].update(cache='gone', losses={'l_kd': RESPONSE}, features={})
+    file = workspace.write(opt)
+    assert '| photos | 1 | 1 |' in diagnose(file, images=1, pictures=0)
+
+
+def test_luminance_and_a_student_with_windows(workspace):
+    student = {**network_opt('SwinIRLight'), 'in_chans': 1}
+    teacher = {**network_opt('SwinIR'), 'in_chans': 1}
+    taps = {'f': {'student': 'layers.0', 'teacher': 'layers.1'}}
+    changes = {'color': 'y', 'network_g': student, 'teacher': teacher, 'features': taps}
+    file = trained(workspace, {'l_kd': RESPONSE}, **changes)
+    text = diagnose(file, images=1, pictures=1, out='elsewhere')
+    assert '| f | as it is |' in text
+    assert Path('elsewhere/diagnosis_latest.png').exists()
+
+
+def test_tiles_and_feature_psnr():
+    image = torch.arange(2 * 7 * 9).view(1, 2, 7, 9)
+    cut = tiles(image, 3)
+    assert cut.shape == (6, 2, 3, 3)
+    assert torch.equal(cut[4], image[0, :, 3:6, 3:6])
+    assert tiles(image, 8).shape[0] == 0
+    assert feature_psnr(torch.zeros(1, 2, 3, 3), torch.full((1, 2, 3, 3), 2.55)).item() == pytest.approx(40)
+    assert torch.isfinite(feature_psnr(image.float(), image.float())).all()
+
+
+def not_trained(workspace):
+    return options(workspace, {'l_kd': RESPONSE})
+
+
+def small_images(workspace):
+    opt = options(workspace, {'l_kd': RESPONSE})
+    workspace.train(opt)
+    opt['datasets'] = {**opt['datasets'], 'val': workspace.images(size=16, name='small'), 'val_2': None}
+    return opt
+
+
+def no_truth(workspace):
+    opt = options(workspace, {'l_kd': RESPONSE})
+    workspace.train(opt)
+    val = {'name': 'v', 'type': 'SingleImageDataset', 'io_backend': {'type': 'disk'}}
+    opt['datasets'] = {
+        'train': opt['datasets']['train'],
+        'val': {**val, 'dataroot_lq': str(workspace.root / 'large/lq2')},
+    }
+    return opt
+
+
+@pytest.mark.parametrize(('case', 'arguments', 'words'), [
+    (lambda w: w.options(), {}, 'there is no `distillation:` block'),
+    (not_trained, {}, r'net_g_latest\.pth does not exist: .*python kdsr/train\.py -opt .*run\.yml'),
+    (small_images, {'iteration': '7'}, r'net_g_7\.pth does not exist: .*it has 2, best, latest: `--iter latest`'),
+    (small_images, {}, 'no validation image is as large as a training patch, 16x16'),
+    (no_truth, {}, "'v' has no ground truth"),
+])  # fmt: skip
+def test_mistakes_are_told(workspace, case, arguments, words):
+    with pytest.raises(UserError, match=words):
+        diagnose(workspace.write(case(workspace)), **{'pictures': 0, **arguments})
+
+
+def test_drawing_needs_matplotlib(workspace, monkeypatch):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(UserError, match='pip install "kdsr'):
+        diagnose('run.yml')
