@@ -9,10 +9,10 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kdsr import options
 from kdsr.errors import UserError, did_you_mean
+from kdsr.options.positions import read_yaml
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 
 
 def shipped_folder() -> Path:
@@ -96,7 +96,7 @@ def _about(path: Path) -> str:
 def _with_bases(folder: Path, name: str) -> Iterator[str]:
     """Yield an option file and those that it is based on."""
     yield name
-    content = options.read_yaml(str(folder / name))
+    content = read_yaml(str(folder / name))
     bases = [content.get('base'), *(run.get('base') for run in (content.get('runs') or {}).values())]
     for base in filter(None, bases):
         yield from _with_bases(folder, os.path.normpath(os.path.join(os.path.dirname(name), base)).replace(os.sep, '/'))
