@@ -28,11 +28,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from kdsr.cli import main
-from kdsr.compat import drawing, locking, saving
-from kdsr.compat.bad_samples import NamedSamples, killed_worker
 from kdsr.data import growing_folder
 from kdsr.data.prepare import prepare_training_set
 from kdsr.errors import UserError, told_plainly
+from kdsr.lifecycle import locking, sampling, saving
+from kdsr.lifecycle.bad_samples import NamedSamples, killed_worker
 from tests.conftest import network_opt
 
 ROOT = Path(__file__).parents[1]
@@ -567,7 +567,7 @@ def test_another_number_of_processes_than_the_saved_runs_is_refused():
     with pytest.raises(
         UserError, match=r'2\.state was saved by a run that draws other samples:\n  - processes: 2, now 4'
     ):
-        drawing._check_order({**then, 'processes': 4}, then, opt)
+        sampling._check_order({**then, 'processes': 4}, then, opt)
 
 
 class KillsItsProcess(torch.utils.data.Dataset):
@@ -586,7 +586,7 @@ class KillsItsProcess(torch.utils.data.Dataset):
 
 KILLED = """
 import os, torch, kdsr
-from kdsr.compat.bad_samples import NamedSamples, killed_worker
+from kdsr.lifecycle.bad_samples import NamedSamples, killed_worker
 from tests.test_bad_input import KillsItsProcess
 samples = NamedSamples(KillsItsProcess())
 loader = torch.utils.data.DataLoader(samples, num_workers=1)

@@ -11,6 +11,7 @@ ORDER = [
     {'plugins', 'durable', 'zoo'},
     {'options'},
     {'compat'},
+    {'lifecycle'},
     {'distillation'},
     {'archs', 'losses', 'data', 'papers'},
     {'models', 'pictures'},

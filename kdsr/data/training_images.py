@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from basicsr.data import build_dataset
 
-from kdsr.compat.bad_samples import NamedSamples
 from kdsr.data.lmdb_to_raw import read_meta_info
 from kdsr.data.raw_images import RawImages, Window
 from kdsr.data.source_images import header_size
 from kdsr.errors import UserError
+from kdsr.lifecycle.bad_samples import NamedSamples
 from kdsr.options.table import RAW_SET
 
 _PROBES = 16

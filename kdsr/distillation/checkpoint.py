@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from kdsr.compat.loading import pick_weights as pick_weights  # reading and writing, from one place
 from kdsr.compat.loading import read_checkpoint as read_checkpoint
-from kdsr.compat.saving import save_checkpoint as save_checkpoint
 from kdsr.errors import UserError
+from kdsr.lifecycle.saving import save_checkpoint as save_checkpoint
 
 
 def load_weights(network: nn.Module, path: str, param_key: str | None = None, name: str = 'network') -> dict[str, Any]:

@@ -18,7 +18,6 @@ from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from torch import Tensor, nn
 
 from kdsr import options
-from kdsr.compat.saving import FOR_INSPECTION, save_checkpoint, training_state
 from kdsr.distillation.building import argument_of, check_arguments
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.padding import run_padded
@@ -26,6 +25,7 @@ from kdsr.distillation.precision import at_least_float32, autocast, laid_out, la
 from kdsr.distillation.quadrants import run_in_quadrants
 from kdsr.distillation.teacher import window_of
 from kdsr.errors import UserError
+from kdsr.lifecycle.saving import FOR_INSPECTION, save_checkpoint, training_state
 from kdsr.models.compiling import compile_for_training
 from kdsr.models.validation import validate
 from kdsr.models.watching import GRADIENT, SCALE, NumberWatch, collapsed, gradient_norm, norms_by_term

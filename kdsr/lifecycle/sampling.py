@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from kdsr.compat.bad_samples import NamedSamples
 from kdsr.errors import UserError
+from kdsr.lifecycle.bad_samples import NamedSamples
 
 _global_generators = threading.Lock()  # `prefetch_mode: cpu` makes samples in a thread
 

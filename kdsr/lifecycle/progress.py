@@ -6,8 +6,8 @@ import functools
 import sys
 from typing import Any
 
-from kdsr.compat.stopping import run
 from kdsr.errors import UserError
+from kdsr.lifecycle.stopping import run
 
 
 def repair_progress_line() -> None:

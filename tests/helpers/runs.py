@@ -1,15 +1,13 @@
-"""Runs that are killed (real processes, forked) and resumed end with the bits of a run that never stopped."""
+"""Tiny runs that are killed or stopped in a forked process, and what they leave."""
 
 import os
 import signal
 import traceback
 
-import pytest
 import torch
 from basicsr.models.base_model import BaseModel
 
 from kdsr.data.teacher_cache import make_cache
-from kdsr.errors import UserError
 
 TOTAL, KILLED_AT = 6, 4  # of four iterations an epoch, saved every second
 
@@ -120,56 +118,3 @@ def check_same_run(one, other):
     assert len(wanted) >= 3
     for name in wanted:
         assert same(content(one, name), content(other, name)), name
-
-
-@pytest.mark.parametrize('kind', [plain, basicsrs, half_precision, features, many_teachers, cached])
-def test_a_killed_run_resumes_as_if_nothing_had_happened(workspace, kind, capsys):
-    opt = kind(workspace)
-    whole = workspace.train({**opt, 'name': 'whole'})
-    assert os.WTERMSIG(killed(workspace, opt)) == signal.SIGKILL
-    resumed = workspace.train(opt, '--auto_resume')
-    check_same_run(whole, resumed)
-    assert 'resumes from' in capsys.readouterr().out
-
-
-def test_neither_loader_processes_nor_a_kill_change_what_is_learnt(workspace):
-    opt = options(workspace, student='SwinIRLight')
-    opt['network_g']['drop_path_rate'] = 0.5  # random numbers in every step
-    whole = workspace.train({**opt, 'name': 'whole'})
-    opt['datasets']['train']['num_worker_per_gpu'] = 1
-    killed(workspace, opt, iteration=6)  # the last of an epoch is behind it
-    check_same_run(whole, workspace.train(opt, '--auto_resume'))
-
-
-def test_a_validation_that_a_kill_cut_off_is_done_after_the_resume(workspace):
-    opt = options(workspace)
-    opt['val']['val_freq'] = 2
-    whole = workspace.train({**opt, 'name': 'whole'})
-    killed(workspace, opt, iteration=4, method='validation')
-    state = content(workspace.root / 'experiments' / 'run', 'training_states/4.state')
-    assert state['validated'] == {'tiny': 2}
-    check_same_run(whole, workspace.train(opt, '--auto_resume'))
-
-
-def test_other_data_than_the_killed_runs_are_refused_unless_they_are_wanted(workspace, capsys):
-    opt = options(workspace)
-    killed(workspace, opt)
-    changed = {**opt, 'datasets': {**opt['datasets'], 'train': {**opt['datasets']['train'], 'batch_size_per_gpu': 4}}}
-    with pytest.raises(UserError, match=r'2\.state was saved by.*\n  - batch_size_per_gpu: 2, now 4\nUndo'):
-        workspace.train(changed, '--auto_resume')
-    workspace.images(count=5)
-    with pytest.raises(UserError, match='training images: 4, now 5'):
-        workspace.train(opt, '--auto_resume')
-    changed['path'] = {**opt['path'], 'resume_with_other_data': True}
-    workspace.train(changed, '--auto_resume')
-    assert 'resumed with other data (batch_size_per_gpu: 2, now 4; training images: 4, now 5' in capsys.readouterr().out
-
-
-def test_a_seed_that_nobody_chose_is_kept_through_a_resume(workspace):
-    opt = options(workspace)
-    del opt['manual_seed']
-    killed(workspace, opt)
-    states = workspace.root / 'experiments' / 'run' / 'training_states'
-    seed = content(states, '2.state')['data_order']['manual_seed']
-    workspace.train(opt, '--auto_resume')
-    assert content(states, '6.state')['data_order']['manual_seed'] == seed

@@ -12,7 +12,7 @@ import torch
 
 from tests.conftest import network_opt
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def free_port():

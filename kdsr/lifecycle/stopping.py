@@ -11,9 +11,9 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from kdsr.compat.bad_samples import killed_worker
-from kdsr.compat.locking import unlock
 from kdsr.errors import UserError, cure_of
+from kdsr.lifecycle.bad_samples import killed_worker
+from kdsr.lifecycle.locking import unlock
 
 SIGNALS = tuple(getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGUSR1') if hasattr(signal, name))
 

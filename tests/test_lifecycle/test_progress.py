@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from kdsr.compat.progress import peak_memory, progress
 from kdsr.errors import UserError
+from kdsr.lifecycle.progress import peak_memory, progress
+from tests.helpers.runs import options
 from tests.test_pipeline import log_of
-from tests.test_resuming import options
 
 
 def test_a_line_tells_how_far_how_fast_and_what_it_waits_for():

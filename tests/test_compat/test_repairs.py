@@ -14,11 +14,12 @@ from basicsr.utils import dist_util
 from basicsr.utils import options as basicsr_options
 from basicsr.utils.registry import ARCH_REGISTRY
 
-from kdsr import compat
+from kdsr import compat, lifecycle
 from kdsr.errors import UserError
+from kdsr.lifecycle import resuming
 from tests.conftest import network_opt
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def python(code):
@@ -107,6 +108,7 @@ def test_a_swinir_is_built_without_a_warning():
 def test_a_second_import_changes_nothing():
     before = (BaseModel.validation, basicsr.train.parse_options, dist_util.init_dist)
     compat.apply()
+    lifecycle.apply()
     assert before == (BaseModel.validation, basicsr.train.parse_options, dist_util.init_dist)
 
 
@@ -160,8 +162,8 @@ def test_keys_without_a_default_in_basicsr_have_one(workspace, monkeypatch):
 def test_the_newest_state_is_found_by_number(tmp_path):
     for name in ('900.state', '1000.state', 'latest.state', '2000.state.partial'):
         (tmp_path / name).touch()
-    assert compat.resuming._states(str(tmp_path)) == [str(tmp_path / '1000.state'), str(tmp_path / '900.state')]
-    assert compat.resuming._states(str(tmp_path / 'nowhere')) == []
+    assert resuming._states(str(tmp_path)) == [str(tmp_path / '1000.state'), str(tmp_path / '900.state')]
+    assert resuming._states(str(tmp_path / 'nowhere')) == []
 
 
 def test_a_hostile_training_state_is_not_run(workspace):

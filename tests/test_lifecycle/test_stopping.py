@@ -11,9 +11,9 @@ import torch
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import dist_util
 
-from kdsr.compat import locking, saving
 from kdsr.errors import UserError
-from tests.test_resuming import at_iteration, check_same_run, content, features, in_a_child, killed, options
+from kdsr.lifecycle import locking, saving
+from tests.helpers.runs import at_iteration, check_same_run, content, features, in_a_child, killed, options
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
