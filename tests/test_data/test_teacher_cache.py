@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from basicsr.archs import build_network
 from basicsr.data import build_dataset
 from basicsr.utils.color_util import rgb2ycbcr_pt
 
@@ -21,7 +22,6 @@ from kdsr.data.raw_writer import RawWriter
 from kdsr.data.teacher_cache import make_cache, open_cache
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.teacher import build_teachers
-from kdsr.distillation.tiling import self_ensemble
 from kdsr.errors import UserError
 from tests.conftest import network_opt
 from tests.test_data.test_raw_paired_image_dataset import assert_same, batches
@@ -59,7 +59,28 @@ def stored(path):
 
 
 def rounded(image):
-    return image[0].clamp(0, 1).mul(255).round().byte()
+    """8-bit numbers of (1, C, H, W), by NumPy: the nearest whole numbers of 0..255."""
+    values = np.rint(image[0].detach().numpy() * np.float32(255))
+    return torch.from_numpy(np.minimum(np.maximum(values, 0), 255).astype(np.uint8))
+
+
+def answers(opt, images):
+    """What each teacher's network makes of low-resolution images, run by BasicSR alone and without a batch."""
+    networks = []
+    for teacher in opt['distillation']['teachers']:
+        network = build_network(copy.deepcopy(teacher['network'])).eval()
+        network.load_state_dict(torch.load(teacher['path'], weights_only=True)['params'])
+        networks.append(network)
+    with torch.no_grad():
+        return {key: [network(batch.lq) for network in networks] for key, batch in images.items()}
+
+
+def orientations(image):
+    """The eight flips and turns of (..., H, W), each with the function that turns it back."""
+    for quarter in range(4):
+        yield torch.rot90(image, quarter, (-2, -1)), lambda x, k=quarter: torch.rot90(x, -k, (-2, -1))
+        mirrored = torch.rot90(image.flip(-1), quarter, (-2, -1))
+        yield mirrored, lambda x, k=quarter: torch.rot90(x, -k, (-2, -1)).flip(-1)
 
 
 def samples(opt):
@@ -75,27 +96,46 @@ def same(found, expected):
 
 def test_it_holds_what_the_teachers_make_of_every_image(workspace):
     opt = experiment(workspace, ['EDSR', 'SwinIR'])
-    teachers = build_teachers(opt)
     path = make(opt)
     assert sorted(p.name for p in path.iterdir()) == ['index.json', 'kdsr_prepare.json', 'pixels.bin']
     found = stored(path)
-    assert same(found, {key: rounded(teachers(batch).sr) for key, batch in samples(opt).items()})
+    expected = {key: rounded((edsr + swinir) / 2) for key, (edsr, swinir) in answers(opt, samples(opt)).items()}
+    assert same(found, expected)
     assert sorted(found) == ['000', '001', '002', '003']
 
 
 def test_it_can_hold_the_self_ensemble(workspace):
     opt = experiment(workspace, cache={'path': 'cache.raw', 'self_ensemble': True})
-    teachers = build_teachers(opt)
-    expected = {k: rounded(self_ensemble(lambda b: teachers(b).sr, batch)) for k, batch in samples(opt).items()}
-    assert same(stored(make(opt)), expected)
+    for key, found in stored(make(opt)).items():
+        turned = list(orientations(samples(opt)[key].lq))
+        images = answers(opt, {number: Batch(image) for number, (image, _) in enumerate(turned)})
+        mean = torch.stack([back(images[number][0]) for number, (_, back) in enumerate(turned)]).double().mean(0)
+        assert (found.double() - 255 * mean[0].clamp(0, 1)).abs().max() < 0.501, 'the nearest whole number'
+
+
+def test_what_a_teacher_gives_beyond_black_and_white_is_black_and_white(workspace):
+    """As the image that a network without a clamp means; in 8 bits 256 would be 0."""
+    opt = experiment(workspace)
+    file = opt['distillation']['teachers'][0]['path']
+    weights = torch.load(file, weights_only=True)['params']
+    weights['conv_last.weight'] *= 40  # far beyond both
+    torch.save({'params': weights}, file)
+    images = answers(opt, samples(opt))
+    for key, found in stored(make(opt)).items():
+        (image,) = images[key]
+        assert image.min() < -0.1
+        assert image.max() > 1.1
+        assert found[image[0] > 1].eq(255).all()
+        assert found[image[0] < 0].eq(0).all()
+        assert torch.equal(found, rounded(image))
 
 
 def test_for_stage_one_it_holds_each_teachers_image(workspace):
     opt = experiment(workspace, ['EDSR', 'SwinIR'], losses=None)
     opt.update(model_type='AggregationModel', network_g=network_opt('DCTSwin'))
-    teachers = build_teachers(opt)
     found = stored(make(opt))
-    assert same(found, {key: rounded(teachers.images(batch)) for key, batch in samples(opt).items()})
+    expected = {key: rounded(torch.cat(images, 1)) for key, images in answers(opt, samples(opt)).items()}
+    assert same(found, expected)
     assert found['000'].shape == (6, 48, 48)
 
 
@@ -237,6 +277,10 @@ def other_pixels(opt, workspace):
     cv2.imwrite('photos/lq2/000.png', np.zeros((24, 24, 3), np.uint8))
 
 
+def other_pixels_at_last(opt, workspace):
+    cv2.imwrite('photos/lq2/003.png', np.zeros((24, 24, 3), np.uint8))
+
+
 def other_colour(opt, workspace):
     opt['color'] = 'y'
 
@@ -251,6 +295,7 @@ def other_colour(opt, workspace):
         (other_content, r'self_ensemble False \(now True\)'),
         (image_gone, r'other training images: 003 \(48, 48\) \(now None\)\. Make another'),
         (other_pixels, r'low-resolution images \w{16} \(now \w{16}\)\. Make another'),
+        (other_pixels_at_last, r'low-resolution images \w{16} \(now \w{16}\)\. Make another'),
         (other_colour, r'colour RGB \(now Y\)'),
     ],
 )

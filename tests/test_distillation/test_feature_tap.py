@@ -81,6 +81,17 @@ def test_tokens_become_maps_of_the_right_orientation():
     assert abs(column - 13) <= 1
 
 
+def test_inference_tensors_are_copied_because_they_do_not_tell_when_they_are_changed():
+    """Without a calibration: EDSR adds its long skip to `conv_after_body` in place."""
+    network = build_network(network_opt('EDSR')).eval()
+    lq = torch.rand(1, 3, 8, 8)
+    with torch.inference_mode(), FeatureTap(network, {'trunk': 'conv_after_body'}) as features:
+        network(lq)
+    with torch.no_grad():
+        trunk = network.conv_after_body(network.body(network.conv_first((lq - network.mean) * network.img_range)))
+    torch.testing.assert_close(features['trunk'].clone(), trunk)
+
+
 def test_gradient_flows_through_captured_and_copied_features():
     network = build_network(network_opt('EDSR'))
     tap = FeatureTap(network, {'early': 'body.0', 'trunk': 'conv_after_body'})

@@ -24,6 +24,18 @@ def test_the_border_is_reflected():
     assert pad_to_multiple(image, 4)[0, 0, 0].tolist() == [0, 1, 2, 3, 4, 3, 2, 1]
 
 
+@pytest.mark.parametrize('side', [1, 4])
+def test_an_image_as_small_as_its_padding_repeats_its_border(side):
+    """Reflection needs one pixel more than it adds: 4 rows cannot be reflected to 8."""
+    image = torch.arange(float(side)).view(1, 1, side, 1).expand(1, 1, side, 4)
+    expected = [*range(side), *[side - 1] * (8 - side)]
+    for padded in (pad_to_multiple(image, 8)[0, 0, :, 0], pad_to_multiple(image.mT, 8)[0, 0, 0]):
+        assert padded.tolist() == expected
+    mixed = torch.arange(5.0).view(1, 1, 1, 5).expand(1, 1, 4, 5)  # one side allows reflection, the other does not
+    assert pad_to_multiple(mixed, 8)[0, 0, 0].tolist() == [0, 1, 2, 3, 4, 4, 4, 4]
+    assert pad_to_multiple(mixed.mT, 8)[0, 0, :, 0].tolist() == [0, 1, 2, 3, 4, 4, 4, 4]
+
+
 def test_a_fitting_image_is_not_touched():
     image = torch.rand(1, 3, 8, 16)
     assert pad_to_multiple(image, 8) is image

@@ -61,7 +61,15 @@ def test_tiles_that_disagree_are_blended_without_a_jump():
 
 @pytest.mark.parametrize(
     ('side', 'tile', 'overlap', 'multiple'),
-    [(45, 16, 6, 1), (339, 128, 64, 8), (64, 64, 4, 1), (65, 64, 32, 16), (7, 2, 1, 1)],
+    [
+        (45, 16, 6, 1),
+        (45, 16, 6, 4),
+        (339, 128, 60, 8),
+        (339, 128, 64, 8),
+        (64, 64, 4, 1),
+        (65, 64, 32, 16),
+        (7, 2, 1, 1),
+    ],
 )
 def test_tiles_cover_a_side_and_start_at_windows(side, tile, overlap, multiple):
     spans = tile_spans(side, tile, overlap, multiple)

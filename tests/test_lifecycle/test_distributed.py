@@ -38,6 +38,8 @@ def options(workspace, name, per_process, workers=0):
     opt['datasets']['train'].update(
         gt_size=48, use_hflip=False, use_rot=False, batch_size_per_gpu=per_process, num_worker_per_gpu=workers
     )
+    # with so large an `eps` Adam's step is proportional to the gradient, so that a wrong factor on it shows
+    opt['train']['optim_g'] = {'type': 'Adam', 'lr': 3.0, 'eps': 10.0, 'betas': [0.9, 0.99]}
     opt['distillation'] = {
         'teachers': [workspace.teacher('RCAN'), workspace.teacher('SwinIR')],
         'features': {
@@ -46,7 +48,7 @@ def options(workspace, name, per_process, workers=0):
         },
         'losses': {
             'l_dwt': {'type': 'WaveletLoss'},
-            'l_fit': {'type': 'FitNetLoss', 'loss_weight': 0.01},
+            'l_fit': {'type': 'FitNetLoss', 'loss_weight': 0.1},
             'l_facd': {'type': 'FACDLoss', 'use_contrast': False, 'loss_range': 1},
         },
         'views': {

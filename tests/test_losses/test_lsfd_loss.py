@@ -181,6 +181,20 @@ def test_regressor_sees_eleven_by_eleven_and_ends_without_activation():
     assert type(list(loss.regressors.modules())[-1]) is torch.nn.Conv2d
 
 
+@pytest.mark.parametrize('act_last', [True, False])
+@pytest.mark.parametrize(('num_layers', 'narrow'), [(1, False), (1, True), (3, False), (3, True)])
+def test_the_last_activation_is_there_when_it_is_asked_for(num_layers, narrow, act_last):
+    student, teacher = output(f=maps(2, 1)), output(f=maps(4, 1))
+    loss = make_loss(student, teacher, act='relu', num_layers=num_layers, narrow=narrow, act_last=act_last)
+    layers = [m for m in loss.regressors.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.ReLU))]
+    kinds = ['Conv2d', 'ReLU'] * num_layers
+    assert [type(layer).__name__ for layer in layers] == (kinds if act_last else kinds[:-1])
+    widths = [2] * num_layers + [4] if narrow else [2] + [4] * num_layers
+    assert [layer.weight.shape[1] for layer in layers[::2]] == widths[:-1]
+    regressed, _ = loss.regressors.pair('x', 'f', student.features['f'], teacher.features['f'])
+    assert (regressed.min() >= 0) == act_last
+
+
 def test_gradient_reaches_every_helper_but_no_teacher():
     student, teacher = pair()
     for tensor in (teacher.sr, *teacher.features.values()):

@@ -87,14 +87,34 @@ def test_each_term_alone_moves_the_student_and_its_helpers(workspace, losses):
 def test_the_total_is_the_sum_of_the_logged_terms(workspace):
     model = built(parsed(workspace, losses={**RESPONSE, **FITNET}, features=TAPS))
     model.feed_data(batch())
-    start = weights(model.net_g)
+    start, helpers = weights(model.net_g), weights(model.losses)
     model.optimize_parameters(1)
     log = model.get_current_log()
-    assert set(log) == {'l_pix', 'l_kd', 'l_fit'}
+    stepped = [p.grad.clone() for p in model.net_g.parameters()]
     model.net_g.load_state_dict(start)
     output, target = model.net_g(model.lq), model.teacher.images(model_batch(model))
-    assert log['l_pix'] == pytest.approx((output - model.gt).abs().mean().item(), rel=1e-5)
-    assert log['l_kd'] == pytest.approx((output - target).abs().mean().item(), rel=1e-5)
+    terms = {'l_pix': (output - model.gt).abs().mean(), 'l_kd': (output - target).abs().mean()}
+    terms['l_fit'] = fitnet_by_hand(model, helpers)
+    assert log == pytest.approx({name: term.item() for name, term in terms.items()}, rel=1e-5)
+    total = torch.autograd.grad(sum(terms.values()), list(model.net_g.parameters()))
+    for name, expected, actual in zip(start, total, stepped):
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-7, msg=lambda m, name=name: f'{name}: {m}')
+
+
+def fitnet_by_hand(model, helpers):
+    """0.1 * sum_f mean |relu(conv1x1(student)) - teacher| of `TAPS`, by plain passes through both EDSRs."""
+    student, teacher = model.net_g, model.teacher.members[0].network
+    total = 0
+    for name, blocks in (('early', (1, 2)), ('trunk', (3, 3))):
+        features = []
+        for network, count in zip((student, teacher), blocks):
+            x = network.conv_first((model.lq - network.mean) * network.img_range)
+            x = network.body[:count](x)
+            features.append(network.conv_after_body(x) if name == 'trunk' else x)
+        weight, bias = (helpers[f'l_fit.regressors.of_{name}.0.{kind}'] for kind in ('weight', 'bias'))
+        regressed = torch.nn.functional.conv2d(features[0], weight, bias).relu()
+        total = total + 0.1 * (regressed - features[1].detach()).abs().mean()
+    return total
 
 
 def model_batch(model):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from basicsr.models import build_model
 from basicsr.utils.options import parse_options
+from basicsr.utils.registry import ARCH_REGISTRY
 
 from kdsr.errors import UserError
 from kdsr.models.validation import colour_image
@@ -84,6 +85,42 @@ def test_luminance_is_scored_against_the_unrounded_ground_truth_and_written_in_c
     log = next(folder.glob('train_*.log')).read_text()
     scored = float(next(line for line in log.splitlines() if '# psnr' in line).split('psnr:')[1].split()[0])
     assert scored == pytest.approx(np.mean(expected), abs=1e-3)
+
+
+class Enlarge(torch.nn.Module):
+    """Repeats every pixel."""
+
+    def __init__(self, upscale, num_in_ch=1):
+        super().__init__()
+        self.upscale = upscale
+        self.factor = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return torch.nn.functional.interpolate(self.factor * x, scale_factor=self.upscale)
+
+
+@pytest.mark.parametrize(('round_gt', 'expected'), [(True, float('inf')), (False, None)])
+def test_a_perfect_network_differs_from_the_ground_truth_by_the_rounding_that_is_asked_for(
+    workspace, monkeypatch, round_gt, expected
+):
+    """A network that is right but for its own rounding: only then does the ground truth's rounding show."""
+    monkeypatch.setitem(ARCH_REGISTRY._obj_map, 'Enlarge', Enlarge)
+    opt = workspace.options(model_type='StudentModel', color='y', network_g={'type': 'Enlarge', 'upscale': 2})
+    squares = []
+    for i in range(4):
+        lq = cv2.imread(str(workspace.root / 'photos' / 'lq2' / f'{i:03d}.png'))
+        cv2.imwrite(str(workspace.root / 'photos' / 'gt' / f'{i:03d}.png'), lq.repeat(2, 0).repeat(2, 1))
+        y = luminance(lq)[1:-1, 1:-1]  # two pixels are left out at each border
+        squares.append(np.mean((y - np.round(y)) ** 2))
+    test_set = {**opt['datasets']['val'], 'name': 'set'}
+    opt.update(datasets={'test_1': test_set}, val={'round_gt': round_gt, 'metrics': opt['val']['metrics']})
+    opt['path']['pretrain_network_g'] = str(workspace.root / 'enlarge.pth')
+    torch.save({'params': Enlarge(2).state_dict()}, 'enlarge.pth')
+    folder = workspace.test(opt)
+    log = next(folder.glob('test_*.log')).read_text()
+    scored = float(next(line for line in log.splitlines() if '# psnr' in line).split('psnr:')[1].split()[0])
+    expected = expected or np.mean([10 * np.log10(255**2 / square) for square in squares])
+    assert scored == pytest.approx(expected, abs=2e-3)
 
 
 def test_a_colour_image_has_the_luminance_and_the_chroma_that_it_was_given():

@@ -147,6 +147,21 @@ def test_a_step_with_a_bad_loss_is_left_out_and_counted(workspace):
         step(model, bad, 3)
 
 
+def test_a_resumed_run_remembers_how_many_steps_were_left_out(workspace):
+    model = student(workspace, skip_nonfinite=1)
+    model.opt['path']['training_states'] = str(workspace.root / 'models')
+    bad = batch()
+    bad['gt'][0, 0, 0, 0] = NAN
+    step(model, bad)
+    step(model, batch(), 2)
+    model.save(0, 2)
+    resumed = student(workspace, skip_nonfinite=1)
+    resumed.opt['path']['training_states'] = str(workspace.root / 'models')
+    resumed.resume_training(torch.load(workspace.root / 'models' / '2.state', weights_only=True))
+    with pytest.raises(UserError, match=r'iteration 3: l_pix: not finite'):
+        step(resumed, bad, 3)
+
+
 def test_fp16_may_leave_out_steps_by_itself(workspace):
     model = student(workspace, amp='fp16')
     model.net_g.conv_last.weight.register_hook(lambda gradient: gradient * INF)
