@@ -24,7 +24,8 @@ from basicsr.metrics import calculate_psnr, calculate_ssim
 from basicsr.utils import tensor2img
 from side_by_side import keep, machine
 
-from kdsr.benchmark.tasks import Place, Protocol, answer_of, run_on_set
+from kdsr.benchmark.protocol import Protocol, Resources
+from kdsr.benchmark.tasks import make_super_resolver, run_on_set
 from kdsr.data.benchmark_sets import BenchmarkSet, find_sets, read_pair
 from kdsr.networks.candidates import Candidate
 from kdsr.pictures.scores import score
@@ -42,13 +43,13 @@ def basicsr_scores(image: object, gt: object, border: int) -> tuple[float, float
     return calculate_psnr(image, gt, **settings), calculate_ssim(image, gt, **settings)
 
 
-def in_turn(one: Candidate, test_set: BenchmarkSet, place: Place, metrics: Callable | None) -> list:
+def in_turn(one: Candidate, test_set: BenchmarkSet, resources: Resources, metrics: Callable | None) -> list:
     """Read, run and score one image after another; None for no metrics."""
-    answer = answer_of(one, Protocol(), test_set.name, torch.device(place.device))
+    super_resolve = make_super_resolver(one, Protocol(), test_set.name, torch.device(resources.device))
     scores = []
     for pair in test_set.pairs:
-        lq, gt = read_pair(pair, one.scale, place.lr_cache)
-        image = tensor2img(answer(lq))
+        lq, gt = read_pair(pair, one.scale, resources.lr_cache)
+        image = tensor2img(super_resolve(lq))
         scores.append(metrics(image, gt, one.scale) if metrics else None)
     return scores
 
@@ -60,15 +61,15 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - processor
 
 
-def rows_of(name: str, test_set: BenchmarkSet, place: Place, rounds: int) -> list[str]:
+def rows_of(name: str, test_set: BenchmarkSet, resources: Resources, rounds: int) -> list[str]:
     """Return the table's lines of a network."""
     network = build_network(NETWORKS[name]).eval()
     one = Candidate(name, 4, network)
     ways = {
-        'no metrics': partial(in_turn, one, test_set, place, None),
-        "BasicSR's metrics, in turn": partial(in_turn, one, test_set, place, basicsr_scores),
-        "kdsr's metrics, in turn": partial(in_turn, one, test_set, place, score),
-        f'kdsr benchmark, {place.workers} threads': partial(run_on_set, one, test_set, Protocol(), place),
+        'no metrics': partial(in_turn, one, test_set, resources, None),
+        "BasicSR's metrics, in turn": partial(in_turn, one, test_set, resources, basicsr_scores),
+        "kdsr's metrics, in turn": partial(in_turn, one, test_set, resources, score),
+        f'kdsr benchmark, {resources.workers} threads': partial(run_on_set, one, test_set, Protocol(), resources),
     }
     for work in ways.values():
         work()
@@ -89,9 +90,9 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=3)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(args.device, lr_cache=Path(folder))
+        resources = Resources(args.device, lr_cache=Path(folder))
         (test_set,) = find_sets([args.set], 4)
-        rows = [row for name in args.networks for row in rows_of(name, test_set, place, args.rounds)]
+        rows = [row for name in args.networks for row in rows_of(name, test_set, resources, args.rounds)]
     keep(
         'scoring',
         [

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / 'kdsr'
 ORDER = [
-    {'errors', 'environment'},
+    {'errors', 'environment', 'markdown', 'wording'},
     {'plugins', 'durable', 'zoo'},
     {'options'},
     {'compat'},

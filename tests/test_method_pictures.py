@@ -26,7 +26,7 @@ def script():
 
 
 def test_every_method_is_drawn(script):
-    assert {path.stem for path in FILES} == set(script['METHODS'])
+    assert {path.stem for path in FILES} == set(script['DRAWINGS'])
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda p: p.stem)

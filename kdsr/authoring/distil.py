@@ -24,7 +24,7 @@ _AGGREGATOR = {'type': 'DCTSwin', 'embed_dim': 24, 'depths': [2, 2, 2, 2], 'num_
 
 
 @dataclass(frozen=True)
-class Method:
+class Recipe:
     """What a method puts into the block.
 
     Attributes:
@@ -41,38 +41,38 @@ class Method:
 
 
 _KD = {'type': 'ResponseLoss', 'norm': 'l1', 'loss_weight': 0.5}
-METHODS = {
-    'kd': Method("KD: half of the image loss is the distance to the teacher's image.", {'l_kd': _KD}, 0.5, False),
-    'fitnet': Method(
+RECIPES = {
+    'kd': Recipe("KD: half of the image loss is the distance to the teacher's image.", {'l_kd': _KD}, 0.5, False),
+    'fitnet': Recipe(
         'FitNet: features through a 1x1 convolution. No SR paper prints its weight: tune it.',
         {'l_fitnet': {'type': 'FitNetLoss', 'loss_range': 1, 'loss_weight': 0.01}},
     ),
-    'at': Method(
+    'at': Recipe(
         "AT: attention maps of the features; the weight is that of the released code's example.",
         {'l_at': {'type': 'AttentionTransferLoss', 'mode': 'code', 'loss_range': 1, 'loss_weight': 1000}},
     ),
-    'fakd': Method(
+    'fakd': Recipe(
         'FAKD: affinity of the features, beside KD.',
         {'l_kd': _KD, 'l_fakd': {'type': 'FAKDLoss', 'affinity': 'spatial', 'loss_range': 1, 'loss_weight': 10}},
         0.5,
     ),
-    'lsfd': Method(
+    'lsfd': Recipe(
         'LSFD: features, most where the images differ, beside KD.',
         {'l_kd': _KD, 'l_lsfd': {'type': 'LSFDLoss', 'loss_range': 1, 'loss_weight': 1.0}},
         0.5,
     ),
-    'facd': Method(
+    'facd': Recipe(
         'FACD: adaptive contrast of the features; the image loss is part of it.',
         {'l_facd': {'type': 'FACDLoss', 'loss_range': 1, 'loss_weight': 1.0}},
         None,
     ),
-    'mtkd': Method(
+    'mtkd': Recipe(
         "MTKD: distance to the (fused) teachers' image in wavelet bands.",
         {'l_dwt': {'type': 'WaveletLoss', 'wave': 'haar', 'level': 1, 'loss_weight': 1.0}},
         0.1,
         False,
     ),
-    'pisr': Method(
+    'pisr': Recipe(
         'PISR: the student starts as the decoder of a teacher that sees the ground truth, and learns its features.',
         {'l_vid': {'type': 'VIDLoss', 'pdf': 'laplace', 'loss_weight': 1e-6}},
     ),
@@ -97,7 +97,7 @@ def distil(option_file: str, teachers: Sequence[str], method: str | None = None,
         option_file: A BasicSR training file.
         teachers: Of each teacher, its option file (YAML) or its checkpoint: one that `kdsr convert` wrote, an official
             one of a network it knows, or any that the spandrel library recognises.
-        method: A key of `METHODS`; 'kd' when left out, or what the translated file says.
+        method: A key of `RECIPES`; 'kd' when left out, or what the translated file says.
         out: File to write; `<option_file>_<method>.yml` beside the old one when None.
 
     Returns:
@@ -107,7 +107,7 @@ def distil(option_file: str, teachers: Sequence[str], method: str | None = None,
         UserError: a file is wrong, a teacher is not recognised, or a file would be overwritten.
     """
     if method is not None:
-        check_choice('--method', method, tuple(METHODS))
+        check_choice('--method', method, tuple(RECIPES))
     opt = options.load(option_file)
     plugins.import_named(opt.get('import_modules') or ())
     plan = _Plan()
@@ -132,8 +132,8 @@ def _translated(
     whole, told = translate(options.read_yaml(option_file))
     if method is not None:
         block = whole['distillation']
-        block.update(_block(whole, block['teachers'], METHODS[method], method, option_file))
-        _set_image_loss(whole, METHODS[method])
+        block.update(_block(whole, block['teachers'], RECIPES[method], method, option_file))
+        _set_image_loss(whole, RECIPES[method])
     name = f'{whole.get("name", "run")}_{method or "kdsr"}'
     path = out or f'{os.path.splitext(option_file)[0]}_{method or "kdsr"}.yml'
     head = f'# {os.path.basename(option_file)} in the words of kdsr.\n'
@@ -165,16 +165,16 @@ def _varied(
     name = f'{opt["name"]}_{method}'
     base = os.path.relpath(option_file, os.path.dirname(os.path.abspath(path)))
     change: dict[str, Any] = {'base': base, 'name': name, 'model_type': 'DistillationModel'}
-    change['distillation'] = {'teachers': teachers, **_block(opt, teachers, METHODS[method], method, option_file)}
-    _set_image_loss(change, METHODS[method])
+    change['distillation'] = {'teachers': teachers, **_block(opt, teachers, RECIPES[method], method, option_file)}
+    _set_image_loss(change, RECIPES[method])
     if method == 'mtkd' and len(teachers) > 1:
         change['distillation']['aggregator'] = _stage_1(plan, opt, change, path)
     options.check(options.merge(opt, {k: v for k, v in change.items() if k != 'base'}))
-    plan.files[path] = f'# {METHODS[method].about}\n{options.dump(change)}'
+    plan.files[path] = f'# {RECIPES[method].about}\n{options.dump(change)}'
 
 
 def _block(
-    opt: Mapping[str, Any], teachers: list[dict[str, Any]], method: Method, name: str, option_file: str
+    opt: Mapping[str, Any], teachers: list[dict[str, Any]], method: Recipe, name: str, option_file: str
 ) -> dict[str, Any]:
     """Return the block's features and losses."""
     if name == 'pisr':
@@ -192,7 +192,7 @@ def _block(
     return {'features': features, 'losses': method.losses}
 
 
-def _set_image_loss(opt: dict[str, Any], method: Method) -> None:
+def _set_image_loss(opt: dict[str, Any], method: Recipe) -> None:
     train = opt.setdefault('train', {})
     if method.pixel is None:
         train['pixel_opt'] = None

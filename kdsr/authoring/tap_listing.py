@@ -30,7 +30,7 @@ LEGEND = (
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Tappable:
     """A network to look into.
 
     Attributes:
@@ -93,7 +93,7 @@ def list_taps(option_file: str) -> str:
     return '\n\n'.join(parts)
 
 
-def _candidates(opt: Mapping[str, Any], option_file: str) -> Iterator[Candidate]:
+def _candidates(opt: Mapping[str, Any], option_file: str) -> Iterator[Tappable]:
     if opt.get('network_g'):
         shown_gt = opt.get('model_type') == 'PrivilegedTeacherModel'
         yield build_candidate(STUDENT, 'network_g', opt['network_g'], int(opt.get('scale', 1)) if shown_gt else 1)
@@ -107,7 +107,7 @@ def _candidates(opt: Mapping[str, Any], option_file: str) -> Iterator[Candidate]
         )
 
 
-def build_candidate(name: str, where: str, network_opt: Mapping[str, Any], magnified: int = 1) -> Candidate:
+def build_candidate(name: str, where: str, network_opt: Mapping[str, Any], magnified: int = 1) -> Tappable:
     """Build a network with random weights (a `Spandrel` with its own), without touching the random numbers of others.
 
     Args:
@@ -122,7 +122,7 @@ def build_candidate(name: str, where: str, network_opt: Mapping[str, Any], magni
     with torch.random.fork_rng(devices=[]):
         network = build_network_at(where, network_opt).eval()
     multiple = int(getattr(network, 'multiple', window_of(network_opt)))
-    return Candidate(name, where, network, multiple, magnified)
+    return Tappable(name, where, network, multiple, magnified)
 
 
 def _common_side(multiples: Sequence[int]) -> int:
@@ -135,7 +135,7 @@ def _common_side(multiples: Sequence[int]) -> int:
 
 
 @torch.no_grad()
-def explore(candidate: Candidate, side: int | None = None) -> Tapped:
+def explore(candidate: Tappable, side: int | None = None) -> Tapped:
     """Learn from a few runs on a small image what can be tapped in a network.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdsr.benchmark.scoring import Result, Task
+from kdsr.benchmark.results import SetScores, Task
 from kdsr.cost.complexity import Complexity, count
 from kdsr.cost.latency import Timing
 from kdsr.errors import UserError
@@ -30,7 +30,7 @@ COSTS: dict[str, tuple[str, Callable[[Complexity], float]]] = {
 
 
 def plot_costs(
-    tasks: Sequence[Task], results: Sequence[Result], costs: Sequence[str], out: Path, device: str = 'cpu'
+    tasks: Sequence[Task], results: Sequence[SetScores], costs: Sequence[str], out: Path, device: str = 'cpu'
 ) -> list[Path]:
     """Draw one picture per scale and cost, with a panel per set.
 
@@ -47,11 +47,11 @@ def plot_costs(
     timing = Timing(device) if 'latency' in costs else None
     rows: dict[tuple[str, int], Complexity] = {}
     for task in tasks:
-        one = task.one
-        if one.network is not None and (one.name, one.scale) not in rows:
-            size = [side // one.scale for side in OUTPUT]
-            shape = lr_shape(one.network, one.network_opt, size)
-            rows[one.name, one.scale] = count(one.name, one.network, shape, timing)
+        candidate = task.candidate
+        name, scale, network = candidate.name, candidate.scale, candidate.network
+        if network is not None and (name, scale) not in rows:
+            shape = lr_shape(network, candidate.network_opt, [side // scale for side in OUTPUT])
+            rows[name, scale] = count(name, network, shape, timing)
     paths = []
     for scale in sorted({r.scale for r in results}):
         of_scale = [r for r in results if r.scale == scale]
@@ -61,7 +61,7 @@ def plot_costs(
     return paths
 
 
-def draw(results: Sequence[Result], rows: dict[str, Complexity], cost: str, path: str) -> None:
+def draw(results: Sequence[SetScores], rows: dict[str, Complexity], cost: str, path: str) -> None:
     """Draw the results of one scale; models without a row (bicubic) are told in the corner.
 
     Args:

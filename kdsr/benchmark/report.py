@@ -8,16 +8,14 @@ import datetime
 import io
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
 import kdsr
-from kdsr.benchmark.tasks import OVERLAP, Protocol
+from kdsr.benchmark.protocol import Protocol
+from kdsr.benchmark.results import SetScores
+from kdsr.benchmark.tasks import OVERLAP
 from kdsr.environment import commit, processor
-
-if TYPE_CHECKING:
-    from kdsr.benchmark.scoring import Result
 
 QUADRANTS = '†'
 ROUNDED = {False: 'as it is, not rounded', True: 'rounded'}
@@ -30,7 +28,7 @@ class About:
     protocol: Protocol
     device: str
 
-    def lines(self, results: Sequence[Result]) -> list[str]:
+    def lines(self, results: Sequence[SetScores]) -> list[str]:
         """Return the protocol in words."""
         chosen = self.protocol
         channels = 'R, G and B' if chosen.rgb else 'the Y channel (BT.601, 16..235)'
@@ -60,7 +58,7 @@ class About:
         return f'{processor()}, {torch.get_num_threads()} thread(s)'
 
 
-def markdown(results: Sequence[Result], about: About) -> str:
+def markdown(results: Sequence[SetScores], about: About) -> str:
     """Return the protocol, a table per scale, and the files of the weights."""
     text = ['# Benchmark', '', *(f'* {line}' for line in about.lines(results)), '']
     for scale in sorted({r.scale for r in results}):
@@ -70,7 +68,7 @@ def markdown(results: Sequence[Result], about: About) -> str:
     return '\n'.join([*text, *files, ''])
 
 
-def _table(results: Sequence[Result], scale: int) -> list[str]:
+def _table(results: Sequence[SetScores], scale: int) -> list[str]:
     sets = list(dict.fromkeys(r.set_name for r in results))
     counts = {r.set_name: len(r.images) for r in results}
     heads = [f'x{scale}', 'parameters', *(f'{name} ({counts[name]})' for name in sets)]
@@ -83,11 +81,11 @@ def _table(results: Sequence[Result], scale: int) -> list[str]:
     return lines
 
 
-def _cell(result: Result) -> str:
+def _cell(result: SetScores) -> str:
     return f'{result.psnr:.2f} / {result.ssim:.4f}' + (f' {QUADRANTS}' if result.quadrants else '')
 
 
-def csv_text(results: Sequence[Result]) -> str:
+def csv_text(results: Sequence[SetScores]) -> str:
     """Return one line per image, and one per set whose image is `mean`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
@@ -98,7 +96,7 @@ def csv_text(results: Sequence[Result]) -> str:
     return text.getvalue()
 
 
-def json_text(results: Sequence[Result], about: About) -> str:
+def json_text(results: Sequence[SetScores], about: About) -> str:
     """Return everything: protocol, versions, and the results with their images."""
     content = {
         'kdsr': kdsr.__version__,

@@ -1,11 +1,10 @@
-"""The work of `kdsr benchmark`: one network over one set, read ahead and scored in threads."""
+"""One candidate on one set: images are read ahead and scored in threads while the network runs."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +16,9 @@ from basicsr.utils.color_util import rgb2ycbcr_pt
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from kdsr.data.benchmark_sets import BenchmarkSet, Pair, default_lr_cache, read_pair
+from kdsr.benchmark.protocol import Protocol, Resources
+from kdsr.benchmark.results import ImageScore
+from kdsr.data.benchmark_sets import BenchmarkSet, Pair, read_pair
 from kdsr.data.matlab_bicubic import upsample_bicubic
 from kdsr.data.source_images import header_size
 from kdsr.distillation.outputs import Batch
@@ -29,108 +30,60 @@ from kdsr.models.validation import colour_image
 from kdsr.networks.candidates import Candidate
 from kdsr.pictures.scores import as_batch, score
 
-OVERLAP = 32  # low-resolution pixels that a tile sees of its neighbours
+OVERLAP = 32  # low-resolution pixels that neighbouring tiles share
 SSIM_WINDOW = 11
 Item = TypeVar('Item')
-Result = TypeVar('Result')
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What a number depends on beside weights and images.
-
-    Attributes:
-        rgb: Score the three colours, not the Y channel.
-        crop_border: Pixels of border left out; the scale when None.
-        round_gt: Round the luminance of the ground truth for networks of one channel, as their own is.
-        self_ensemble: Mean over eight flips and turns.
-        quadrants: Test in four quarters, or for which sets; what the option file says when None.
-        tile: Side of tiles in low-resolution pixels; 0 for whole images.
-    """
-
-    rgb: bool = False
-    crop_border: int | None = None
-    round_gt: bool = False
-    self_ensemble: bool = False
-    quadrants: bool | tuple[str, ...] | None = None
-    tile: int = 0
-
-    def border(self, scale: int) -> int:
-        """Return the border that is left out, in pixels."""
-        return scale if self.crop_border is None else self.crop_border
-
-    def in_quadrants(self, one: Candidate, set_name: str) -> bool:
-        """Tell whether a set is tested in four quarters."""
-        chosen = one.quadrants if self.quadrants is None else self.quadrants
-        return chosen if isinstance(chosen, bool) else set_name in chosen
-
-
-@dataclass(frozen=True)
-class ImageScore:
-    """PSNR in dB and SSIM of one image."""
-
-    image: str
-    psnr: float
-    ssim: float
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the work is done.
-
-    Attributes:
-        device: 'cpu', 'cuda', ...
-        workers: Threads that read, score and write; 0 for none.
-        lr_cache: Folder of the LR images that had to be made.
-        pictures: Folder for the super-resolved images; None to write none.
-    """
-
-    device: str = 'cpu'
-    workers: int = 4
-    lr_cache: Path = field(default_factory=default_lr_cache)
-    pictures: Path | None = None
+Done = TypeVar('Done')
 
 
 def run_on_set(
-    one: Candidate, test_set: BenchmarkSet, protocol: Protocol, place: Place, bar: tqdm | None = None
+    candidate: Candidate, test_set: BenchmarkSet, protocol: Protocol, resources: Resources, bar: tqdm | None = None
 ) -> list[ImageScore]:
-    """Test a candidate on every image of a set.
+    """Run a candidate on every image of a set and score the results.
 
-    Images are read, scored and written in threads, a few at a time, while the network works on another: OpenCV and
-    NumPy let go of Python's lock.
+    Threads read, score and write a few images at a time while the network runs on another one. This helps because
+    OpenCV and NumPy release Python's lock.
+
+    Args:
+        candidate: What is scored.
+        test_set: Pairs of ground truth and LR image.
+        protocol: How to run and score.
+        resources: Device, threads and folders to use.
+        bar: Is advanced by each finished image.
 
     Raises:
-        UserError: an answer is of another size, or the device's memory is too small.
+        UserError: a result has the wrong size or values that are not finite, an image is too small for SSIM, or the
+            device has too little memory.
     """
-    _check_borders(test_set, protocol.border(one.scale))
-    answer = answer_of(one, protocol, test_set.name, torch.device(place.device))
-    judge = partial(_judge, one, protocol, place.pictures)
-    read = partial(_read, scale=one.scale, lr_cache=place.lr_cache)
+    _check_borders(test_set, protocol.border(candidate.scale))
+    super_resolve = make_super_resolver(candidate, protocol, test_set.name, torch.device(resources.device))
+    score_pair = partial(_score_pair, candidate, protocol, resources.pictures)
+    read = partial(_read, scale=candidate.scale, lr_cache=resources.lr_cache)
 
-    def answered(item: tuple[Pair, np.ndarray, np.ndarray]) -> tuple[Pair, np.ndarray | Tensor, np.ndarray, np.ndarray]:
+    def run(item: tuple[Pair, np.ndarray, np.ndarray]) -> tuple[Pair, np.ndarray | Tensor, np.ndarray, np.ndarray]:
         pair, lq, gt = item
-        image = answer(lq)
-        _check_answer(one, pair, image, gt)
-        return pair, image, lq, gt
+        sr = super_resolve(lq)
+        _check_result(candidate, pair, sr, gt)
+        return pair, sr, lq, gt
 
     scores = []
-    with ThreadPoolExecutor(max(place.workers, 1)) as pool:
-        run_ahead = partial(_ahead, pool if place.workers else None, 2 * place.workers)
-        for done in run_ahead(judge, map(answered, run_ahead(read, test_set.pairs))):
-            scores.append(done)
+    with ThreadPoolExecutor(max(resources.workers, 1)) as pool:
+        run_ahead = partial(_run_ahead, pool if resources.workers else None, 2 * resources.workers)
+        for image_score in run_ahead(score_pair, map(run, run_ahead(read, test_set.pairs))):
+            scores.append(image_score)
             if bar is not None:
                 bar.update()
     return scores
 
 
-def _ahead(
-    pool: ThreadPoolExecutor | None, count: int, work: Callable[[Item], Result], items: Iterable[Item]
-) -> Iterator[Result]:
-    """Yield `work(item)` in order, with up to `count` items begun before their turn."""
+def _run_ahead(
+    pool: ThreadPoolExecutor | None, count: int, work: Callable[[Item], Done], items: Iterable[Item]
+) -> Iterator[Done]:
+    """Yield `work(item)` in the order of the items; up to `count` items start before their result is needed."""
     if pool is None:
         yield from map(work, items)
         return
-    pending: deque[Future[Result]] = deque()
+    pending: deque[Future[Done]] = deque()
     for item in items:
         pending.append(pool.submit(work, item))
         if len(pending) > count:
@@ -139,65 +92,72 @@ def _ahead(
         yield pending.popleft().result()
 
 
-def answer_of(
-    one: Candidate, protocol: Protocol, set_name: str, device: torch.device
+def make_super_resolver(
+    candidate: Candidate, protocol: Protocol, set_name: str, device: torch.device
 ) -> Callable[[np.ndarray], np.ndarray | Tensor]:
-    """Return what maps an LR image (h, w, 3), uint8, BGR, to its answer.
+    """Return a function that maps an LR image (h, w, 3), uint8, BGR, to the candidate's result.
 
-    The answer is (1, C, S*h, S*w) in [0, 1] on the CPU; bicubic's is (S*h, S*w, 3), uint8, BGR, as MATLAB rounds it.
+    A network's result is (1, C, S*h, S*w) in [0, 1], not clamped, on the CPU. The result of bicubic is
+    (S*h, S*w, 3), uint8, BGR, rounded as in MATLAB.
+
+    Args:
+        candidate: A network, or bicubic.
+        protocol: How to run it.
+        set_name: Name of the set: only some sets may be run in quarters.
+        device: Where the network runs. It is moved there.
     """
-    if one.network is None:
-        return partial(upsample_bicubic, scale=one.scale)
-    network = one.network.to(device)
-    image = partial(_image, network, one.multiple, protocol, protocol.in_quadrants(one, set_name))
+    if candidate.network is None:
+        return partial(upsample_bicubic, scale=candidate.scale)
+    network = candidate.network.to(device)
+    run = partial(_run_network, network, candidate.multiple, protocol, protocol.in_quadrants(candidate, set_name))
 
     @torch.inference_mode()
-    def answer(lq: np.ndarray) -> Tensor:
-        given = as_batch(lq).to(device)
+    def super_resolve(lq: np.ndarray) -> Tensor:
+        image = as_batch(lq).to(device)
         try:
-            return image(rgb2ycbcr_pt(given, y_only=True) if one.luminance else given).float().cpu()
+            return run(rgb2ycbcr_pt(image, y_only=True) if candidate.luminance else image).float().cpu()
         except torch.cuda.OutOfMemoryError as error:
             raise UserError(
-                f'{one.name}: {lq.shape[0]}x{lq.shape[1]} pixels at once need more memory than {device} has: cut them '
-                'with --tile 192 (what is finished is kept).'
+                f'{candidate.name}: an image of {lq.shape[0]}x{lq.shape[1]} pixels needs more memory than {device} '
+                'has. Cut images with --tile 192 and run the command again: finished results are kept.'
             ) from error
 
-    return answer
+    return super_resolve
 
 
-def _image(network: nn.Module, multiple: int, protocol: Protocol, quadrants: bool, lq: Tensor) -> Tensor:
-    """Run a network as the protocol says: padded in quarters or tiles, each as the mean of eight orientations."""
+def _run_network(network: nn.Module, multiple: int, protocol: Protocol, quadrants: bool, lq: Tensor) -> Tensor:
+    """Run a network as the protocol says: padded, in quarters or tiles, averaged over eight orientations."""
     padded = partial(run_padded, network, multiple=multiple)
 
-    def plain(batch: Batch) -> Tensor:
+    def run_once(batch: Batch) -> Tensor:
         return run_in_quadrants(padded, batch.lq) if quadrants else padded(batch.lq)
 
-    answer = partial(self_ensemble, plain) if protocol.self_ensemble else plain
+    run = partial(self_ensemble, run_once) if protocol.self_ensemble else run_once
     if protocol.tile:
-        return run_tiled(answer, Batch(lq), protocol.tile, min(OVERLAP, protocol.tile // 2), multiple)
-    return answer(Batch(lq))
+        return run_tiled(run, Batch(lq), protocol.tile, min(OVERLAP, protocol.tile // 2), multiple)
+    return run(Batch(lq))
 
 
 def _read(pair: Pair, scale: int, lr_cache: Path) -> tuple[Pair, np.ndarray, np.ndarray]:
     return (pair, *read_pair(pair, scale, lr_cache))
 
 
-def _judge(
-    one: Candidate,
+def _score_pair(
+    candidate: Candidate,
     protocol: Protocol,
     pictures: Path | None,
     item: tuple[Pair, np.ndarray | Tensor, np.ndarray, np.ndarray],
 ) -> ImageScore:
-    """Round an answer, write it where it is wanted, and score it."""
-    pair, answer, lq, gt = item
-    image = tensor2img(answer) if isinstance(answer, Tensor) else answer
+    """Round a result to 8 bits, write it where a folder is given, and score it."""
+    pair, sr, lq, gt = item
+    image = tensor2img(sr) if isinstance(sr, Tensor) else sr
     colour = image
-    if one.luminance and (pictures is not None or protocol.rgb):
-        colour = colour_image(answer, as_batch(lq))  # type: ignore[arg-type]
+    if candidate.luminance and (pictures is not None or protocol.rgb):
+        colour = colour_image(sr, as_batch(lq))  # type: ignore[arg-type]
     if pictures is not None:
         imwrite(colour, str(pictures / f'{pair.name}.png'))
-    border = protocol.border(one.scale)
-    if one.luminance and not protocol.rgb:
+    border = protocol.border(candidate.scale)
+    if candidate.luminance and not protocol.rgb:
         return ImageScore(pair.name, *score(image, _luminance(gt, protocol.round_gt), border))
     return ImageScore(pair.name, *score(colour, gt, border, y_channel=not protocol.rgb))
 
@@ -208,23 +168,23 @@ def _luminance(gt: np.ndarray, rounded: bool) -> np.ndarray:
     return tensor2img(y) if rounded else y[0, 0].numpy() * np.float32(255)
 
 
-def _check_answer(one: Candidate, pair: Pair, image: np.ndarray | Tensor, gt: np.ndarray) -> None:
-    size = tuple(image.shape[-2:] if isinstance(image, Tensor) else image.shape[:2])
-    if size != gt.shape[:2]:
+def _check_result(candidate: Candidate, pair: Pair, sr: np.ndarray | Tensor, gt: np.ndarray) -> None:
+    height, width = sr.shape[-2:] if isinstance(sr, Tensor) else sr.shape[:2]
+    if (height, width) != gt.shape[:2]:
         raise UserError(
-            f'{one.name}: {pair.name}: its image is {size[0]}x{size[1]}, the ground truth {gt.shape[0]}x{gt.shape[1]}. '
-            f'Is it a network for x{one.scale}?'
+            f'{candidate.name}: its result for {pair.name} has {height}x{width} pixels, the ground truth has '
+            f'{gt.shape[0]}x{gt.shape[1]}. Is it a network for x{candidate.scale}?'
         )
-    if isinstance(image, Tensor) and not torch.isfinite(image).all():
-        raise UserError(f'{one.name}: {pair.name}: its image has values that are not finite.')
+    if isinstance(sr, Tensor) and not torch.isfinite(sr).all():
+        raise UserError(f'{candidate.name}: its result for {pair.name} has values that are not finite.')
 
 
 def _check_borders(test_set: BenchmarkSet, border: int) -> None:
-    """Refuse a border that leaves no window for SSIM, before anything is computed."""
+    """Refuse images that have no room for SSIM's window inside the border, before anything runs."""
     for pair in test_set.pairs:
         side = min(side - side % test_set.scale for side in header_size(pair.gt))
         if side < 2 * border + SSIM_WINDOW:
             raise UserError(
-                f'{test_set.name}: {pair.name} has a side of {side} pixels: without {border} at each border there is '
-                f'no window of {SSIM_WINDOW} pixels left for SSIM.'
+                f'{test_set.name}: {pair.name} has a side of {side} pixels. SSIM needs {SSIM_WINDOW} pixels inside a '
+                f'border of {border}: remove the image, or choose a smaller --crop-border.'
             )

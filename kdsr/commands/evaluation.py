@@ -16,22 +16,41 @@ def _benchmark(args: argparse.Namespace) -> None:
 
     import torch
 
+    from kdsr.benchmark.protocol import Protocol, Resources
     from kdsr.benchmark.scoring import benchmark
-    from kdsr.benchmark.tasks import Place, Protocol
     from kdsr.data.benchmark_sets import default_lr_cache
 
     if args.plot is not None:  # before hours of work: it may lack matplotlib
         from kdsr.benchmark.figure import plot_costs
     quadrants = None if args.quadrants is None else tuple(args.quadrants) or True
-    protocol = Protocol(args.rgb, args.crop_border, args.round_gt, args.self_ensemble, quadrants, args.tile)
+    protocol = Protocol(
+        rgb=args.rgb,
+        crop_border=args.crop_border,
+        round_gt=args.round_gt,
+        self_ensemble=args.self_ensemble,
+        quadrants=quadrants,
+        tile=args.tile,
+    )
     out = Path(args.out)
-    lr_cache = Path(args.lr_cache).expanduser() if args.lr_cache else default_lr_cache()
-    device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    place = Place(device, args.workers, lr_cache, out / 'images' if args.save_images else None)
-    tasks, results = benchmark(args.models, args.sets, out, protocol, place, args.scale, args.network, args.iter)
+    resources = Resources(
+        device=args.device or ('cuda' if torch.cuda.is_available() else 'cpu'),
+        workers=args.workers,
+        lr_cache=Path(args.lr_cache).expanduser() if args.lr_cache else default_lr_cache(),
+        pictures=out / 'images' if args.save_images else None,
+    )
+    tasks, results = benchmark(
+        args.models,
+        args.sets,
+        out,
+        protocol,
+        resources,
+        scales=args.scale,
+        network=args.network,
+        iteration=args.iter,
+    )
     print(f'\n{(out / "benchmark.md").read_text(encoding="utf-8")}')
     if args.plot is not None:
-        plot_costs(tasks, results, args.plot or ['parameters', 'multi-adds'], out, device)
+        plot_costs(tasks, results, args.plot or ['parameters', 'multi-adds'], out, resources.device)
 
 
 def add_benchmark(commands: Commands) -> None:
@@ -113,15 +132,16 @@ def add_complexity(commands: Commands) -> None:
 
 
 def _estimate(args: argparse.Namespace) -> None:
-    from kdsr.cost import cost_estimate, estimate_report
+    from kdsr.cost import estimate_report
+    from kdsr.cost.estimate import assumptions, estimate
     from kdsr.cost.gpus import find_gpus
     from kdsr.options.shipped import shipped_folder
 
-    gpus, assumed = find_gpus(args.gpu), cost_estimate.assumptions(args.utilisation)
+    gpus, assumed = find_gpus(args.gpu), assumptions(args.utilisation)
     files = sorted(map(str, shipped_folder().glob('*_x4.yml'))) if args.page else args.option_files
     if not files:
         raise UserError('name option files of trainings: kdsr estimate options/mtkd_swinir_x4.yml')
-    estimates = [cost_estimate.estimate(file, args.force_yml) for file in files]
+    estimates = [estimate(file, args.force_yml) for file in files]
     print((estimate_report.page if args.page else estimate_report.report)(estimates, gpus, assumed).rstrip())
 
 
@@ -170,22 +190,21 @@ def add_diagnose(commands: Commands) -> None:
 def _attribution(args: argparse.Namespace) -> None:
     from kdsr import options
     from kdsr.inspection.attribution import attribution
-    from kdsr.inspection.local_attribution import Path
+    from kdsr.inspection.local_attribution import BlurPath
 
-    print(
-        attribution(
-            args.sources,
-            args.image,
-            args.window,
-            args.size,
-            args.field,
-            Path(args.sigma, args.kernel, args.steps),
-            options.parse_value(args.network) if args.network else None,
-            args.iter,
-            args.teachers,
-            args.out,
-        )
+    text = attribution(
+        args.sources,
+        args.image,
+        position=args.window,
+        size=args.size,
+        field=args.field,
+        path=BlurPath(args.sigma, args.kernel, args.steps),
+        network_opt=options.parse_value(args.network) if args.network else None,
+        iteration=args.iter,
+        with_teachers=args.teachers,
+        out=args.out,
     )
+    print(text)
 
 
 def add_attribution(commands: Commands) -> None:
@@ -215,7 +234,7 @@ def add_attribution(commands: Commands) -> None:
 
 
 def _pictures(args: argparse.Namespace) -> None:
-    from kdsr.pictures.picture_folders import pictures
+    from kdsr.pictures.folders import pictures
 
     print(pictures(args.gt, args.folders, args.scale, args.crop, args.count, args.size, args.out))
 

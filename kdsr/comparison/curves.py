@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
-from kdsr.comparison.summary import Column, Result, Summary
+from kdsr.comparison.summary import Column, RunResult, Summary
 from kdsr.comparison.training_record import Point
 
 mpl.use('Agg')
@@ -84,15 +84,15 @@ def _draw_losses(summary: Summary, path: Path) -> bool:
     return True
 
 
-def _validations(result: Result, column: Column) -> list[Point]:
+def _validations(result: RunResult, column: Column) -> list[Point]:
     return result.curve(column)
 
 
-def _losses(result: Result, name: str) -> list[Point]:
+def _losses(result: RunResult, name: str) -> list[Point]:
     return result.record.losses.get(name, []) if result.record else []
 
 
-def _by_label(summary: Summary, what: Any, of: Callable[[Result, Any], list[Point]]) -> dict[str, Curves]:
+def _by_label(summary: Summary, what: Any, of: Callable[[RunResult, Any], list[Point]]) -> dict[str, Curves]:
     """Return label to curves of the runs that have some."""
     found = {}
     for label in summary.comparison.shown:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image, features
 
-from kdsr.comparison.tables import Picture, Table
+from kdsr.comparison.tables import ReportPicture, Table
 
 LARGE = 150_000  # bytes of a picture from which on it loses a little
 GAIN = re.compile(r'[+-]\d')
@@ -52,7 +52,7 @@ footer { margin-top: 3rem; color: var(--soft); font-size: 0.88rem; }
 """
 
 
-def page(name: str, about: str, parts: Sequence[Table | Picture | str], folder: Path) -> str:
+def page(name: str, about: str, parts: Sequence[Table | ReportPicture | str], folder: Path) -> str:
     """Return the report as one HTML page.
 
     Args:
@@ -82,12 +82,12 @@ def _anchor(title: str) -> str:
     return re.sub(r'\W+', '-', title.lower()).strip('-')
 
 
-def _section(part: Table | Picture | str, folder: Path) -> str:
+def _section(part: Table | ReportPicture | str, folder: Path) -> str:
     if isinstance(part, str):
         return f'<footer>{_text(part)}</footer>'
     lines = [f'<h2 id="{_anchor(part.title)}">{_text(part.title)}</h2>'] if part.title else []
     lines += [f'<p>{_text(part.text)}</p>'] if part.text else []
-    if isinstance(part, Picture):
+    if isinstance(part, ReportPicture):
         source = embedded(folder / part.file)
         title = html.escape(part.title)
         return '\n'.join([*lines, f'<figure><img src="{source}" alt="{title}"></figure>'])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from kdsr.comparison.plan import validation_sets
 from kdsr.comparison.summary import Summary, mean_and_spread
 from kdsr.comparison.tables import DASH, Table
-from kdsr.papers.paper_results import SETS, Cell, comparable_rows, differences_from, is_papers_metric
+from kdsr.papers.results import SETS, Cell, comparable_rows, differences_from, is_papers_metric
 
 TEXT = (
     'Printed in the papers for the same student, method, scale, test set and metric; in parentheses what was measured '

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from kdsr import options
 from kdsr.comparison.plan import validation_sets
-from kdsr.comparison.summary import Result, Summary
+from kdsr.comparison.summary import RunResult, Summary
 from kdsr.data.matlab_bicubic import upsample_bicubic
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.padding import run_padded
@@ -26,9 +26,9 @@ from kdsr.distillation.quadrants import run_in_quadrants
 from kdsr.distillation.teacher import TeacherEnsemble, build_teachers, window_of
 from kdsr.errors import UserError
 from kdsr.models.validation import colour_image
-from kdsr.networks.subjects import checkpoint_of, read_weights_of
+from kdsr.networks.subjects import find_weights, read_weights_of
+from kdsr.pictures.folders import with_boxes
 from kdsr.pictures.photo_rows import BICUBIC, Box, Row, most_telling_rows
-from kdsr.pictures.picture_folders import with_boxes
 
 MOST_IMAGES = 24  # of all validation sets together that are looked at
 Answer = Callable[[Batch], np.ndarray]  # lq and gt, RGB, to (S*h, S*w, 3), uint8, BGR
@@ -84,9 +84,9 @@ def _device() -> str:
     return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
-def _student(result: Result) -> Answer:
+def _student(result: RunResult) -> Answer:
     opt = result.run.opt
-    network = read_weights_of(opt, lambda: checkpoint_of(opt, 'latest', result.run.label), _device())
+    network = read_weights_of(opt, lambda: find_weights(opt, 'latest', result.run.label), _device())
     if opt['model_type'] == 'AggregationModel':
         teachers = build_teachers(opt).to(_device())
         return lambda batch: _picture(network(teachers.images(batch)))

@@ -31,7 +31,7 @@ _WORD = r'[A-Za-z0-9][\w.+-]*'
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """One training: a label with one seed.
 
     Attributes:
@@ -81,14 +81,14 @@ class Comparison:
     about: str
     seeds: tuple[int, ...]
     baseline: str
-    runs: tuple[Run, ...]
+    runs: tuple[PlannedRun, ...]
 
     @property
     def labels(self) -> list[str]:
         """The labels, in the order of the file."""
         return list(dict.fromkeys(run.label for run in self.runs))
 
-    def of(self, label: str) -> list[Run]:
+    def of(self, label: str) -> list[PlannedRun]:
         """Return the runs of one label, a run for each seed."""
         return [run for run in self.runs if run.label == label]
 
@@ -197,7 +197,9 @@ def _check_needs(path: str, blocks: Mapping[str, Mapping[str, Any]]) -> None:
         visit(label, ())
 
 
-def _runs(path: str, top: Mapping[str, Any], places: Places, blocks: Mapping[str, Any], label: str) -> Iterator[Run]:
+def _runs(
+    path: str, top: Mapping[str, Any], places: Places, blocks: Mapping[str, Any], label: str
+) -> Iterator[PlannedRun]:
     block = blocks[label]
     where = f'{path}: runs.{label}'
     base_file = options.read(_find_base(path, where, block['base'])) if block.get('base') else None
@@ -224,7 +226,7 @@ def _runs(path: str, top: Mapping[str, Any], places: Places, blocks: Mapping[str
             )
         checked = True
         title, note = (str(block.get(key) or '') for key in ('title', 'note'))
-        yield Run(label, seed, name, title or label, note, opt, tuple(needed.values()))
+        yield PlannedRun(label, seed, name, title or label, note, opt, tuple(needed.values()))
 
 
 def _find_base(path: str, where: str, base: Any) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 
 from kdsr.comparison.page import page
 from kdsr.comparison.papers import paper_table
-from kdsr.comparison.summary import Result, Summary
+from kdsr.comparison.summary import RunResult, Summary
 from kdsr.comparison.tables import (
-    Picture,
+    ReportPicture,
     Table,
     cost_table,
     gain_table,
@@ -69,11 +69,11 @@ def write_report(
         raise UserError(f'--out {folder} is a file; name a folder.')
     folder.mkdir(parents=True, exist_ok=True)
     problems: list[str] = []
-    pictures: list[Picture] = []
+    pictures: list[ReportPicture] = []
     try:
         from kdsr.comparison.curves import draw_pictures
 
-        pictures = [Picture(title, file) for title, file in draw_pictures(summary, folder).items()]
+        pictures = [ReportPicture(title, file) for title, file in draw_pictures(summary, folder).items()]
         if photos or crops:
             pictures += _crops(summary, folder, photos, crops, problems)
     except ImportError as error:
@@ -89,7 +89,7 @@ def write_report(
 
 def _crops(
     summary: Summary, folder: Path, count: int, crops: Mapping[str, Sequence[Box]] | None, problems: list[str]
-) -> list[Picture]:
+) -> list[ReportPicture]:
     from kdsr.comparison.pictures import chosen_rows
     from kdsr.pictures.crops import draw_crops_and_errors
 
@@ -97,10 +97,12 @@ def _crops(
     problems += missing
     texts = (CROPS_BY_HAND if crops else CROPS, ERRORS)
     files = draw_crops_and_errors(rows, str(folder)) if rows else {}
-    return [Picture(title, file, text) for (title, file), text in zip(files.items(), texts)]
+    return [ReportPicture(title, file, text) for (title, file), text in zip(files.items(), texts)]
 
 
-def sections(summary: Summary, command: str, pictures: Sequence[Picture] = ()) -> list[Table | Picture | str]:
+def sections(
+    summary: Summary, command: str, pictures: Sequence[ReportPicture] = ()
+) -> list[Table | ReportPicture | str]:
     """Return the parts of the report in their order.
 
     Args:
@@ -109,7 +111,7 @@ def sections(summary: Summary, command: str, pictures: Sequence[Picture] = ()) -
         pictures: To be shown.
     """
     papers = paper_table(summary)
-    parts: list[Table | Picture | str] = [protocol_table(summary, command), *result_tables(summary)]
+    parts: list[Table | ReportPicture | str] = [protocol_table(summary, command), *result_tables(summary)]
     parts += [*([papers] if papers else []), *pictures, gain_table(summary), cost_table(summary)]
     unfinished = [result for result in summary.all if not result.finished]
     if unfinished:
@@ -118,7 +120,7 @@ def sections(summary: Summary, command: str, pictures: Sequence[Picture] = ()) -
     return [*parts, 'Every validation of every run is in `results.csv`, what the runs were and cost in `runs.csv`.']
 
 
-def markdown(summary: Summary, parts: Sequence[Table | Picture | str]) -> str:
+def markdown(summary: Summary, parts: Sequence[Table | ReportPicture | str]) -> str:
     """Return the report as Markdown.
 
     Args:
@@ -129,11 +131,11 @@ def markdown(summary: Summary, parts: Sequence[Table | Picture | str]) -> str:
     return '\n\n'.join(text for text in texts if text) + '\n'
 
 
-def _written(part: Table | Picture | str) -> str:
+def _written(part: Table | ReportPicture | str) -> str:
     if isinstance(part, str):
         return part
     lines = [f'## {part.title}', ''] if part.title else []
-    if isinstance(part, Picture):
+    if isinstance(part, ReportPicture):
         return '\n'.join([*lines, *([part.text, ''] if part.text else []), f'![{part.title}]({part.file})'])
     lines += [part.text, ''] if part.text else []
     lines += [_line(part.head), f'|{"---|" * len(part.head)}', *map(_line, part.rows)]
@@ -144,7 +146,7 @@ def _line(cells: Sequence[str]) -> str:
     return f'| {" | ".join(cell.replace("|", "/") for cell in cells)} |'
 
 
-def _told_unfinished(result: Result) -> list[str]:
+def _told_unfinished(result: RunResult) -> list[str]:
     iteration = result.record.iteration if result.record else 0
     return [result.run.name, f'{iteration:,}', f'{result.run.iterations:,}']
 

@@ -15,7 +15,7 @@ from typing import IO, Any
 import torch
 
 from kdsr import options
-from kdsr.comparison.plan import Comparison, Run, differences
+from kdsr.comparison.plan import Comparison, PlannedRun, differences
 from kdsr.comparison.training_record import Record, read_record
 from kdsr.data.parallel import default_workers
 from kdsr.durable import write_durably
@@ -28,7 +28,7 @@ PROGRAM = Path(__file__).with_name('recorded_training.py')
 WITHOUT_EFFECT = ('logger', 'auto_resume')  # on what a run learns
 
 
-def select(comparison: Comparison, only: Sequence[str] = ()) -> list[Run]:
+def select(comparison: Comparison, only: Sequence[str] = ()) -> list[PlannedRun]:
     """Return the runs of the labels `only` (all when empty) and those that they need, in the order of the file.
 
     Raises:
@@ -48,13 +48,13 @@ def select(comparison: Comparison, only: Sequence[str] = ()) -> list[Run]:
     return [run for run in comparison.runs if run.name in wanted]
 
 
-def is_finished(run: Run, record: Record | None = None) -> bool:
+def is_finished(run: PlannedRun, record: Record | None = None) -> bool:
     """Return whether a run was trained to its end."""
     record = record or read_record(run.folder)
     return record is not None and record.ended is not None and record.iteration == run.iterations
 
 
-def check_kept(runs: Iterable[Run]) -> None:
+def check_kept(runs: Iterable[PlannedRun]) -> None:
     """Refuse to mix what is in the experiment folders with what the comparison file says now.
 
     Raises:
@@ -71,7 +71,7 @@ def check_kept(runs: Iterable[Run]) -> None:
         )
 
 
-def _problems(run: Run, records: dict[str, Record | None]) -> Iterable[str]:
+def _problems(run: PlannedRun, records: dict[str, Record | None]) -> Iterable[str]:
     kept = os.path.join(run.folder, f'{run.name}.yml')
     if os.path.isfile(kept):
         old = options.complete(options.read_yaml(kept), kept)  # its defaults may have been those of an older version
@@ -90,7 +90,7 @@ def _problems(run: Run, records: dict[str, Record | None]) -> Iterable[str]:
             yield f'  {run.folder} was trained before experiments/{name}, which it needs, was finished'
 
 
-def check_files(runs: Iterable[Run], stand_in: str) -> None:
+def check_files(runs: Iterable[PlannedRun], stand_in: str) -> None:
     """Check that data and weights are there; what a needed run will write counts as there.
 
     Args:
@@ -132,7 +132,7 @@ class Training:
         UserError: another process is training this run.
     """
 
-    def __init__(self, run: Run, folder: Path, threads: int, device: str | None) -> None:
+    def __init__(self, run: PlannedRun, folder: Path, threads: int, device: str | None) -> None:
         self.run = run
         self.began = time.time()
         option_file = folder / 'options' / f'{run.name}.yml'
@@ -194,7 +194,7 @@ class Training:
         return record if record and record.starts and record.starts[-1]['date'] >= self.began else None
 
 
-def _lock(output: IO[str], run: Run) -> None:
+def _lock(output: IO[str], run: PlannedRun) -> None:
     """Keep a second `kdsr compare` from training the same run; the lock goes with the process that inherits it."""
     try:
         import fcntl
@@ -211,7 +211,9 @@ def duration(seconds: float) -> str:
     return str(datetime.timedelta(seconds=round(seconds)))
 
 
-def train_all(comparison: Comparison, runs: Sequence[Run], workers: int, say: Callable[[str], None]) -> list[str]:
+def train_all(
+    comparison: Comparison, runs: Sequence[PlannedRun], workers: int, say: Callable[[str], None]
+) -> list[str]:
     """Train the runs that are not finished, at most `workers` at a time; return the names of those that failed.
 
     Args:
@@ -237,7 +239,12 @@ class _Schedule:
     """Which run waits, trains, is finished, has failed."""
 
     def __init__(
-        self, comparison: Comparison, todo: list[Run], finished: set[str], workers: int, say: Callable[[str], None]
+        self,
+        comparison: Comparison,
+        todo: list[PlannedRun],
+        finished: set[str],
+        workers: int,
+        say: Callable[[str], None],
     ) -> None:
         self.folder = Path('experiments') / comparison.name
         self.waiting, self.finished, self.say = todo, finished, say
@@ -280,7 +287,7 @@ class _Schedule:
                 code, lines = training.process.returncode, training.last_lines()
                 self._fail(run, f'failed (exit {code}); the end of {training.output}:\n{lines}')
 
-    def _fail(self, run: Run, reason: str) -> None:
+    def _fail(self, run: PlannedRun, reason: str) -> None:
         self.failed.append(run.name)
         self.say(f'{run.name}: {reason}')
 

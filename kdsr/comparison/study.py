@@ -12,7 +12,7 @@ from kdsr.comparison.runs import check_kept, select, train_all
 from kdsr.comparison.summary import summarise
 from kdsr.comparison.tables import shown_path
 from kdsr.errors import UserError
-from kdsr.pictures.picture_folders import parse_crops
+from kdsr.pictures.folders import parse_crops
 
 
 def compare(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from kdsr.comparison.plan import Comparison, Run, validation_sets
+from kdsr.comparison.plan import Comparison, PlannedRun, validation_sets
 from kdsr.comparison.runs import is_finished
 from kdsr.comparison.training_record import Point, Record, read_record
 
@@ -37,10 +37,10 @@ class Gain:
 
 
 @dataclass(frozen=True)
-class Result:
+class RunResult:
     """A run with one seed, as far as it has come."""
 
-    run: Run
+    run: PlannedRun
     record: Record | None
 
     @property
@@ -68,10 +68,10 @@ class Summary:
     """
 
     comparison: Comparison
-    results: Mapping[str, Sequence[Result]]
+    results: Mapping[str, Sequence[RunResult]]
 
     @property
-    def all(self) -> list[Result]:
+    def all(self) -> list[RunResult]:
         """Every run with every seed."""
         return [result for results in self.results.values() for result in results]
 
@@ -117,7 +117,7 @@ class Summary:
 def summarise(comparison: Comparison) -> Summary:
     """Read the records of all runs of a comparison."""
     results = {
-        label: [Result(run, read_record(run.folder)) for run in comparison.of(label)] for label in comparison.labels
+        label: [RunResult(run, read_record(run.folder)) for run in comparison.of(label)] for label in comparison.labels
     }
     return Summary(comparison, results)
 

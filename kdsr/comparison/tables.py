@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import kdsr
-from kdsr.comparison.plan import Run, differences, validation_sets
+from kdsr.comparison.plan import PlannedRun, differences, validation_sets
 from kdsr.comparison.runs import duration
-from kdsr.comparison.summary import Column, Gain, Result, Summary, mean_and_spread
+from kdsr.comparison.summary import Column, Gain, RunResult, Summary, mean_and_spread
 
 BUDGET = (
     'train.total_iter', 'datasets.train.batch_size_per_gpu', 'datasets.train.gt_size', 'datasets.train.dataroot_gt',
@@ -50,7 +50,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Picture:
+class ReportPicture:
     """A picture of the report.
 
     Attributes:
@@ -124,7 +124,7 @@ def _budget(summary: Summary) -> str:
     return told
 
 
-def _budget_of(run: Run) -> dict[str, Any]:
+def _budget_of(run: PlannedRun) -> dict[str, Any]:
     values = {}
     for key in BUDGET:
         node: Any = run.opt
@@ -223,7 +223,7 @@ def cost_table(summary: Summary) -> Table:
     return Table('Cost', COST, head, rows)
 
 
-def _cpu_with_stages(result: Result, results: dict[str, Result]) -> float:
+def _cpu_with_stages(result: RunResult, results: dict[str, RunResult]) -> float:
     names, waiting = set(), [result.run.name]
     while waiting:
         name = waiting.pop()
@@ -233,7 +233,7 @@ def _cpu_with_stages(result: Result, results: dict[str, Result]) -> float:
     return sum(record.cpu_seconds for name in names if (record := results[name].record))
 
 
-def run_facts(result: Result) -> dict[str, Any]:
+def run_facts(result: RunResult) -> dict[str, Any]:
     """Return what is known of one run, by the names of runs.csv."""
     run, record = result.run, result.record
     facts: dict[str, Any] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from kdsr.cost.cost_estimate import FITS, GIB, TIGHT, Assumptions, Estimate
+from kdsr.cost.estimate import FITS, GIB, TIGHT, Assumptions, Estimate
 from kdsr.cost.gpus import Gpu
 from kdsr.cost.operation_counter import flop_of
 from kdsr.cost.training_step import LOSSES, STUDENT, TEACHERS

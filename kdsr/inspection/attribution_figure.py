@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import LogNorm
 from matplotlib.patches import Rectangle
 
-from kdsr.inspection.attribution import Finding, Scene
+from kdsr.inspection.scenes import Finding, Scene
 
 ZOOM = 4  # windows that the close-up is wide
 NORM = LogNorm(1e-3, 1, clip=True)  # a few pixels of the window outshine all others

@@ -26,7 +26,7 @@ CHUNK = {'cpu': 1, 'cuda': 10}  # images of the path that are run at once; on a 
 
 
 @dataclass(frozen=True)
-class Window:
+class OutputWindow:
     """A square of the super-resolved image: its top left pixel and its side."""
 
     top: int
@@ -35,7 +35,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Path:
+class BlurPath:
     """How an input is blurred on its way.
 
     Attributes:
@@ -48,9 +48,9 @@ class Path:
     kernel: int = KERNEL
     steps: int = STEPS
 
-    def scaled(self, factor: int) -> Path:
+    def scaled(self, factor: int) -> BlurPath:
         """Return the same blur for an image whose pixels are `factor` times smaller."""
-        return Path(self.sigma * factor, self.kernel // 2 * factor * 2 + 1, self.steps)
+        return BlurPath(self.sigma * factor, self.kernel // 2 * factor * 2 + 1, self.steps)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def gaussian_line(size: int, sigma: float) -> Tensor:
     return line / line.sum()
 
 
-def blur_path(image: Tensor, path: Path) -> Tensor:
+def blur_path(image: Tensor, path: BlurPath) -> Tensor:
     """Return the path from the blurred image to the image itself; the border is reflected (c b | a b c).
 
     Args:
@@ -99,7 +99,7 @@ def blur_path(image: Tensor, path: Path) -> Tensor:
     return blurred.transpose(0, 1).to(image.dtype)
 
 
-def detect_gradient(images: Tensor, window: Window) -> Tensor:
+def detect_gradient(images: Tensor, window: OutputWindow) -> Tensor:
     """Return D: the sum over window and channels of sqrt(dy^2 + dx^2), with differences to the next row and column.
 
     Args:
@@ -117,7 +117,7 @@ def detect_gradient(images: Tensor, window: Window) -> Tensor:
 
 
 def attribute(
-    network: Callable[[Tensor], Tensor], image: Tensor, window: Window, path: Path | None = None
+    network: Callable[[Tensor], Tensor], image: Tensor, window: OutputWindow, path: BlurPath | None = None
 ) -> Attribution:
     """Compute the local attribution of one window.
 
@@ -127,7 +127,7 @@ def attribute(
         window: In the network's output.
         path: The authors' when None.
     """
-    points = blur_path(image, path or Path())
+    points = blur_path(image, path or BlurPath())
     values = torch.zeros_like(image)
     count = CHUNK.get(image.device.type, 1)
     for start in range(1, len(points), count):
@@ -161,7 +161,7 @@ def diffusion_index(attributions: np.ndarray) -> float:
     return 100 * (1 - gini(attributions / top if top else attributions))
 
 
-def most_textured_window(image: np.ndarray, size: int = WINDOW) -> Window:
+def most_textured_window(image: np.ndarray, size: int = WINDOW) -> OutputWindow:
     """Return the window with the largest sum of gradient magnitudes.
 
     Args:
@@ -173,4 +173,4 @@ def most_textured_window(image: np.ndarray, size: int = WINDOW) -> Window:
     sums = cv2.boxFilter(np.hypot(down, right).sum(axis=2), -1, (size, size), anchor=(0, 0), normalize=False)
     height, width = (side - size for side in planes.shape[:2])
     top, left = np.unravel_index(int(sums[:height, :width].argmax()), (height, width))
-    return Window(int(top), int(left), size)
+    return OutputWindow(int(top), int(left), size)

@@ -10,7 +10,7 @@ from pathlib import Path
 from kdsr.comparison.papers import MISPRINT
 from kdsr.comparison.summary import mean_and_spread
 from kdsr.methods.table import Measured, Method, Rows
-from kdsr.papers.paper_results import TABLES, Cell, paper_cells
+from kdsr.papers.results import TABLES, Cell, paper_cells
 
 _OF_PARAMETERS = re.compile(r' exact \d+$')  # a note on the network's size, not on the numbers
 _SETS = ('Set5', 'Set14', 'B100', 'Urban100', 'Manga109')

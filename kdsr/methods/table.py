@@ -12,7 +12,7 @@ class Rows:
     """Rows of a paper's tables.
 
     Attributes:
-        paper: As `paper_results` calls it.
+        paper: As `kdsr.papers.results` calls it.
         rows: Their names as printed, in the order in which they are shown.
         own: The row that a network must have to be shown; any when empty.
         scales: Which are shown.

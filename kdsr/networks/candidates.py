@@ -17,7 +17,7 @@ from kdsr.distillation.checkpoint import pick_weights, read_checkpoint
 from kdsr.distillation.teacher import window_of
 from kdsr.errors import UserError
 from kdsr.networks.facts import input_channels, scale_of
-from kdsr.networks.trained_run import checkpoint_of
+from kdsr.networks.trained_run import find_checkpoint
 from kdsr.networks.weight_files import build, identify
 
 BICUBIC = 'bicubic'
@@ -156,7 +156,7 @@ def _of_experiment(name: str, option_file: str, iteration: str | None) -> str:
         for path in (*there, *reversed(numbered)):
             if os.path.isfile(path):
                 return path
-    return checkpoint_of(folder, iteration or 'latest', option_file)
+    return find_checkpoint(folder, iteration or 'latest', option_file)
 
 
 def _sets(path: str, datasets: Sequence[Mapping[str, Any]], scale: int) -> tuple[BenchmarkSet, ...]:

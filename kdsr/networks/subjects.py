@@ -110,7 +110,7 @@ def _of_option_file(
     if opt['model_type'] == 'PrivilegedTeacherModel':
         raise UserError(f'{file}: its network is shown the ground truth; there is nothing to super-resolve.')
     name, scale = name or opt['name'], int(opt.get('scale') or 0)
-    network = read_weights_of(opt, lambda: checkpoint_of(opt, iteration, file), device)
+    network = read_weights_of(opt, lambda: find_weights(opt, iteration, file), device)
     own = _subject(name, network, window_of(opt['network_g']), scale)
     aggregates = opt['model_type'] == 'AggregationModel'
     if not (opt.get('distillation') and (with_teachers or aggregates)):
@@ -153,7 +153,7 @@ def read_weights_of(opt: Mapping[str, Any], checkpoint: Callable[[], str], devic
     return network.eval().requires_grad_(False).to(device)
 
 
-def checkpoint_of(opt: Mapping[str, Any], iteration: str, file: str) -> str:
+def find_weights(opt: Mapping[str, Any], iteration: str, file: str) -> str:
     """Return the path of a run's checkpoint, or else of the weights that a test file or fine-tuning starts from.
 
     Raises:

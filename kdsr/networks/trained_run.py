@@ -40,7 +40,7 @@ class TrainedRun:
         _check_kind(self.opt, option_file)
         self.name, self.scale, self.iteration = self.opt['name'], int(self.opt['scale']), str(iteration)
         self.folder = os.path.join('experiments', self.name)
-        self.checkpoint = checkpoint_of(self.folder, self.iteration, option_file)
+        self.checkpoint = find_checkpoint(self.folder, self.iteration, option_file)
         self.opt['distillation'] = {**self.opt['distillation'], 'views': None, 'cache': None}  # teachers answer anew
         self._sets = {k: d for k, d in self.opt['datasets'].items() if k.startswith('val')}
         if not self._sets:
@@ -90,7 +90,7 @@ def _check_kind(opt: Mapping[str, Any], option_file: str) -> None:
         raise UserError(f'{option_file} trains an aggregator (stage 1); name the option file of a student.')
 
 
-def checkpoint_of(folder: str, iteration: str, option_file: str) -> str:
+def find_checkpoint(folder: str, iteration: str, option_file: str) -> str:
     """Return the path of a student's checkpoint.
 
     Args:

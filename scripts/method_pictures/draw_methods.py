@@ -11,7 +11,7 @@ from draw_networks import pisr, rfdn
 from drawing import Picture
 
 FOLDER = Path(__file__).parents[2] / 'docs' / 'methods'
-METHODS = {
+DRAWINGS = {
     'mtkd': (mtkd, 'MTKD: the images of several teachers are fused into one, whose wavelet bands the student copies'),
     'lsfd': (lsfd, 'LSFD: normalised features are compared, above all where the image of the student is wrong'),
     'facd': (facd, 'FACD: features near those of the same patch, far from other patches, where the teacher is better'),
@@ -34,12 +34,12 @@ METHODS = {
 
 def draw(name):
     """Return the file of a method's diagram."""
-    function, title = METHODS[name]
+    function, title = DRAWINGS[name]
     picture = Picture(title)
     return picture.svg(function(picture))
 
 
 if __name__ == '__main__':
     FOLDER.mkdir(exist_ok=True)
-    for method in METHODS:
+    for method in DRAWINGS:
         (FOLDER / f'{method}.svg').write_text(draw(method), encoding='utf-8')

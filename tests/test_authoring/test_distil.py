@@ -5,7 +5,7 @@ import torch
 import yaml
 
 from kdsr import options
-from kdsr.authoring.distil import METHODS, distil
+from kdsr.authoring.distil import RECIPES, distil
 from kdsr.authoring.other_vocabularies import translate
 from kdsr.cli import main
 from kdsr.errors import UserError
@@ -43,7 +43,7 @@ def test_every_method_gives_a_file_that_trains(workspace, method, capsys):
     assert not {'datasets', 'network_g', 'val'} & set(written)
     options.check(options.load(str(out)))
     folder = workspace.train(str(out), '--force_yml', 'distillation:health_check=false')
-    for loss in METHODS[method].losses:
+    for loss in RECIPES[method].losses:
         assert f'{loss}: ' in log_of(folder)
     assert ('l_pix: ' in log_of(folder)) == (method != 'facd')
 

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from kdsr.benchmark import scoring as command
 from kdsr.benchmark.figure import plot_costs
+from kdsr.benchmark.protocol import Protocol, Resources
 from kdsr.benchmark.scoring import benchmark
-from kdsr.benchmark.tasks import Place, Protocol, answer_of
+from kdsr.benchmark.tasks import make_super_resolver
 from kdsr.cli import main
 from kdsr.data.benchmark_sets import find_sets
 from kdsr.data.matlab_bicubic import imresize_bicubic, upsample_bicubic
@@ -38,10 +39,10 @@ def run(workspace):
         (workspace.root / 'sets/Set5').mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(workspace.root / f'sets/Set5/{i}.png'), photo)
 
-    def tested(*models, places=('sets/Set5',), protocol=None, out='out', pictures=None, workers=2, **settings):
-        place = Place(workers=workers, lr_cache=Path('lr'), pictures=pictures and Path(pictures))
+    def tested(*models, sets=('sets/Set5',), protocol=None, out='out', pictures=None, workers=2, **settings):
+        resources = Resources(workers=workers, lr_cache=Path('lr'), pictures=pictures and Path(pictures))
         settings.setdefault('say', lambda line: None)
-        return benchmark(models, places, Path(out), protocol or Protocol(), place, **settings)
+        return benchmark(models, sets, Path(out), protocol or Protocol(), resources, **settings)
 
     tested.workspace = workspace
     return tested
@@ -80,7 +81,7 @@ def test_the_numbers_are_those_of_basicsrs_test_pipeline(kind, run, monkeypatch)
         lambda self, *rest: (seen.append(dict(self.metric_results)), log(self, *rest)),
     )
     workspace.test(opt)
-    _, (result,) = run(workspace.write(opt), places=())
+    _, (result,) = run(workspace.write(opt), sets=())
     assert (result.model, result.set_name, result.quadrants) == ('tested', 'photos', kind == 'quadrants')
     assert seen == [{'psnr': pytest.approx(result.psnr, abs=1e-6), 'ssim': pytest.approx(result.ssim, abs=1e-6)}]
     assert BaseModel.validation  # the pipeline that was run
@@ -122,7 +123,7 @@ class Pattern(torch.nn.Module):
 
 def answered(protocol, image):
     one = Candidate('x', 2, Pattern(), multiple=4, quadrants=['Set5'])
-    return answer_of(one, protocol, 'Set5', torch.device('cpu'))(image)[0]
+    return make_super_resolver(one, protocol, 'Set5', torch.device('cpu'))(image)[0]
 
 
 def test_orientations_quarters_and_tiles():
@@ -152,7 +153,7 @@ def test_what_is_finished_is_not_computed_again(run, monkeypatch):
     _, first = run(*models, **settings)
     assert lines[1].startswith('[2/2] a x2, Set5: ')
     called = []
-    monkeypatch.setattr(command, '_run', lambda task, *rest: called.append(task.one.name) or first[0])
+    monkeypatch.setattr(command, '_run', lambda task, *rest: called.append(task.candidate.name) or first[0])
     assert run(*models, **settings)[1] == first
     assert called == []
     run(*models, protocol=Protocol(crop_border=3), **settings)
@@ -170,12 +171,12 @@ def test_a_training_files_newest_checkpoint_and_a_file_in_its_folder(run):
     workspace = run.workspace
     opt = workspace.options(network_g=network_opt('SwinIRLight'))
     with pytest.raises(UserError, match=r'net_g_latest\.pth does not exist'):
-        run(workspace.write(opt), places=())
+        run(workspace.write(opt), sets=())
     folder = workspace.train(opt)
-    _, (result,) = run(workspace.write(opt), places=())
+    _, (result,) = run(workspace.write(opt), sets=())
     assert (result.model, result.set_name) == ('run', 'photos')
     assert result.source.endswith('models/net_g_latest.pth')
-    _, (numbered,) = run(workspace.write(opt), places=(), iteration='2')
+    _, (numbered,) = run(workspace.write(opt), sets=(), iteration='2')
     assert (numbered.source, numbered.psnr) == (result.source.replace('latest', '2'), result.psnr)
     content = torch.load(folder / 'models/net_g_2.pth', weights_only=True)
     network = build_network(network_opt('SwinIRLight'))
@@ -226,9 +227,9 @@ def test_mistakes_in_the_protocol_are_told_before_anything_is_run(run, monkeypat
         for protocol in (Protocol(tile=-1), Protocol(crop_border=-1), Protocol(tile=64, quadrants=True)):
             with pytest.raises(UserError, match='--tile'):
                 run('bicubic', scales=[2], protocol=protocol)
-        with pytest.raises(UserError, match='which sets'):
-            run('bicubic', scales=[2], places=())
-    with pytest.raises(UserError, match='no window of 11 pixels'):
+        with pytest.raises(UserError, match='has no test sets'):
+            run('bicubic', scales=[2], sets=())
+    with pytest.raises(UserError, match='SSIM needs 11 pixels'):
         run('bicubic', scales=[2], protocol=Protocol(crop_border=20))
 
 
@@ -237,8 +238,8 @@ def test_an_answer_of_another_size_is_told(run):
     weights = run.workspace.weights(opt, 'w')
     (one,) = find_candidates([weights], network=str(opt))
     test_set = find_sets(['sets/Set5'], 2)[0]
-    with pytest.raises(UserError, match=r'0: its image is 92x120, the ground truth 46x60'):
-        command.run_on_set(Candidate('x', 2, one.network), test_set, Protocol(), Place(lr_cache=Path('lr')))
+    with pytest.raises(UserError, match=r'its result for 0 has 92x120 pixels, the ground truth has 46x60'):
+        command.run_on_set(Candidate('x', 2, one.network), test_set, Protocol(), Resources(lr_cache=Path('lr')))
 
 
 @pytest.mark.parametrize('rgb', [False, True])

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from kdsr.comparison.page import embedded, page
-from kdsr.comparison.tables import Picture, Table
+from kdsr.comparison.tables import ReportPicture, Table
 
 VOID = {'meta', 'img'}
 
@@ -34,7 +34,7 @@ def text(tmp_path):
     facts = Table('', '', ('', ''), [('command', '`kdsr compare a<b.yml`'), ('budget', '**kd differs**')])
     rows = [('alone', '30.100 ± 0.100', ''), ('kd & co', '30.607', '+0.507 (p < 0.001) *'), ('worse', '29.9', '-0.2')]
     return page('cmp <1>', 'Which?', [facts, Table('psnr', 'How to read.', ('run', 'Set5', 'gain'), rows),
-                                      Picture('Curves', 'a.png', 'Mean.'), 'The end.'], tmp_path)  # fmt: skip
+                                      ReportPicture('Curves', 'a.png', 'Mean.'), 'The end.'], tmp_path)  # fmt: skip
 
 
 def test_the_page_is_whole_and_needs_nothing_beside_it(text):

@@ -9,8 +9,9 @@ from basicsr.archs import build_network
 from kdsr.cli import main
 from kdsr.errors import UserError
 from kdsr.inspection import attribution as room
-from kdsr.inspection.attribution import Finding, make_scene, report
-from kdsr.inspection.local_attribution import Path, Window
+from kdsr.inspection.attribution import report
+from kdsr.inspection.local_attribution import BlurPath, OutputWindow
+from kdsr.inspection.scenes import Finding, make_scene
 from kdsr.networks.subjects import read_networks
 from tests.conftest import network_opt, shared_folder
 
@@ -52,7 +53,7 @@ def test_networks_and_teachers_in_one_figure_and_table(workspace, photo, capsys)
 def test_the_parts_of_the_teachers_sum_up_to_what_the_aggregator_gains(workspace, photo):
     _, fusion = read_networks(workspace.write(aggregating(workspace)), with_teachers=True)
     scene = make_scene(photo, 2, (10, 12), 8, 12)
-    parts = list(room.look_at_teachers(fusion, scene, Path(1.2, 3, 60), 'cpu'))
+    parts = list(room.attribute_teachers(fusion, scene, BlurPath(1.2, 3, 60), 'cpu'))
     assert parts[0].covered == pytest.approx(1, abs=0.05)
     assert [part.levels.shape for part in parts] == [(24, 24)] * 2
     assert sum(part.share for part in parts) == pytest.approx(1)
@@ -113,7 +114,7 @@ def test_luminance_networks_see_luminance(workspace, photo):
     network = {'type': 'FSRCNN', 'upscale': 2}
     (subject,), _ = read_networks(workspace.weights(network, 'y'), network)
     assert subject.luminance
-    found = room.look(subject, make_scene(photo, 2, None, 8, 12), Path(1.2, 3, 2), 'cpu')
+    found = room.attribute_network(subject, make_scene(photo, 2, None, 8, 12), BlurPath(1.2, 3, 2), 'cpu')
     assert found.sr.shape == (24, 24, 3)
     assert found.levels.shape == (12, 12)
 
@@ -140,12 +141,12 @@ def test_networks_of_two_scales_are_refused(workspace, photo):
     for s in (2, 4):
         path = {'pretrain_network_g': workspace.weights(network_opt('EDSR', s), f'w{s}')}
         files.append(workspace.write(workspace.options(scale=s, name=f'x{s}', path=path), f'x{s}.yml'))
-    with pytest.raises(UserError, match='one scale'):
+    with pytest.raises(UserError, match='same scale'):
         room.attribution(files, [photo])
 
 
 def test_the_report_has_means_over_images():
     rows = [('a', '', 'net', '10.00', '', '1'), ('b', '', 'net', '20.00', '', '1')]
-    assert '| mean | | net | 15.00 | | |' in report(rows, Path(), 64)
+    assert '| mean | | net | 15.00 | | |' in report(rows, BlurPath(), 64)
     assert Finding('x', np.ones((4, 4)), np.zeros(1), 1.0).di == pytest.approx(100)
-    assert Window(1, 2).size == 16
+    assert OutputWindow(1, 2).size == 16

@@ -4,8 +4,8 @@ import torch
 from torch.nn import functional as F
 
 from kdsr.inspection.local_attribution import (
-    Path,
-    Window,
+    BlurPath,
+    OutputWindow,
     attribute,
     attribution_map,
     blur_path,
@@ -17,7 +17,7 @@ from kdsr.inspection.local_attribution import (
 )
 from tests.references import attribution as reference
 
-PATH = Path(sigma=1.2, kernel=5, steps=6)
+PATH = BlurPath(sigma=1.2, kernel=5, steps=6)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_the_path_ends_at_the_image(image):
     assert float(line[3] / line[4]) == pytest.approx(np.exp(-1 / (2 * 1.2**2)), rel=1e-4)
 
 
-@pytest.mark.parametrize('window', [Window(2, 3, 4), Window(0, 0, 20)])
+@pytest.mark.parametrize('window', [OutputWindow(2, 3, 4), OutputWindow(0, 0, 20)])
 def test_the_detector_is_that_of_the_reference(image, window):
     images = torch.from_numpy(np.stack([image, image[::-1] * 2]))
     wanted = [reference.detector(i, window.top, window.left, window.size) for i in images.numpy()]
@@ -52,12 +52,12 @@ def test_the_detector_is_that_of_the_reference(image, window):
 
 def test_a_flat_image_has_no_gradient_and_no_nan():
     images = torch.full((1, 3, 6, 6), 0.5, requires_grad=True)
-    detect_gradient(images, Window(0, 0, 4)).sum().backward()
+    detect_gradient(images, OutputWindow(0, 0, 4)).sum().backward()
     assert (images.grad == 0).all()
 
 
 def test_the_attribution_of_a_linear_network_is_known(image):
-    window = Window(4, 5, 6)
+    window = OutputWindow(4, 5, 6)
     found = attribute(nearest, torch.from_numpy(image), window, PATH)
     points, slopes = reference.path_and_derivative(image, PATH.sigma, PATH.kernel, PATH.steps)
     wanted = np.zeros_like(image)
@@ -74,8 +74,8 @@ def test_the_attributions_sum_up_to_what_the_detector_gains(image):
     torch.manual_seed(0)
     layers = torch.nn.Conv2d(2, 4, 3, padding=1), torch.nn.Tanh(), torch.nn.Conv2d(4, 2, 3)
     network = torch.nn.Sequential(*layers).double()
-    x, window = torch.from_numpy(image), Window(1, 1, 5)
-    coarse, fine = (attribute(network, x, window, Path(1.2, 5, steps)) for steps in (20, 320))
+    x, window = torch.from_numpy(image), OutputWindow(1, 1, 5)
+    coarse, fine = (attribute(network, x, window, BlurPath(1.2, 5, steps)) for steps in (20, 320))
     assert fine.gain == pytest.approx(coarse.gain)
     assert fine.covered == pytest.approx(1, abs=0.01)
     assert abs(fine.covered - 1) < abs(coarse.covered - 1)
@@ -83,7 +83,7 @@ def test_the_attributions_sum_up_to_what_the_detector_gains(image):
 
 
 def test_pixels_that_the_window_cannot_see_have_no_part(image):
-    values = attribution_map(attribute(nearest, torch.from_numpy(image), Window(0, 0, 4), PATH).values)
+    values = attribution_map(attribute(nearest, torch.from_numpy(image), OutputWindow(0, 0, 4), PATH).values)
     assert (values[3:] == 0).all()
     assert (values[:, 3:] == 0).all()
     assert values[:2, :2].min() > 0
@@ -107,4 +107,4 @@ def test_the_most_textured_window():
 
 
 def test_a_blur_of_smaller_pixels_is_as_wide():
-    assert Path(1.2, 9, 50).scaled(4) == Path(4.8, 33, 50)
+    assert BlurPath(1.2, 9, 50).scaled(4) == BlurPath(4.8, 33, 50)

@@ -67,16 +67,16 @@ def test_the_files_to_start_from_are_correct(method, tmp_path, monkeypatch):
 @by_name
 def test_they_have_the_losses_that_kdsr_distil_writes(method):
     if not method.word:
-        assert method.name not in distil.METHODS
+        assert method.name not in distil.RECIPES
         return
-    last, wanted = blocks(method)[-1], distil.METHODS[method.word]
+    last, wanted = blocks(method)[-1], distil.RECIPES[method.word]
     assert last['distillation']['losses'] == wanted.losses
     pixel = last.get('train', {'pixel_opt': {'loss_weight': 1.0}})['pixel_opt']
     assert (pixel and pixel['loss_weight']) == wanted.pixel
 
 
 def test_every_word_of_kdsr_distil_is_of_a_method():
-    assert {method.word for method in METHODS} - {''} == set(distil.METHODS)
+    assert {method.word for method in METHODS} - {''} == set(distil.RECIPES)
 
 
 def test_a_page_without_its_comments_is_refused(tmp_path):

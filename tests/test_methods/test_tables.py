@@ -13,7 +13,7 @@ from kdsr.methods.arguments import Argument, argument_table, arguments_of, regis
 from kdsr.methods.files import files_of, networks_of
 from kdsr.methods.results import measured_table, paper_table
 from kdsr.options.shipped import expanded, shipped_names
-from kdsr.papers import paper_results
+from kdsr.papers import results as paper_results
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / 'benchmarks' / 'results'

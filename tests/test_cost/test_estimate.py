@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kdsr.cli import main
-from kdsr.cost.cost_estimate import GIB, Assumptions, Estimate, assumptions, estimate, seconds
+from kdsr.cost.estimate import GIB, Assumptions, Estimate, assumptions, estimate, seconds
 from kdsr.cost.estimate_report import report, tables
 from kdsr.cost.gpus import Gpu, find_gpus, known_gpus
 from kdsr.cost.operation_counter import CONVOLUTION, HALF, OTHER, PRODUCT, Operation

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kdsr import options
-from kdsr.papers.paper_results import (
+from kdsr.papers.results import (
     FILE,
     ROWS,
     comparable_rows,
@@ -126,7 +126,7 @@ def test_only_the_papers_metric_counts():
 
 
 def test_the_complexity_table_is_readable():
-    with FILE.with_name('paper_complexity.csv').open(encoding='utf-8', newline='') as file:
+    with FILE.with_name('complexity.csv').open(encoding='utf-8', newline='') as file:
         rows = list(csv.DictReader(file))
     found = {(r['paper'], r['network'], r['scale'], r['quantity']): r['value'] for r in rows}
     assert found['PISR', 'IMDN', '4', 'multiadds'] == '41.1'

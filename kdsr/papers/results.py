@@ -1,7 +1,7 @@
 """The result tables of the five papers, and which of their rows a run is comparable with.
 
-`paper_results.csv` holds every printed cell as it is printed; `misprint` names the number that was likely meant.
-`paper_complexity.csv` holds parameters, MultiAdds and run times. PSNR and SSIM are on Y, with a border of S pixels left
+`results.csv` holds every printed cell as it is printed; `misprint` names the number that was likely meant.
+`complexity.csv` holds parameters, MultiAdds and run times. PSNR and SSIM are on Y, with a border of S pixels left
 out.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from kdsr.distillation.building import argument_of
 
-FILE = Path(__file__).with_name('paper_results.csv')
+FILE = Path(__file__).with_name('results.csv')
 SETS = {'bsd100': 'B100', 'b100': 'B100', 'set5': 'Set5', 'set14': 'Set14', 'urban100': 'Urban100',
         'manga109': 'Manga109'}  # fmt: skip
 
@@ -85,7 +85,7 @@ STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 # Types of the losses, and the options with which they are the method; what is not given counts as in the first entry.
 _WITH_TEACHER = 'ResponseLoss'
-METHODS: dict[str, dict[str, dict[str, Any]]] = {
+LOSSES_OF_METHOD: dict[str, dict[str, dict[str, Any]]] = {
     'KD': {_WITH_TEACHER: {}},
     'FitNet': {_WITH_TEACHER: {}, 'FitNetLoss': {}},
     'AT': {_WITH_TEACHER: {}, 'AttentionTransferLoss': {}},
@@ -170,7 +170,7 @@ def method_of(opt: Mapping[str, Any]) -> str | None:
         plain = ((opt.get('train') or {}).get('pixel_opt') or {}).get('type') == 'L1Loss'
         return 'alone' if plain and not starts else None
     losses = {loss['type']: loss for loss in (block.get('losses') or {}).values() if loss}
-    found = next((name for name, wanted in METHODS.items() if _are(losses, wanted)), None)
+    found = next((name for name, wanted in LOSSES_OF_METHOD.items() if _are(losses, wanted)), None)
     if any((block.get('views') or {}).values()):
         found = 'DUKD' if found == 'KD' else None
     if bool(block.get('init_from')) != (found == 'PISR') or bool(block.get('aggregator')) != (found == 'MTKD'):

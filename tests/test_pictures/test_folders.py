@@ -6,8 +6,8 @@ import pytest
 
 from kdsr.cli import main
 from kdsr.errors import UserError
+from kdsr.pictures.folders import folder_rows, parse_crops
 from kdsr.pictures.photo_rows import BICUBIC, Box
-from kdsr.pictures.picture_folders import folder_rows, parse_crops
 
 
 @pytest.fixture

@@ -1,0 +1,56 @@
+"""What the numbers of a benchmark depend on beside weights and images, and the resources that it may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kdsr.data.benchmark_sets import default_lr_cache
+from kdsr.networks.candidates import Candidate
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How networks are run and scored. Every field changes the numbers.
+
+    Attributes:
+        rgb: Score the three colours instead of the Y channel.
+        crop_border: Pixels that are cut from each border before scoring, from 0; None cuts as many as the scale.
+        round_gt: Round the luminance of the ground truth, as the output of luminance networks is rounded.
+        self_ensemble: Average the output over eight flips and turns of the input.
+        quadrants: Run images in four quarters: all of them, or those of the named sets. None follows the option file.
+        tile: Side of tiles in low-resolution pixels, from 0; 0 runs whole images.
+    """
+
+    rgb: bool = False
+    crop_border: int | None = None
+    round_gt: bool = False
+    self_ensemble: bool = False
+    quadrants: bool | tuple[str, ...] | None = None
+    tile: int = 0
+
+    def border(self, scale: int) -> int:
+        """Return how many pixels are cut from each border at a scale."""
+        return scale if self.crop_border is None else self.crop_border
+
+    def in_quadrants(self, one: Candidate, set_name: str) -> bool:
+        """Return whether a candidate runs the images of a set in four quarters."""
+        chosen = one.quadrants if self.quadrants is None else self.quadrants
+        return chosen if isinstance(chosen, bool) else set_name in chosen
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a benchmark may use. None of it changes the numbers, except the kind of device in the last digits.
+
+    Attributes:
+        device: Where networks run: 'cpu', 'cuda', 'cuda:1', ...
+        workers: Threads that read, score and write images, from 0; 0 uses the main thread only.
+        lr_cache: Folder that keeps the LR images which had to be made.
+        pictures: Folder for the super-resolved images; None writes none.
+    """
+
+    device: str = 'cpu'
+    workers: int = 4
+    lr_cache: Path = field(default_factory=default_lr_cache)
+    pictures: Path | None = None

@@ -1,0 +1,66 @@
+"""What a benchmark does and finds: tasks, and the scores of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kdsr.data.benchmark_sets import BenchmarkSet
+from kdsr.networks.candidates import Candidate
+
+
+@dataclass(frozen=True)
+class Task:
+    """One candidate, and one set to score it on."""
+
+    candidate: Candidate
+    test_set: BenchmarkSet
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """PSNR in dB and SSIM of one image; `image` is its name without ending."""
+
+    image: str
+    psnr: float
+    ssim: float
+
+
+@dataclass(frozen=True)
+class SetScores:
+    """The scores of one candidate on one set.
+
+    Attributes:
+        model: Name of the candidate.
+        scale: S.
+        set_name: Name of the set.
+        lr_origin: Where the LR images come from, in words.
+        source: File of the weights.
+        fingerprint: SHA-256 of that file.
+        parameters: Number of parameters; None for bicubic.
+        luminance: Whether the network takes one channel, Y.
+        quadrants: Whether the images were run in four quarters.
+        seconds: Time for the set, with reading and scoring.
+        images: The scores of each image.
+    """
+
+    model: str
+    scale: int
+    set_name: str
+    lr_origin: str
+    source: str
+    fingerprint: str
+    parameters: int | None
+    luminance: bool
+    quadrants: bool
+    seconds: float
+    images: tuple[ImageScore, ...]
+
+    @property
+    def psnr(self) -> float:
+        """The mean over the images, in dB."""
+        return sum(one.psnr for one in self.images) / len(self.images)
+
+    @property
+    def ssim(self) -> float:
+        """The mean over the images."""
+        return sum(one.ssim for one in self.images) / len(self.images)
