@@ -17,7 +17,7 @@ import torch
 from kdsr import options
 from kdsr.comparison.plan import Comparison, PlannedRun, differences
 from kdsr.comparison.training_record import Record, read_record
-from kdsr.data.parallel import default_workers
+from kdsr.data.parallel import count_processors
 from kdsr.durable import write_durably
 from kdsr.errors import UserError, did_you_mean
 
@@ -250,7 +250,7 @@ class _Schedule:
         self.waiting, self.finished, self.say = todo, finished, say
         self.failed: list[str] = []
         self.running: list[Training | None] = [None] * workers
-        self.threads = max(1, default_workers() // workers)
+        self.threads = max(1, count_processors() // workers)
         self.devices = _devices()
         self.busy, self.trained = 0.0, 0  # seconds and iterations of processes that have ended
 

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from kdsr.data.parallel import checked_workers, ordered_map
+from kdsr.data.parallel import check_workers, ordered_map
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
 
@@ -46,7 +46,7 @@ def draw_dead_leaves(
     for name, value, least in (('count', count, 1), ('size', size, 32), ('first', first, 0)):
         if value < least:
             raise UserError(f'--{name} {value}: it must be at least {least}.')
-    workers = checked_workers(workers)
+    workers = check_workers(workers)
     target = Path(folder).expanduser()
     target.mkdir(parents=True, exist_ok=True)
     missing = [number for number in range(first, first + count) if not _is_there(_file(target, number), size)]

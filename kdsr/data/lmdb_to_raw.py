@@ -12,7 +12,7 @@ import lmdb
 import numpy as np
 from tqdm import tqdm
 
-from kdsr.data.parallel import checked_workers, ordered_map
+from kdsr.data.parallel import check_workers, ordered_map
 from kdsr.data.raw_images import Window
 from kdsr.data.raw_writer import RawWriter, check_room, gigabytes
 from kdsr.errors import UserError
@@ -51,7 +51,8 @@ def convert_lmdb(
     if progress:
         tqdm.write(f'{len(names)} images of {folder} -> {writer.final}: {gigabytes(needed)} of disk.')
     runs = [pending[start : start + _RUN] for start in range(0, len(pending), _RUN)]
-    results = ordered_map(functools.partial(_decode, folder), runs, checked_workers(workers))
+    decode = functools.partial(_decode, folder)
+    results = ordered_map(decode, runs, check_workers(workers), name_item=lambda run: f'{run[0]} to {run[-1]}')
     bar = tqdm(total=len(names), initial=len(names) - len(pending), unit='image', disable=not progress)
     with contextlib.ExitStack() as stack:
         stack.enter_context(bar)

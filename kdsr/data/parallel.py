@@ -1,113 +1,151 @@
-"""A bounded, ordered map over worker processes."""
+"""Ordered maps that run a bounded number of items ahead: in threads, and in worker processes."""
 
 from __future__ import annotations
 
 import collections
-import multiprocessing
 import os
-import signal
-import sys
-import threading
-from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.context import BaseContext
-from typing import Any, Callable, TypeVar
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYetError
+from typing import Callable, TypeVar
 
+from kdsr.data.worker_process import Setup, WorkerEndedError, WorkerProcess, choose_context
 from kdsr.errors import UserError
 
 Item = TypeVar('Item')
 Result = TypeVar('Result')
+SILENCE = 600.0  # seconds without any answer after which workers count as stuck
+_SLICE = 1.0  # seconds; a wait that was suspended with the whole process counts as one slice
 
 
-def default_workers() -> int:
+def count_processors() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
-def checked_workers(workers: int | None, otherwise: int | None = None) -> int:
-    """Return the number of processes that was asked for; where none was, `otherwise`, or all processors.
+def check_workers(workers: int | None, default: int | None = None) -> int:
+    """Return the number of worker processes: `workers`, or `default`, or one per processor.
 
     Raises:
-        UserError: it is less than 1.
+        UserError: `workers` is less than 1.
     """
     if workers is not None and workers < 1:
         raise UserError(f'At least 1 worker is needed; got {workers}.')
-    return workers or otherwise or default_workers()
+    return workers or default or count_processors()
+
+
+def run_ahead(
+    work: Callable[[Item], Result], items: Iterable[Item], pool: Executor | None, ahead: int
+) -> Generator[Result, None, None]:
+    """Yield `work(item)` in the order of `items`, with up to `ahead` later items begun.
+
+    Args:
+        work: Called in `pool`.
+        items: Read as results are taken.
+        pool: Threads or processes; None calls `work` here, at each item's turn.
+        ahead: Bounds how many results wait in memory.
+
+    Raises:
+        Exception: whatever `work` raised, at its item's turn.
+    """
+    if pool is None:
+        yield from map(work, items)
+        return
+    for future in _submit_ahead(work, items, pool, ahead):
+        yield future.result()
 
 
 def ordered_map(
     function: Callable[[Item], Result],
     items: Sequence[Item],
     workers: int,
-    setup: Callable[[int], None] | None = None,
+    setup: Setup | None = None,
+    name_item: Callable[[Item], object] = repr,
+    silence: float = SILENCE,
 ) -> Generator[Result, None, None]:
     """Yield `function(item)` in the order of `items`; at most two results per worker are held at a time.
 
-    Close the iterator (`contextlib.closing`) if you may leave it early: that stops the processes.
+    Close the iterator (`contextlib.closing`) if you may leave it early: that ends the processes.
 
     Args:
         function: Picklable, as are the items and results, unless `workers` is 1.
         items: What to work on.
         workers: Number of processes; 1 works in this one, unless there is a `setup`.
-        setup: Run first in every process with its number, from 0. The processes are then started afresh, not forked:
-            a forked one could not compute with torch.
+        setup: Called first in every process with its number, from 0. The processes are then started afresh, not
+            forked: a forked one could not compute with torch.
+        name_item: Names an item in error messages.
+        silence: Seconds without any answer after which the workers are stopped.
 
     Raises:
-        UserError: a worker process was killed from outside.
+        UserError: a worker process was killed, crashed, or does not answer; the message names its item.
         Exception: whatever `function` raised, at its item's turn.
     """
     if workers == 1 and setup is None:
         yield from map(function, items)
         return
-    context = _context() if setup is None else multiprocessing.get_context('spawn')
-    numbers = context.Value('i', 0)
-    executor = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(numbers, setup))
-    try:
-        window: collections.deque[Future[Result]] = collections.deque()
-        for item in items:
-            window.append(executor.submit(function, item))
-            if len(window) == 2 * workers:
-                yield window.popleft().result()
-        while window:
-            yield window.popleft().result()
-    except BrokenProcessPool as error:
-        raise UserError(
-            'A worker process was killed, most likely because the memory ran out. Use fewer workers and run the same '
-            'command again; what is finished is kept.'
-        ) from error
-    finally:
-        executor.shutdown(cancel_futures=True)
+    context = choose_context(computes_with_torch=setup is not None)
+    processes = [
+        WorkerProcess(function, number, context, setup, name_item) for number in range(min(workers, len(items)))
+    ]
+    idle = collections.deque(processes)
+
+    def call(item: Item) -> Result:
+        process = idle.pop()  # there are as many threads as processes
+        try:
+            result: Result = process.call(item)
+        finally:
+            idle.append(process)
+        return result
+
+    with ThreadPoolExecutor(max(1, len(processes))) as pool:
+        try:
+            for future in _submit_ahead(call, items, pool, 2 * workers - 1):
+                yield _wait_for(future, processes, silence)
+        except WorkerEndedError as error:
+            raise UserError(f'{error} {_HOW_TO_CONTINUE}') from None
+        except _SilentError:
+            busy = ', '.join(process.describe_work() for process in processes)
+            raise UserError(
+                f'No worker process has answered for {silence:.0f} seconds. They work on {busy}. Perhaps a disk or a '
+                f'network folder does not respond. {_HOW_TO_CONTINUE}'
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.stop()
 
 
-def _context() -> BaseContext:
-    """Choose a start method that does not make every worker import torch again.
-
-    Forking a process with threads (BLAS, OpenMP) is harmless here, as the workers call neither, but Python 3.12 warns
-    of it, and on macOS it crashes system libraries. There a server process imports everything once, and is forked.
-    """
-    if sys.platform.startswith('linux') and sys.version_info < (3, 12):
-        return multiprocessing.get_context('fork')
-    if 'forkserver' not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context('spawn')
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['kdsr.data.sub_images'])
-    return context
+_HOW_TO_CONTINUE = (
+    'What is finished is kept: run the same command again to continue, with fewer workers (`--workers 1`) where memory '
+    'is short.'
+)
 
 
-def _start_worker(numbers: Any, setup: Callable[[int], None] | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    if setup is not None:
-        with numbers.get_lock():
-            number = numbers.value
-            numbers.value += 1
-        setup(number)
+class _SilentError(Exception):
+    """No worker has answered for too long."""
 
 
-def _die_with_parent() -> None:
-    """Leave no process behind when the parent is killed: a worker would wait for its next item forever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _submit_ahead(
+    work: Callable[[Item], Result], items: Iterable[Item], pool: Executor, ahead: int
+) -> Generator[Future[Result], None, None]:
+    pending: collections.deque[Future[Result]] = collections.deque()
+    for item in items:
+        pending.append(pool.submit(work, item))
+        if len(pending) > ahead:
+            yield pending.popleft()
+    while pending:
+        yield pending.popleft()
+
+
+def _wait_for(future: Future[Result], processes: Sequence[WorkerProcess], silence: float) -> Result:
+    waited, answers = 0.0, -1
+    while True:
+        try:
+            return future.result(timeout=min(_SLICE, silence))
+        except NotYetError:
+            if future.done():  # the function itself raised a TimeoutError
+                raise
+        now = sum(process.answers for process in processes)
+        waited, answers = (waited + _SLICE, answers) if now == answers else (0.0, now)
+        if waited >= silence:
+            raise _SilentError

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from kdsr.data.growing_folder import GrowingFolder
 from kdsr.data.lmdb_writer import LmdbWriter
-from kdsr.data.parallel import checked_workers, ordered_map
+from kdsr.data.parallel import check_workers, ordered_map
 from kdsr.data.raw_writer import RawWriter, check_room, gigabytes
 from kdsr.data.source_images import Source, header_size, list_sources
 from kdsr.data.sub_images import Cutting, cut_image, degrade_image, frame_bytes, frame_image
@@ -146,7 +146,7 @@ def _check_arguments(scales: Sequence[int], workers: int | None) -> tuple[int, i
     """Return the least common multiple of the scales and the number of workers."""
     if not scales or len(set(scales)) < len(scales) or not all(isinstance(s, int) and s >= 2 for s in scales):
         raise UserError(f'The scales must be different integers of at least 2; got {list(scales)}.')
-    return math.lcm(*scales), checked_workers(workers)
+    return math.lcm(*scales), check_workers(workers)
 
 
 def _check_cutting(crop_size: int, step: int, scales: tuple[int, ...]) -> Cutting:
@@ -217,7 +217,7 @@ def _process(
     """Do the work on the pending images in several processes, and hand the results to `keep` in this one, in order."""
     workers = min(workers, max(1, len(pending)))
     done = total - len(pending)
-    results = ordered_map(work, pending, workers)
+    results = ordered_map(work, pending, workers, name_item=lambda source: source.path.name)
     bar = tqdm(total=total, initial=done, unit='image', disable=not progress)
     with contextlib.closing(results), bar:
         for source, result in zip(pending, results):

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from kdsr import options, plugins
 from kdsr.data.growing_folder import differences, read_settings
-from kdsr.data.parallel import checked_workers, default_workers, ordered_map
+from kdsr.data.parallel import SILENCE, check_workers, count_processors, ordered_map
 from kdsr.data.raw_images import RawImages, Window
 from kdsr.data.raw_writer import RawWriter, check_room, gigabytes
 from kdsr.data.teacher_run import OVERLAP, TeacherRun
@@ -31,6 +31,7 @@ from kdsr.errors import UserError
 
 _SAMPLE = 48  # side of the crops on which the teachers are checked and timed, in low-resolution pixels
 _SAMPLES = 4
+_SLOWER = 10  # times the estimated duration of an image, before a worker counts as stuck
 LQ = 'low-resolution images'
 
 
@@ -59,7 +60,7 @@ def make_cache(
     """
     cache = _checked_cache(opt, tile)
     devices = _devices(opt)
-    workers = checked_workers(workers, len(devices))
+    workers = check_workers(workers, len(devices))
     with training_images(opt) as images:
         writer = _writer(opt, cache, images)
         if writer.complete:
@@ -69,13 +70,13 @@ def make_cache(
         pending = [number for number, name in enumerate(images.names) if name not in writer.finished]
         run = TeacherRun(opt, cache.self_ensemble, tile)
         run.start(devices[0], images)
-        _announce(run, images, pending, writer, min(workers, len(devices)), progress)
+        seconds = _announce(run, images, pending, writer, min(workers, len(devices)), progress)
         if workers != 1:
             run = run.not_started()  # the other processes have teachers of their own
         with contextlib.ExitStack() as stack:
             writer.open()
             stack.callback(writer.close)
-            _fill(writer, run, images, pending, workers, devices, progress)
+            _fill(writer, run, images, pending, workers, devices, seconds, progress)
             writer.finish()
     return writer.final
 
@@ -92,8 +93,12 @@ def _writer(opt: Mapping[str, Any], cache: options.Cache, images: TrainingImages
 
 def _announce(
     run: TeacherRun, images: TrainingImages, pending: list[int], writer: RawWriter, devices: int, progress: bool
-) -> None:
-    """Check the teachers on a few crops; say how much room and time the rest will take."""
+) -> float:
+    """Check the teachers on a few crops; print the disk space and time that the rest needs.
+
+    Returns:
+        Seconds for one low-resolution pixel on one device.
+    """
     opt = run.opt
     numbers = pending[:: max(1, len(pending) // _SAMPLES)][:_SAMPLES]
     batches = [run.batch(number, _SAMPLE) for number in numbers]
@@ -109,6 +114,7 @@ def _announce(
             f'{len(images.names)} images{f" ({done} done before)" if done else ""} -> {writer.final}: '
             f'{gigabytes(needed)} of disk, about {_duration(seconds * pixels / devices)}.'
         )
+    return seconds
 
 
 def _seconds_per_pixel(run: TeacherRun, batches: list[Batch]) -> float:
@@ -133,9 +139,10 @@ def _fill(
     pending: list[int],
     workers: int,
     devices: list[str],
+    seconds: float,
     progress: bool,
 ) -> None:
-    """Run the teachers on the pending images, in this process or in several, and store what they say, in order."""
+    """Run the teachers on the pending images, in this process or in several, and store their images in order."""
     pixels = [math.prod(size) for size in images.sizes]
     bar = tqdm(
         total=sum(pixels), initial=sum(pixels) - sum(pixels[n] for n in pending), unit='px', unit_scale=True,
@@ -144,9 +151,11 @@ def _fill(
     if workers == 1:
         results = ordered_map(run, pending, 1)
     else:
-        threads = max(1, default_workers() // workers)
+        threads = max(1, count_processors() // workers)
         setup = functools.partial(_start_in_worker, run, devices, threads)
-        results = ordered_map(_run_in_worker, pending, workers, setup)
+        largest = max(pixels[number] for number in pending)
+        silence = SILENCE + _SLOWER * seconds * largest * workers
+        results = ordered_map(_run_in_worker, pending, workers, setup, images.names.__getitem__, silence)
     with contextlib.closing(results), bar:
         for number, image in zip(pending, results):
             windows = [Window(key, *(run.scale * n for n in place)) for key, *place in images.windows[number]]

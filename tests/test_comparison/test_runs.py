@@ -100,7 +100,7 @@ def test_a_failed_run_stops_only_those_that_need_it_and_is_tried_again(workspace
 def test_workers_share_the_processors_and_take_turns_on_the_gpus(workspace, program, monkeypatch):
     monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,6')
-    monkeypatch.setattr(comparison_runs, 'default_workers', lambda: 8)
+    monkeypatch.setattr(comparison_runs, 'count_processors', lambda: 8)
     compare(comparison_file(workspace, {'plain': {}, 'other': {}}, seeds=[0]), workers=2)
     printed = {p.read_text().strip() for p in (workspace.root / 'experiments/cmp/output').iterdir()}
     assert printed == {'cmp_plain_seed0 4 4', 'cmp_other_seed0 4 6'}
