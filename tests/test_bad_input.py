@@ -34,6 +34,7 @@ from kdsr.errors import UserError, told_plainly
 from kdsr.lifecycle import locking, sampling, saving
 from kdsr.lifecycle.bad_samples import NamedSamples, killed_worker
 from tests.conftest import network_opt
+from tests.helpers.loaders import KillsItsProcess
 
 ROOT = Path(__file__).parents[1]
 GT, LQ = Path('photos/gt'), Path('photos/lq2')
@@ -570,24 +571,10 @@ def test_another_number_of_processes_than_the_saved_runs_is_refused():
         sampling._check_order({**then, 'processes': 4}, then, opt)
 
 
-class KillsItsProcess(torch.utils.data.Dataset):
-    """A dataset that the system ends the process of, at one image."""
-
-    opt, paths = {'name': 'photos'}, [{'lq_path': f'{i}x2.png', 'gt_path': f'{i}.png'} for i in range(8)]
-
-    def __len__(self):
-        return 8
-
-    def __getitem__(self, index):
-        if index == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return torch.zeros(1)
-
-
 KILLED = """
 import os, torch, kdsr
 from kdsr.lifecycle.bad_samples import NamedSamples, killed_worker
-from tests.test_bad_input import KillsItsProcess
+from tests.helpers.loaders import KillsItsProcess
 samples = NamedSamples(KillsItsProcess())
 loader = torch.utils.data.DataLoader(samples, num_workers=1)
 samples.shared_with(1)

@@ -9,14 +9,11 @@ import yaml
 
 from kdsr.errors import UserError
 from tests.conftest import network_opt
+from tests.helpers.logs import log_of
 
 
 def params(folder, name='net_g_latest'):
     return torch.load(folder / 'models' / f'{name}.pth', weights_only=True)['params']
-
-
-def log_of(folder):
-    return next(folder.glob('train_*.log')).read_text()
 
 
 def test_a_plain_basicsr_file_trains_validates_and_tests(workspace):

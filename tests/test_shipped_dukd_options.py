@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdsr import options
-from tests.test_shipped_options import TEACHERS, parameters, shrunk
+from tests.helpers.shipped_networks import TEACHERS, parameters, shrunk
 
 FOLDER = Path(__file__).parents[1] / 'options' / 'comparisons' / 'mtkd'
 RUNS = [(student, scale) for student in ('swinir', 'rcan', 'edsr') for scale in (2, 3, 4)]

@@ -14,7 +14,7 @@ from basicsr.models import build_model
 from kdsr import options
 
 FOLDER = Path(__file__).parents[1] / 'options'
-# Parameters on luminance, and the tapped layer (METHODS.md, sections 4.1 and 4.8). CARN's 964,187 / 1,148,827 /
+# Parameters on luminance, and the tapped layer (PISR, Tables 1 and 3). CARN's 964,187 / 1,148,827 /
 # 1,111,899 count three colours: 20 values of the mean shifts and 2 x 64 x 9 + 2 x 64 x 9 + 2 more than one channel.
 STUDENTS = {
     'fsrcnn': ((12_644, 12_644, 12_644), 'expanding'),

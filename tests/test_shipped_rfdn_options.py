@@ -9,7 +9,7 @@ from basicsr.archs import build_network
 from kdsr import options
 
 FOLDER = Path(__file__).parents[1] / 'options'
-# Parameters as the paper prints them, exactly (METHODS.md, section 6).
+# Parameters as the paper (Liu et al., AIM 2020) prints them, exactly.
 PARAMETERS = {
     'rfdn_x2': 534_036, 'rfdn_x3': 540_531, 'rfdn_x4': 549_624,
     'rfdn_l_x2': 625_962, 'rfdn_l_x3': 632_997, 'rfdn_l_x4': 642_846,

@@ -1,4 +1,4 @@
-"""Local attribution maps in NumPy, as METHODS and the LAM paper describe them: one kernel per step, plain loops."""
+"""Local attribution maps in NumPy, after Gu and Dong (CVPR 2021): one kernel per step, plain loops."""
 
 import numpy as np
 

@@ -313,7 +313,7 @@ def test_paths_that_cannot_be_used(tmp_path):
             convert_checkpoint(source, out)
 
 
-# The released files. Numbers: METHODS.md, 0.6, 6 and the papers.
+# The released files. IMDN, CARN-M: the numbers of their papers; E-RFDN (AIM 2020): what its released weights give.
 
 
 @pytest.mark.shared

@@ -10,9 +10,10 @@ from basicsr.utils.registry import ARCH_REGISTRY
 
 from kdsr.archs.bicubic import BicubicUpsample
 from kdsr.archs.contrast_attention import ContrastAttention
+from tests.helpers.networks import LUMINANCE, TINY
 from tests.references import sr_blocks
 
-# Name in this table: options, and the parameters at x2, x3, x4 as published (METHODS.md, sections 4.1, 4.8, 6 and 7).
+# Name in this table: options, and the parameters at x2, x3, x4 as their papers print them.
 PUBLISHED = {
     'RFDN': ({'type': 'RFDN'}, (534_036, 540_531, 549_624)),
     'RFDN-L': ({'type': 'RFDN', 'num_feat': 52}, (625_962, 632_997, 642_846)),
@@ -40,26 +41,6 @@ PUBLISHED = {
     'PISRTeacher': ({'type': 'PISRTeacher'}, (98_728, 98_728, 98_728)),
 }  # fmt: skip
 
-# The same architectures, tiny, for what does not depend on the width.
-TINY = {
-    'RFDN': {'type': 'RFDN', 'num_feat': 8, 'num_block': 2},
-    'RFDN srb': {'type': 'RFDN', 'num_feat': 8, 'num_block': 1, 'block': 'srb', 'block_skip': True},
-    'E-RFDN': {'type': 'RFDN', 'num_feat': 8, 'num_block': 2, 'block': 'e_rfdb'},
-    'IMDN': {'type': 'IMDN', 'num_feat': 8, 'num_block': 2, 'cca_reduction': 4},
-    'FSRCNN': {'type': 'FSRCNN'},
-    'VDSR': {'type': 'VDSR', 'num_feat': 8, 'num_block': 2},
-    'IDN': {'type': 'IDN', 'num_feat': 16, 'num_kept': 4, 'num_block': 2},
-    'IDN deconv': {'type': 'IDN', 'num_in_ch': 1, 'num_feat': 16, 'num_kept': 4, 'num_block': 1, 'upsampler': 'deconv'},
-    'CARN': {'type': 'CARN', 'num_feat': 8},
-    'CARN-M': {'type': 'CARN', 'num_feat': 8, 'mobile': True, 'multi_scale': True},
-    'SAN': {'type': 'SAN', 'num_feat': 16, 'num_group': 2, 'num_block': 1},
-    'DCTSwin': {'type': 'DCTSwin', 'num_teachers': 2, 'embed_dim': 8, 'depths': [2], 'num_heads': 2, 'num_feat': 8},
-    'PISRTeacher': {
-        'type': 'PISRTeacher', 'num_feat': 8, 'num_shrink': 4,
-        'decoder': {'type': 'FSRCNN', 'num_feat': 8, 'num_map': 1},
-    },
-}  # fmt: skip
-LUMINANCE = ('FSRCNN', 'VDSR', 'IDN deconv', 'PISRTeacher')
 GRAPHS = [name for name in TINY if name not in ('RFDN srb', 'IDN deconv', 'CARN')]  # the others' graphs hold these
 
 ELSEWHERE = {'Spandrel'}  # holds another package's network, see test_spandrel_arch.py

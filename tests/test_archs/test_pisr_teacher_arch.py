@@ -7,7 +7,7 @@ from kdsr.distillation.feature_tap import FeatureTap
 from kdsr.errors import UserError
 from tests.references import sr_blocks
 
-# METHODS.md, section 4.8: the students, and where each is tapped: what goes into its reconstruction.
+# The students of PISR (Lee et al., ECCV 2020), and where each is tapped: what goes into its reconstruction.
 STUDENTS = {
     'FSRCNN': ({'type': 'FSRCNN'}, 'expanding', 56, 1),
     'FSRCNN-L': ({'type': 'FSRCNN', 'num_shrink': 56}, 'expanding', 56, 1),

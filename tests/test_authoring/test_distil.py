@@ -10,7 +10,7 @@ from kdsr.authoring.other_vocabularies import translate
 from kdsr.cli import main
 from kdsr.errors import UserError
 from tests.conftest import network_opt
-from tests.test_pipeline import log_of
+from tests.helpers.logs import log_of
 
 
 def plain(workspace, **changes):

@@ -8,8 +8,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from basicsr.data import build_dataloader, build_dataset
-from basicsr.data.data_sampler import EnlargedSampler
+from basicsr.data import build_dataset
 from basicsr.utils import bgr2ycbcr
 from PIL import Image
 
@@ -18,6 +17,7 @@ from kdsr.data.raw_images import Window
 from kdsr.data.raw_paired_image_dataset import RawPairedImageDataset, luma
 from kdsr.data.raw_writer import RawWriter
 from kdsr.errors import UserError
+from tests.helpers.loaders import assert_same, batches
 
 prepare = functools.partial(prepare_training_set, scales=(2, 4), crop_size=48, step=24, workers=1, progress=False)
 
@@ -42,26 +42,6 @@ def sets(tmp_path_factory):
     options['raw']['type'] = 'RawPairedImageDataset'
     del options['raw']['io_backend']
     return options
-
-
-def batches(opt, workers=0, epochs=2):
-    """All batches of BasicSR's loader, as its training pipeline makes it."""
-    random.seed(0)
-    dataset = build_dataset(opt)
-    loader_opt = {**opt, 'num_worker_per_gpu': workers}
-    loader = build_dataloader(dataset, loader_opt, sampler=EnlargedSampler(dataset, 1, 0, 2), seed=0)
-    return [batch for _ in range(epochs) for batch in loader]
-
-
-def assert_same(batches, expected):
-    assert len(batches) == len(expected) > 3
-    for batch, wanted in zip(batches, expected):
-        assert batch.keys() == wanted.keys()
-        for key, value in wanted.items():
-            same = torch.equal(batch[key], value) if torch.is_tensor(value) else batch[key] == value
-            assert same, key
-            if torch.is_tensor(value):
-                assert batch[key].dtype == value.dtype
 
 
 @pytest.mark.parametrize('workers', [0, 2])

@@ -16,7 +16,6 @@ from basicsr.utils.color_util import rgb2ycbcr_pt
 
 from kdsr import durable, options
 from kdsr.data import parallel, teacher_cache, teacher_run
-from kdsr.data.prepare import prepare_training_set
 from kdsr.data.raw_images import RawImages, Window
 from kdsr.data.raw_writer import RawWriter
 from kdsr.data.teacher_cache import make_cache, open_cache
@@ -24,7 +23,8 @@ from kdsr.distillation.outputs import Batch
 from kdsr.distillation.teacher import build_teachers
 from kdsr.errors import UserError
 from tests.conftest import network_opt
-from tests.test_data.test_raw_paired_image_dataset import assert_same, batches
+from tests.helpers.loaders import assert_same, batches
+from tests.helpers.training_sets import on_raw, samples
 
 
 def experiment(workspace, names=('EDSR',), **changes):
@@ -42,15 +42,6 @@ def experiment(workspace, names=('EDSR',), **changes):
 
 def make(opt, **settings):
     return make_cache(opt, progress=False, **settings)
-
-
-def on_raw(workspace, opt, raw=True):
-    """Let the experiment train on prepared sub-images, 32x32 every 16 pixels."""
-    workspace.images(name='hr')
-    gt, lq = prepare_training_set(workspace.root / 'hr' / 'gt', workspace.root, [2], 32, 16, 1, progress=False, raw=raw)
-    kind = {'type': 'RawPairedImageDataset'} if raw else {'io_backend': {'type': 'lmdb'}}
-    opt['datasets']['train'].update(dataroot_gt=str(gt), dataroot_lq=str(lq), gt_size=16, **kind)
-    return opt
 
 
 def stored(path):
@@ -81,13 +72,6 @@ def orientations(image):
         yield torch.rot90(image, quarter, (-2, -1)), lambda x, k=quarter: torch.rot90(x, -k, (-2, -1))
         mirrored = torch.rot90(image.flip(-1), quarter, (-2, -1))
         yield mirrored, lambda x, k=quarter: torch.rot90(x, -k, (-2, -1)).flip(-1)
-
-
-def samples(opt):
-    """The whole training images by key."""
-    train_set = {**opt['datasets']['train'], 'phase': 'val', 'scale': 2}
-    pairs = build_dataset(copy.deepcopy(train_set))
-    return {os.path.splitext(os.path.basename(p['gt_path']))[0]: Batch(p['lq'][None], p['gt'][None]) for p in pairs}
 
 
 def same(found, expected):

@@ -27,7 +27,7 @@ from kdsr.distillation.padding import run_padded
 from kdsr.errors import UserError
 from kdsr.networks.candidates import find_candidates
 from tests.conftest import NETWORKS
-from tests.test_archs.test_networks import LUMINANCE, TINY
+from tests.helpers.networks import LUMINANCE, TINY
 
 onnx = pytest.importorskip('onnx')
 pytest.importorskip('onnxruntime')

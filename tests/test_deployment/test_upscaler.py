@@ -19,6 +19,7 @@ from kdsr.distillation.padding import run_padded
 from kdsr.distillation.tiling import self_ensemble
 from kdsr.errors import UserError
 from tests.conftest import NETWORKS
+from tests.helpers.networks import known
 
 ROOT = Path(__file__).parents[2]
 EDSR = {**NETWORKS['EDSR'], 'upscale': 2}
@@ -37,13 +38,6 @@ def model(workspace):
         return path, network
 
     return made
-
-
-def known(workspace, options):
-    """Write random weights with the options of their network, as `kdsr convert` does; return the path."""
-    path = workspace.weights(options, options['type'])
-    torch.save({**torch.load(path), 'network': options}, path)
-    return path
 
 
 def as_tensor(image):

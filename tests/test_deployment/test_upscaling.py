@@ -6,7 +6,7 @@ from PIL import Image
 
 from kdsr.cli import main
 from tests.conftest import NETWORKS
-from tests.test_deployment.test_upscaler import known
+from tests.helpers.networks import known
 
 EDSR = {**NETWORKS['EDSR'], 'upscale': 2}
 

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from basicsr.archs import build_network
 
 from kdsr.cli import main
 from kdsr.errors import UserError
@@ -16,6 +15,7 @@ from kdsr.inspection.diagnosis import diagnose
 from kdsr.inspection.patch_comparison import feature_psnr, tiles
 from kdsr.networks.trained_run import TrainedRun
 from tests.conftest import network_opt
+from tests.helpers.pictures import float_images, network
 
 TAPS = {'early': {'student': 'body.0', 'teacher': 'body.1'}, 'late': {'student': 'body.1', 'teacher': 'body.2'}}
 WIDE = {**network_opt('EDSR'), 'num_feat': 12}
@@ -36,18 +36,6 @@ def trained(workspace, losses, **changes):
     opt = options(workspace, losses, **changes)
     workspace.train(opt)
     return str(workspace.root / 'run.yml')
-
-
-def float_images(folder):
-    """RGB in [0, 1], (1, 3, H, W), in the order of the file names."""
-    files = sorted(Path(folder).glob('*.png'))
-    return [torch.from_numpy(cv2.imread(str(f))[..., ::-1].copy()).permute(2, 0, 1)[None] / 255 for f in files]
-
-
-def network(opt, path, key):
-    built = build_network(opt).eval()
-    built.load_state_dict(torch.load(path, weights_only=True)[key])
-    return built
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from kdsr.inspection.diagnosis import diagnose
 from kdsr.inspection.teacher_scores import teacher_scores
 from kdsr.networks.trained_run import TrainedRun
 from tests.conftest import network_opt
-from tests.test_inspection.test_diagnosis import float_images, network
+from tests.helpers.pictures import float_images, network
 
 
 def psnr_y(image, gt, border=2):

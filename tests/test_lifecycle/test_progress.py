@@ -7,8 +7,8 @@ import pytest
 
 from kdsr.errors import UserError
 from kdsr.lifecycle.progress import peak_memory, progress
+from tests.helpers.logs import log_of
 from tests.helpers.runs import options
-from tests.test_pipeline import log_of
 
 
 def test_a_line_tells_how_far_how_fast_and_what_it_waits_for():

@@ -8,7 +8,7 @@ from kdsr.distillation.outputs import Batch
 from kdsr.distillation.teacher import build_teachers
 from kdsr.errors import UserError
 from tests.conftest import network_opt
-from tests.test_models.test_distillation_model import batch, same, step, weights
+from tests.helpers.models import batch, same, step, weights
 
 NAMES = ['EDSR', 'SwinIR']
 

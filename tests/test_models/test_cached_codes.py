@@ -14,8 +14,8 @@ from kdsr.data.teacher_cache import make_cache
 from kdsr.data.training_images import training_images
 from kdsr.distillation.teacher import build_teachers
 from kdsr.errors import UserError
-from tests.test_data.test_teacher_cache import on_raw, samples
-from tests.test_models.test_cached_teachers import logged
+from tests.helpers.logs import logged
+from tests.helpers.training_sets import on_raw, samples
 
 FSRCNN = {'type': 'FSRCNN', 'upscale': 2, 'num_feat': 6, 'num_shrink': 4}
 TEACHER = {'type': 'PISRTeacher', 'upscale': 2, 'decoder': FSRCNN, 'num_feat': 8, 'num_shrink': 4, 'num_in_ch': 1}

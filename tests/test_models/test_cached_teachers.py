@@ -1,7 +1,5 @@
 """Training from a teacher cache, through BasicSR's pipeline."""
 
-import re
-
 import pytest
 import torch
 
@@ -10,7 +8,7 @@ from kdsr.distillation.cached_teachers import CachedTeachers, without_border
 from kdsr.distillation.outputs import Batch, NetworkOutput
 from kdsr.errors import UserError
 from tests.conftest import network_opt
-from tests.test_pipeline import log_of
+from tests.helpers.logs import log_of, logged
 
 
 def mtkd(workspace, **block):
@@ -25,13 +23,6 @@ def mtkd(workspace, **block):
         **block,
     }
     return opt
-
-
-def logged(folder, name):
-    """All values of a loss in the log."""
-    values = [float(value) for value in re.findall(rf'{name}: ([\d.e+-]+)', log_of(folder))]
-    assert values
-    return values
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
-import copy
 from types import SimpleNamespace
 
 import pytest
 import torch
-from basicsr.models import build_model
 from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY
 
 from kdsr.distillation.distillation_loss import DistillationLoss
@@ -11,52 +9,7 @@ from kdsr.distillation.outputs import Batch
 from kdsr.distillation.teacher import build_teachers
 from kdsr.errors import UserError
 from tests.conftest import network_opt
-
-TAPS = {
-    'early': {'student': 'body.0', 'teacher': 'body.1'},
-    'trunk': {'student': 'conv_after_body', 'teacher': 'conv_after_body'},
-}
-FITNET = {'l_fit': {'type': 'FitNetLoss', 'loss_weight': 0.1}}
-RESPONSE = {'l_kd': {'type': 'ResponseLoss', 'loss_weight': 1.0}}
-
-
-def parsed(workspace, **changes):
-    """Options as BasicSR's parse_options leaves them."""
-    opt = workspace.options(model_type='DistillationModel')
-    opt['distillation'] = {'health_check': False, 'teachers': [workspace.teacher('EDSR')], 'losses': RESPONSE}
-    for key, value in changes.items():
-        if key in opt['distillation'] or key in ('features', 'aggregator'):
-            opt['distillation'][key] = value
-        else:
-            opt[key] = value
-    models = workspace.root / 'models'
-    models.mkdir(exist_ok=True)
-    opt['path'].update(models=str(models), training_states=str(models))
-    opt.update(dist=False, rank=0, world_size=1, is_train=True)
-    return opt
-
-
-def built(opt):
-    torch.manual_seed(0)
-    return build_model(copy.deepcopy(opt))
-
-
-def batch(seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return {'lq': torch.rand(2, 3, 16, 16, generator=generator), 'gt': torch.rand(2, 3, 32, 32, generator=generator)}
-
-
-def step(model, data=None, iteration=1):
-    model.feed_data(data or batch())
-    model.optimize_parameters(iteration)
-
-
-def weights(module):
-    return {k: v.clone() for k, v in module.state_dict().items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+from tests.helpers.models import FITNET, RESPONSE, TAPS, batch, built, model_batch, parsed, same, step, weights
 
 
 def test_teachers_are_bit_identical_after_training_and_hold_no_gradient(workspace):
@@ -115,10 +68,6 @@ def fitnet_by_hand(model, helpers):
         regressed = torch.nn.functional.conv2d(features[0], weight, bias).relu()
         total = total + 0.1 * (regressed - features[1].detach()).abs().mean()
     return total
-
-
-def model_batch(model):
-    return Batch(model.lq, model.gt)
 
 
 def test_with_weight_zero_the_student_is_bit_identical_to_its_baseline(workspace):

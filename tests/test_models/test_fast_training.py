@@ -6,24 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from basicsr.models import build_model
 from basicsr.models.base_model import BaseModel
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdsr.errors import UserError
 from kdsr.models import compiling
-from tests.test_models.test_distillation_model import FITNET, RESPONSE, TAPS, batch, parsed, same, step, weights
+from tests.helpers.models import FITNET, ReadValues, batch, same, step, student, weights
 
 ALL = {'amp': 'bf16', 'channels_last': True, 'accumulate': 2, 'clip_grad_norm': 1.0}
-
-
-def student(workspace, model_type='StudentModel', **train):
-    opt = parsed(workspace, model_type=model_type, losses={**RESPONSE, **FITNET}, features=TAPS)
-    if model_type in ('StudentModel', 'SRModel'):
-        del opt['distillation']
-    opt['train'].update(train)
-    torch.manual_seed(0)
-    return build_model(copy.deepcopy(opt))
 
 
 def gradients(model):
@@ -191,16 +180,6 @@ def test_everything_at_once_trains_through_basicsrs_pipeline(workspace, model_ty
     ]
     assert len(losses) == 4
     assert np.isfinite([float(loss) for loss in losses]).all()
-
-
-class ReadValues(TorchDispatchMode):
-    """Counts values that are read from the device, for which a step would wait."""
-
-    count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += function is torch.ops.aten._local_scalar_dense.default
-        return function(*args, **(kwargs or {}))
 
 
 def test_a_step_reads_nothing_from_the_device(workspace):

@@ -5,18 +5,7 @@ import torch
 
 from kdsr.errors import UserError
 from tests.conftest import network_opt
-from tests.test_models.test_distillation_model import (
-    FITNET,
-    RESPONSE,
-    TAPS,
-    batch,
-    built,
-    model_batch,
-    parsed,
-    same,
-    step,
-    weights,
-)
+from tests.helpers.models import FITNET, RESPONSE, TAPS, batch, built, model_batch, parsed, same, step, weights
 
 VIEWS = {'zoom_in': {'type': 'ZoomIn', 'count': 2}, 'zoom_out': {'type': 'ZoomOut'}}
 

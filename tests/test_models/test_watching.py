@@ -9,9 +9,8 @@ from basicsr.utils.registry import LOSS_REGISTRY
 from kdsr.distillation.distillation_loss import DistillationLoss
 from kdsr.errors import UserError
 from kdsr.models.watching import COLLAPSED, NumberWatch, check_reach, collapsed, norms_by_term
-from tests.test_models.test_distillation_model import FITNET, RESPONSE, TAPS, batch, parsed, step, weights
-from tests.test_models.test_fast_training import ReadValues, student
-from tests.test_pipeline import log_of
+from tests.helpers.logs import log_of
+from tests.helpers.models import FITNET, RESPONSE, TAPS, ReadValues, batch, parsed, step, student, weights
 
 NAN, INF = float('nan'), float('inf')
 
