@@ -7,6 +7,13 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
+OPTIONAL = {
+    'plots': ['matplotlib>=3.6'],
+    'spandrel': ['spandrel>=0.4.2'],
+    'completion': ['shtab>=1.6'],
+    'export': ['onnx>=1.16', 'onnxruntime>=1.18'],
+}
+CHECKS = ['pytest', 'pytest-xdist', 'pytest-timeout', 'ruff', 'mypy', 'types-PyYAML', 'packaging']
 
 
 class BuildWithOptions(build_py):
@@ -29,7 +36,7 @@ setup(
     cmdclass={'build_py': BuildWithOptions},
     packages=find_packages(include=['kdsr', 'kdsr.*']),
     package_data={'kdsr.cost': ['*.csv'], 'kdsr.papers': ['*.csv'], 'kdsr.zoo': ['*.safetensors', '*.md']},
-    python_requires='>=3.9',
+    python_requires='>=3.10',
     install_requires=[
         'basicsr>=1.4.2,<2',
         'torch>=2.4',
@@ -44,13 +51,7 @@ setup(
         'tqdm>=4.60',
         'safetensors>=0.4',
     ],
-    extras_require={
-        'plots': ['matplotlib>=3.6'],
-        'spandrel': ['spandrel>=0.4.2'],
-        'completion': ['shtab>=1.6'],
-        'export': ['onnx>=1.16', 'onnxruntime>=1.18'],
-        'dev': ['pytest', 'pytest-xdist', 'pytest-timeout', 'ruff', 'mypy', 'matplotlib>=3.6'],
-    },
+    extras_require={**OPTIONAL, 'dev': [*(package for extra in OPTIONAL.values() for package in extra), *CHECKS]},
     entry_points={'console_scripts': ['kdsr=kdsr.cli:main']},
     classifiers=[
         'License :: OSI Approved :: Apache Software License',

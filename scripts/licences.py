@@ -16,14 +16,21 @@ DOCUMENT = ROOT / 'docs' / 'dependencies.md'
 BEGIN, END = '<!-- written by scripts/licences.py -->\n', '<!-- end -->'
 
 
+def pins(file):
+    """Return name to version of what a requirements file pins, for the newest Python where it differs."""
+    found = {}
+    for line in (ROOT / file).read_text(encoding='utf-8').splitlines():
+        name, pinned, version = line.partition(';')[0].strip().partition('==')
+        if pinned and not line.startswith('#'):
+            found.setdefault(name, version)
+    return found
+
+
 def direct():
-    """Return name to tested version of what requirements.txt pins, for the newest Python where it differs."""
-    pins = {}
-    for line in (ROOT / 'requirements.txt').read_text(encoding='utf-8').splitlines():
-        name, found, version = line.partition(';')[0].strip().partition('==')
-        if found and not line.startswith('#'):
-            pins.setdefault(name, version)
-    return pins
+    """Return name to tested version of what requirements.txt pins, and of what the extras of setup.py name."""
+    named = re.findall(r"'([\w-]+)(?:>=[\d.]+)?'", (ROOT / 'setup.py').read_text(encoding='utf-8'))
+    extras = {name: version for name, version in pins('constraints.txt').items() if name in named}
+    return {**pins('requirements.txt'), **extras}
 
 
 def licence_of(name):

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import tarfile
+import venv
 import zipfile
 from pathlib import Path
 
@@ -59,24 +61,34 @@ def test_the_sdist_holds_what_a_checkout_does(packages):
     assert {f'kdsr/zoo/{path.name}' for path in (ROOT / 'kdsr/zoo').glob('*.safetensors')} <= names
 
 
-def test_an_installed_wheel_lists_and_copies_options_and_trains(packages, workspace):
+@pytest.fixture(scope='module')
+def clean(packages):
+    """The programs of an environment that holds the wheel, and of the tests' own environment only its dependencies."""
     (wheel,) = packages.glob('*.whl')
-    place = packages / 'installed'
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(place)
-    paths = {'PYTHONPATH': str(place), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'PYTHONWARNINGS': 'ignore'}
-    where = "import kdsr; print(kdsr.__file__); from kdsr.cli import main; main(['options', 'ablations/rfdn/*']); "
-    where += "main(['methods', 'rfdn'])"
-    told = run(sys.executable, '-c', where, cwd=workspace.root, **paths)
-    assert told.startswith(str(place))
-    listed = [line for line in told.splitlines() if line.startswith('ablations/rfdn/')]
+    place = packages / 'clean'
+    venv.create(place, with_pip=False)
+    (program,) = (path for path in (place / 'bin', place / 'Scripts') if path.is_dir())
+    run(sys.executable, '-m', 'pip', '--python', str(program / 'python'), 'install', '-q', '--no-deps', '--no-index',
+        str(wheel), cwd=packages)  # fmt: skip
+    where = run(str(program / 'python'), '-c', 'import sysconfig; print(sysconfig.get_path("purelib"))', cwd=packages)
+    Path(where.strip(), 'dependencies.pth').write_text(f'{sysconfig.get_path("purelib")}\n', encoding='utf-8')
+    return program
+
+
+def test_an_installed_wheel_lists_and_copies_options_and_trains(clean, workspace):
+    names = {'PYTHONPATH': '', 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'PYTHONWARNINGS': 'ignore'}
+    kdsr = str(clean / 'kdsr')
+    where = run(str(clean / 'python'), '-c', 'import kdsr; print(kdsr.__file__)', cwd=workspace.root, **names)
+    assert where.startswith(str(clean.parent))
+    listed = run(kdsr, 'options', 'ablations/rfdn/*', cwd=workspace.root, **names).splitlines()
+    listed = [line for line in listed if line.startswith('ablations/rfdn/')]
     assert len(listed) == sum(name.startswith('ablations/rfdn/') for name in OPTIONS) > 0
-    assert 'e_rfdn*_x4.yml (8 files)' in told
+    assert 'e_rfdn*_x4.yml (8 files)' in run(kdsr, 'methods', 'rfdn', cwd=workspace.root, **names)
     photo = Image.fromarray(np.arange(20 * 24 * 3, dtype=np.uint8).reshape(20, 24, 3))
     photo.save(workspace.root / 'photo.png')
-    run(sys.executable, '-m', 'kdsr', 'upscale', 'photo.png', '-o', 'large.png', cwd=workspace.root, **paths)
+    run(kdsr, 'upscale', 'photo.png', '-o', 'large.png', cwd=workspace.root, **names)
     with Image.open(workspace.root / 'large.png') as large:
         assert large.size == (48, 40)
     file = workspace.write(workspace.options(iterations=1))
-    run(sys.executable, '-m', 'kdsr.train', '-opt', file, cwd=workspace.root, **paths)
+    run(str(clean / 'python'), '-m', 'kdsr.train', '-opt', file, cwd=workspace.root, **names)
     assert (workspace.root / 'experiments' / 'run' / 'models' / 'net_g_latest.pth').is_file()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import collections
 import os
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
-from typing import Callable, TypeVar
+from typing import TypeVar
 
 from kdsr.data.worker_process import Setup, WorkerEndedError, WorkerProcess, choose_context
 from kdsr.errors import UserError

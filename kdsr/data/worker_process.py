@@ -13,9 +13,10 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
-from typing import Any, Callable
+from typing import Any
 
 from kdsr.errors import UserError
 

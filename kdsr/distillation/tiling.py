@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
+from itertools import pairwise, product
 from typing import NamedTuple
 
 import torch
@@ -69,7 +69,7 @@ def tile_spans(side: int, tile: int, overlap: int, multiple: int) -> list[Span]:
             (start, end),
             (max(0, start - overlap) // multiple * multiple, min(side, -(-(end + overlap) // multiple) * multiple)),
         )
-        for start, end in zip(cuts, cuts[1:])
+        for start, end in pairwise(cuts)
     ]
 
 

@@ -6,6 +6,7 @@ is set as mathematics: single letters in italics, `_` and `^` for one character 
 """
 
 import html
+import itertools
 import re
 from typing import NamedTuple
 
@@ -306,7 +307,7 @@ class Picture:
         drawn = f'<path d="{path}L{_points(points[-1:])}" fill="none" {STROKE[kind]}{_attributes(**end)}/>'
         self.parts.append(drawn)
         if label:
-            (x1, y1), (x2, y2) = max(zip(points, points[1:]), key=lambda leg: abs(leg[0][0] - leg[1][0]))
+            (x1, y1), (x2, y2) = max(itertools.pairwise(points), key=lambda leg: abs(leg[0][0] - leg[1][0]))
             x, y = at or ((x1 + x2) / 2, (y1 + y2) / 2 - 11)
             self.text(x, y, label, size, anchor, RED if kind == 'gradient' else INK)
 

@@ -1,5 +1,7 @@
 """Local attribution maps in NumPy, after Gu and Dong (CVPR 2021): one kernel per step, plain loops."""
 
+import itertools
+
 import numpy as np
 
 
@@ -24,7 +26,7 @@ def path_and_derivative(image, sigma, size, steps):
     """Return points (T, C, h, w) and the derivative with respect to the path's parameter in 0..1, the same shape."""
     kernels = [kernel(size, s) for s in np.linspace(sigma, 0, steps + 1)]
     points = [[correlate(plane, k) for plane in image] for k in kernels[1:]]
-    slopes = [[correlate(plane, (b - a) * steps) for plane in image] for a, b in zip(kernels, kernels[1:])]
+    slopes = [[correlate(plane, (b - a) * steps) for plane in image] for a, b in itertools.pairwise(kernels)]
     return np.array(points), np.array(slopes)
 
 
