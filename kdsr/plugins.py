@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
+import sys
 from collections.abc import Iterable
 
 from kdsr.errors import UserError
@@ -45,7 +47,9 @@ def import_modules(package: str, suffix: str) -> list[str]:
 
 
 def import_named(names: Iterable[str]) -> None:
-    """Import other BasicSR-based packages, so that what they register can be named in an option file.
+    """Import modules or other BasicSR-based packages, so that what they register can be named in an option file.
+
+    Modules are looked for among the installed ones, on PYTHONPATH, and then in the current folder.
 
     Args:
         names: Dotted module names, the option file's `import_modules`.
@@ -53,13 +57,15 @@ def import_named(names: Iterable[str]) -> None:
     Raises:
         UserError: a module is not there, or does not import.
     """
+    if os.getcwd() not in sys.path:  # `kdsr` and `kdsr/train.py` do not look there; the loader's processes inherit it
+        sys.path.append(os.getcwd())
     for name in names:
         try:
             importlib.import_module(name)
         except Exception as error:  # whatever the package raises, the user needs to know which one it was
             raise UserError(
                 f'`import_modules`: {name!r} cannot be imported ({type(error).__name__}: {error}). Is its package '
-                'installed, or its folder on PYTHONPATH?'
+                f'installed, or the file in {os.getcwd()!r} or on PYTHONPATH?'
             ) from error
 
 

@@ -1,17 +1,11 @@
-"""Test networks with BasicSR's pipeline: ``python kdsr/test.py -opt options/test/edsr_x4.yml``."""
+"""Test networks with BasicSR's pipeline, as `kdsr test` does: ``python kdsr/test.py -opt FILE.yml``."""
 
 import os
 import sys
 
 sys.path[0] = os.path.abspath(os.path.join(__file__, os.pardir, os.pardir))  # the checkout, not this folder
 
-import kdsr  # noqa: E402, F401 - repairs BasicSR and registers everything; worker processes need it too
-
-# isort: split
-from basicsr.test import test_pipeline  # noqa: E402
-
-from kdsr.errors import told_plainly  # noqa: E402
+from kdsr.cli import main  # noqa: E402 - processes of the data loader import this file too, and prepare kdsr by it
 
 if __name__ == '__main__':
-    with told_plainly():
-        test_pipeline(os.getcwd())
+    main(['test', *sys.argv[1:]])

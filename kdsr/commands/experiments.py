@@ -3,18 +3,83 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from kdsr.options.run_arguments import add_run_arguments, run_arguments
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
+def _run(kind: Literal['train', 'test'], parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    from kdsr.pipelines import run_pipeline
+
+    if bool(args.option_file) == bool(args.opt):
+        parser.error('name one option file')
+    run_pipeline(kind, run_arguments(args, args.option_file or args.opt))
+
+
+def _add_pipeline(commands: Commands, kind: Literal['train', 'test'], summary: str, description: str) -> None:
+    parser = commands.add_parser(kind, help=summary, description=description)
+    parser.add_argument('option_file', nargs='?', metavar='FILE', help='option file')
+    parser.add_argument('-opt', metavar='FILE', help='the same, as BasicSR writes it')
+    add_run_arguments(parser)
+    parser.set_defaults(run=partial(_run, kind, parser))
+
+
+def add_train(commands: Commands) -> None:
+    """Add `kdsr train`."""
+    _add_pipeline(
+        commands,
+        'train',
+        'train the network of an option file',
+        "Runs BasicSR's training pipeline with an option file of kdsr or BasicSR. `python kdsr/train.py -opt FILE` and "
+        '`python -m kdsr.train -opt FILE` do the same. With --auto_resume a stopped run continues exactly: '
+        'docs/resuming.md.',
+    )
+
+
+def add_test(commands: Commands) -> None:
+    """Add `kdsr test`."""
+    _add_pipeline(
+        commands,
+        'test',
+        'test a network with the metrics of an option file',
+        "Runs BasicSR's test pipeline with an option file of kdsr or BasicSR, for example options/test/edsr_x4.yml.",
+    )
+
+
+def _run_script(args: argparse.Namespace) -> None:
+    from kdsr.pipelines import run_script
+
+    run_script(args.script, args.arguments)
+
+
+def add_run(commands: Commands) -> None:
+    """Add `kdsr run`."""
+    run = commands.add_parser(
+        'run',
+        help="run a script that imports BasicSR, such as BasicSR's own, on today's libraries",
+        description="Runs a Python script with BasicSR repaired: BasicSR's scripts/data_preparation/create_lmdb.py, "
+        'scripts/metrics/calculate_psnr_ssim.py, or one of yours.',
+    )
+    run.add_argument('script', metavar='SCRIPT', help='the Python file')
+    run.add_argument('arguments', nargs=argparse.REMAINDER, metavar='...', help="the script's own arguments")
+    run.set_defaults(run=_run_script)
+
+
 def _check(args: argparse.Namespace) -> None:
+    if args.schema:
+        from kdsr.options import schema
+
+        print(json.dumps(schema(), indent=1))
+        return
     from kdsr.authoring.option_check import check
 
-    sys.exit(check(args.option_files, args.force_yml, not args.options_only, args.schema))
+    sys.exit(check(args.option_files, args.force_yml, not args.options_only))
 
 
 def add_check(commands: Commands) -> None:
@@ -153,6 +218,9 @@ def add_quickstart(commands: Commands) -> None:
 
 def add_all(commands: Commands) -> None:
     """Add the commands of this file."""
+    add_train(commands)
+    add_test(commands)
+    add_run(commands)
     add_check(commands)
     add_options(commands)
     add_methods(commands)

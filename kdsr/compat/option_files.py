@@ -12,6 +12,7 @@ from typing import Any
 
 from kdsr import options
 from kdsr.errors import UserError
+from kdsr.options.run_arguments import add_run_arguments, run_arguments
 
 settings = {'cpu': False, 'single': False}  # of the option file that was parsed last
 before_a_run: list[Callable[[options.OptionFile, bool, bool], None]] = []  # checks; rooms above this one add theirs
@@ -77,11 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     """Return a parser of BasicSR's words, and no others: what it does not know must not reach BasicSR."""
     parser = argparse.ArgumentParser()
     parser.add_argument('-opt', required=True, metavar='FILE', help='option file')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
-    parser.add_argument('--auto_resume', action='store_true', help='go on from the newest state, if there is one')
-    parser.add_argument('--debug', action='store_true', help='log and validate every 8 iterations')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    parser.add_argument('--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help='train:ema_decay=0.999')
+    add_run_arguments(parser)
     return parser
 
 
@@ -97,8 +94,7 @@ def _resolved_arguments(file: options.OptionFile, words: argparse.Namespace) -> 
         path = os.path.join(folder.name, os.path.basename(file.path))
         with open(path, 'w', encoding='utf-8') as text:
             text.write(f'# {file.path} with its base, defaults and --force_yml resolved\n{options.dump(resolved)}')
-    flags = [f'--{name}' for name in ('auto_resume', 'debug') if getattr(words, name)]
-    return ['-opt', path, '--launcher', words.launcher, '--local_rank', str(words.local_rank), *flags]
+    return run_arguments(argparse.Namespace(**{**vars(words), 'force_yml': []}), path)
 
 
 def _fit_to_devices(opt: dict[str, Any]) -> None:
