@@ -1,21 +1,23 @@
 """kdsr: knowledge distillation for image super-resolution, as a plugin for BasicSR.
 
-``import kdsr`` is all it takes: BasicSR is repaired where today's libraries broke it (`kdsr.compat`), its training
-survives what ends it (`kdsr.lifecycle`), and kdsr's networks, losses, datasets and models stand in its registries.
+``import kdsr`` is enough: the next import of BasicSR finds it repaired for today's libraries (`kdsr.compat`), with
+training runs that can stop and resume at any moment (`kdsr.lifecycle`), and with kdsr's networks, losses, datasets and
+models in its registries.
 """
 
-from kdsr import compat
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from kdsr.first_use import prepare_on_first_use
 
 __version__ = '0.1.0'
 
-compat.apply()
+prepare_on_first_use()
 
-# after compat: these import BasicSR
-from kdsr import lifecycle  # noqa: E402
 
-lifecycle.apply()
-
-from kdsr import archs, data, losses, models  # noqa: E402, F401
-from kdsr.checks.experiment import refuse_mistakes  # noqa: E402
-
-compat.option_files.before_a_run.append(refuse_mistakes)
+def __getattr__(name: str) -> Any:
+    """Import a module of kdsr when it is first used as an attribute, such as `kdsr.losses`."""
+    if name.startswith('_') or find_spec(f'kdsr.{name}') is None:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return import_module(f'kdsr.{name}')

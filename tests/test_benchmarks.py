@@ -77,3 +77,10 @@ def test_pisrs_step_is_measured_with_a_live_teacher_and_with_codes(benchmark):
     lines = pisr_step.table(rounds)
     assert [line.split('|')[1].strip() for line in lines[2:]] == ['student alone', 'PISR', 'PISR, codes from a cache']
     assert all(float(line.split('|')[3]) > 0 for line in lines[2:])
+
+
+def test_the_command_line_is_timed_and_its_imports_are_listed(benchmark):
+    command_line = benchmark('command_line')
+    command = [sys.executable, '-c', 'import decimal']
+    assert 0 < command_line.processor_seconds(command, repeats=1) < 60
+    assert 'decimal' in command_line.slowest_imports(command, count=1000)

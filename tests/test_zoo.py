@@ -10,11 +10,11 @@ from skimage import data
 
 from kdsr import options, zoo
 from kdsr.cli import main
-from kdsr.compat.loading import safetensors_metadata
 from kdsr.data.matlab_bicubic import imresize_bicubic, upsample_bicubic
 from kdsr.deployment import Upscaler
 from kdsr.deployment.card import card_of
 from kdsr.errors import UserError
+from kdsr.metadata import safetensors_metadata
 from kdsr.networks.candidates import find_candidates
 from kdsr.networks.facts import parameters
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 from collections.abc import Callable, Iterable, Sequence
 
 from kdsr import options
@@ -19,24 +18,19 @@ def check(
     paths: Sequence[str],
     overrides: Sequence[str] = (),
     files: bool = True,
-    schema: bool = False,
     tell: Callable[[str], None] = print,
 ) -> int:
-    """Print what is wrong with option files, or the JSON schema of them; return the exit status.
+    """Print what is wrong with option files; return the exit status.
 
     Args:
         paths: Option files; patterns such as ``options/**/*.yml`` are resolved where the shell did not.
         overrides: As after `--force_yml`, for all of them.
         files: Also look at data and weights.
-        schema: Print the schema instead.
         tell: Where the text goes.
 
     Raises:
         UserError: no file is named.
     """
-    if schema:
-        tell(json.dumps(options.schema(), indent=1))
-        return 0
     if not paths:
         raise UserError('name option files: kdsr check options/mtkd_edsr_x4.yml')
     text, fine = check_option_files(paths, overrides, files)

@@ -19,6 +19,7 @@ def apply() -> None:
         imports.repair_torchvision_operators,
         imports.repair_functional_tensor,
         imports.repair_ndimage_filters,
+        imports.defer_scipy_stats,
         imports.repair_meshgrid_warning,
         imports.repair_registry,
         option_files.repair_yaml,

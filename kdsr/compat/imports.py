@@ -75,6 +75,40 @@ def repair_ndimage_filters() -> bool:
     return True
 
 
+def defer_scipy_stats() -> bool:
+    """Import BasicSR without `scipy.stats`: half a processor second for one function that few runs call.
+
+    BasicSR's degradations get a stand-in for `multivariate_normal`, which imports SciPy's own when it is first used.
+
+    Returns:
+        Whether it was deferred; not where `scipy.stats` or BasicSR is imported already.
+    """
+    name = 'scipy.stats'
+    if name in sys.modules or 'basicsr' in sys.modules:
+        return False
+    stand_in = types.ModuleType(name, 'Supplied by kdsr.compat while BasicSR is imported.')
+    stand_in.multivariate_normal = _Deferred(name, 'multivariate_normal')  # type: ignore[attr-defined]
+    sys.modules[name] = stand_in
+    try:
+        importlib.import_module('basicsr.data.degradations')
+    finally:
+        del sys.modules[name]
+    return True
+
+
+class _Deferred:
+    """An attribute of a module that is imported when the attribute is first used."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module, self._name = module, name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(getattr(importlib.import_module(self._module), self._name), attribute)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return getattr(importlib.import_module(self._module), self._name)(*args, **kwargs)
+
+
 def repair_meshgrid_warning() -> None:
     """Silence the warning that every BasicSR SwinIR gives when it is built; its `indexing` is the one it means."""
     warnings.filterwarnings('ignore', message='torch.meshgrid', category=UserWarning)

@@ -9,9 +9,12 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from kdsr.errors import UserError
+from kdsr.metadata import safetensors_metadata
+
+__all__ = ['pick_weights', 'read_checkpoint', 'repair_load_network', 'safetensors_metadata']
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,22 +60,6 @@ def _read_safetensors(path: str) -> dict[str, Any]:
 
     try:
         return load_file(path)
-    except SafetensorError as error:
-        raise UserError(f'checkpoint {path!r} cannot be read ({error}): is it truncated?') from None
-
-
-def safetensors_metadata(path: str) -> dict[str, str]:
-    """Return the text that lies in a safetensors file beside the tensors.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
-    path = os.path.expanduser(path)
-    if not os.path.isfile(path):
-        raise UserError(f'checkpoint {path!r} does not exist (looked in {os.getcwd()!r}).')
-    try:
-        with safe_open(path, framework='numpy') as file:
-            return dict(file.metadata() or {})
     except SafetensorError as error:
         raise UserError(f'checkpoint {path!r} cannot be read ({error}): is it truncated?') from None
 

@@ -9,10 +9,10 @@ from glob import glob
 from typing import Any
 
 from kdsr import options, zoo
-from kdsr.compat.loading import safetensors_metadata
 from kdsr.cost.complexity import count
 from kdsr.deployment.card import Card, card_of, training_text
 from kdsr.errors import UserError
+from kdsr.metadata import safetensors_metadata
 from kdsr.networks.candidates import Candidate, find_candidates
 from kdsr.networks.facts import lr_shape, parameters
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdsr import zoo
-from kdsr.compat.loading import safetensors_metadata
 from kdsr.deployment.card import Card, card_of
 from kdsr.errors import UserError, did_you_mean
+from kdsr.metadata import safetensors_metadata
 
 
 def listing() -> str:

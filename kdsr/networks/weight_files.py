@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from kdsr import options, plugins, zoo
 from kdsr.archs.convert import read_official
-from kdsr.compat.loading import safetensors_metadata
 from kdsr.distillation.building import build_network_at
 from kdsr.distillation.checkpoint import pick_weights, read_checkpoint, take_weights
 from kdsr.errors import UserError, did_you_mean
+from kdsr.metadata import safetensors_metadata
 
 Weights = Mapping[str, Tensor]
 

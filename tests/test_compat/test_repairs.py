@@ -100,7 +100,7 @@ def test_a_scipy_without_its_filters_module_gets_it_back(monkeypatch):
 def test_a_swinir_is_built_without_a_warning():
     build = f'from basicsr.archs import build_network; build_network({network_opt("SwinIR")!r})'
     for between, warned in (('', False), ('warnings.resetwarnings(); ', True)):
-        code = f'import warnings, kdsr; {between}{build}'
+        code = f'import warnings, kdsr, basicsr; {between}{build}'
         done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
         assert ('meshgrid' in done.stderr) is warned
 

@@ -13,8 +13,8 @@ from kdsr.authoring import distil
 from kdsr.checks.experiment import problems_of
 from kdsr.errors import UserError
 from kdsr.losses import csd_loss
-from kdsr.methods import METHODS, documents
-from kdsr.methods.documents import _renewed
+from kdsr.methods import METHODS
+from kdsr.methods.documents import _renewed, documents
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / 'docs' / 'methods'
