@@ -19,8 +19,8 @@ from typing import Any
 # Modules of kdsr that import neither PyTorch nor BasicSR. `tests/test_first_use.py` checks this.
 LIGHT = frozenset(
     ('__main__', 'cli', 'commands', 'deployment', 'deployment.card', 'deployment.zoo_listing', 'durable', 'errors',
-     'first_use', 'metadata', 'methods', 'methods.files', 'methods.listing', 'methods.table', 'options', 'plugins',
-     'zoo')
+     'first_use', 'markdown', 'metadata', 'methods', 'methods.files', 'methods.listing', 'methods.table', 'options',
+     'plugins', 'wording', 'zoo')
 )  # fmt: skip
 _LIGHT_ROOMS = ('commands', 'options', 'zoo')  # with every module in them
 
