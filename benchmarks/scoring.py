@@ -27,8 +27,8 @@ from side_by_side import keep, machine
 from kdsr.benchmark.protocol import Protocol, Resources
 from kdsr.benchmark.tasks import make_super_resolver, run_on_set
 from kdsr.data.benchmark_sets import BenchmarkSet, find_sets, read_pair
+from kdsr.metrics import score
 from kdsr.networks.candidates import Candidate
-from kdsr.pictures.scores import score
 
 assert kdsr.__version__  # kdsr comes first: it repairs BasicSR's import
 NETWORKS = {

@@ -26,9 +26,10 @@ from kdsr.distillation.outputs import Batch
 from kdsr.distillation.padding import run_padded
 from kdsr.distillation.teacher import FrozenNetwork, build_teachers, window_of
 from kdsr.errors import UserError
+from kdsr.metrics import score
 from kdsr.pictures.crops import crop_comparison
+from kdsr.pictures.images import read_image, super_resolve
 from kdsr.pictures.photo_rows import Row
-from kdsr.pictures.scores import read_image, score, super_resolve
 
 SCALE = 2
 TRAIN_PHOTOS = ('coffee', 'hubble_deep_field', 'immunohistochemistry', 'retina', 'rocket', 'motorcycle')

@@ -12,7 +12,7 @@ ORDER = [
     {'plugins', 'durable', 'metadata', 'zoo'},
     {'options'},
     {'compat'},
-    {'lifecycle'},
+    {'lifecycle', 'metrics'},
     {'distillation'},
     {'archs', 'losses', 'data', 'papers'},
     {'models', 'pictures'},

@@ -26,9 +26,10 @@ from kdsr.distillation.padding import run_padded
 from kdsr.distillation.quadrants import run_in_quadrants
 from kdsr.distillation.tiling import run_tiled, self_ensemble
 from kdsr.errors import UserError
+from kdsr.metrics import score
 from kdsr.models.validation import colour_image
 from kdsr.networks.candidates import Candidate
-from kdsr.pictures.scores import as_batch, score
+from kdsr.pictures.images import as_batch
 
 OVERLAP = 32  # low-resolution pixels that neighbouring tiles share
 SSIM_WINDOW = 11

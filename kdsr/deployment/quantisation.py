@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kdsr.deployment.packages import needed
 from kdsr.errors import UserError
+from kdsr.metrics import psnr_of_error
 
 
 def quantise(model: bytes, images: Sequence[Tensor]) -> bytes:
@@ -82,8 +83,7 @@ def _Images(images: Sequence[Tensor]) -> Any:  # noqa: N802
 def psnr(one: Tensor, other: Tensor) -> float:
     """Return the PSNR in dB of two images in [0, 1], all channels, no border left out, 8-bit rounding included."""
     difference = ((one.clamp(0, 1) * 255).round() - (other.clamp(0, 1) * 255).round()).double()
-    error = float(difference.square().mean())
-    return float('inf') if error == 0 else 10 * float(np.log10(255**2 / error))
+    return psnr_of_error(float(difference.square().mean()))
 
 
 def psnr_report(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.teacher import TeacherEnsemble
 from kdsr.errors import UserError
+from kdsr.metrics import psnr_of_error
 
 BICUBIC = 'bicubic upsampling'
 FUSED = 'all teachers fused'
@@ -64,7 +64,7 @@ def _refuse_worse_than_bicubic(errors: Mapping[str, float]) -> None:
 
 
 def _psnr(error: float) -> float:
-    return -10 * math.log10(max(error, 1e-12))  # a NaN stays one
+    return psnr_of_error(max(error, 1e-12), peak=1.0)  # a NaN stays one
 
 
 @torch.no_grad()

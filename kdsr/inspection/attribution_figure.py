@@ -1,4 +1,4 @@
-"""Pictures of local attribution: the window in the photo, the maps over it, and what the networks make of it."""
+"""Pictures of local attribution: the window in the photo, the maps over it, and the outputs of the networks."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from matplotlib.patches import Rectangle
 
 from kdsr.inspection.scenes import Finding, Scene
 
-ZOOM = 4  # windows that the close-up is wide
-NORM = LogNorm(1e-3, 1, clip=True)  # a few pixels of the window outshine all others
+ZOOM = 4  # width of the close-up, in windows
+NORM = LogNorm(1e-3, 1, clip=True)  # logarithmic: a few pixels of the window are far larger than all others
 COLOURS = 'inferno'
-DARK = 0.4  # of the photo under a map
+DARK = 0.4  # brightness of the photo under a map
 FRAME = '#00e5ff'
 
 
 def draw_maps(scene: Scene, found: Sequence[Finding], path: Path) -> None:
-    """Draw the photo with the window, and for each network its map over the photo and a close-up of its image.
+    """Draw the photo with the window, and for each network its map over the photo and a close-up of its output.
 
     Args:
-        scene: What the networks were shown.
-        found: A column for each.
+        scene: The input of the networks.
+        found: The findings, one for each column.
         path: PNG file to write.
     """
     titles = [f'{f.name}\nDI {f.di:.2f}' for f in found]
@@ -37,11 +37,11 @@ def draw_maps(scene: Scene, found: Sequence[Finding], path: Path) -> None:
 
 
 def draw_shares(scene: Scene, found: Sequence[Finding], path: Path) -> None:
-    """Draw the same for the teachers' images inside an aggregator, all maps on one scale.
+    """Draw the maps over the teachers' outputs inside an aggregator, all on one colour scale.
 
     Args:
-        scene: What the teachers were shown.
-        found: A column for each teacher.
+        scene: The input of the teachers.
+        found: The findings, one for each teacher.
         path: PNG file to write.
     """
     titles = [f'{f.name}\n{100 * f.share:.1f} %, DI {f.di:.2f}' for f in found]
@@ -87,7 +87,7 @@ def _box(axis: plt.Axes, scene: Scene) -> None:
 
 
 def _overlay(axis: plt.Axes, scene: Scene, levels: np.ndarray, title: str) -> None:
-    """Draw a map over a dark grey photo."""
+    """Draw an attribution map over a dark grey photo."""
     height, width = scene.gt.shape[:2]
     grey = cv2.cvtColor(scene.gt, cv2.COLOR_BGR2GRAY)
     axis.imshow(DARK * grey, cmap='gray', vmin=0, vmax=255, interpolation='nearest')
@@ -101,7 +101,7 @@ def _overlay(axis: plt.Axes, scene: Scene, levels: np.ndarray, title: str) -> No
 
 
 def _close_up(scene: Scene, image: np.ndarray) -> np.ndarray:
-    """Return the surroundings of the window."""
+    """Crop the window with its surroundings out of an image."""
     side = min(ZOOM * scene.window.size, *image.shape[:2])
     spans = []
     for start, length in zip((scene.window.top, scene.window.left), image.shape[:2]):

@@ -1,4 +1,4 @@
-"""A picture of where a student errs, and where it differs from its teacher: LSFD's attention map."""
+"""The picture of `kdsr diagnose`: the student's error, and LSFD's attention map."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from basicsr.utils import tensor2img
-from basicsr.utils.color_util import rgb2ycbcr_pt
 from torch import Tensor
 
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.padding import run_padded
 from kdsr.losses.lsfd_loss import selective_map
+from kdsr.metrics import score
 from kdsr.networks.trained_run import TrainedRun
 
 mpl.use('Agg')
 from matplotlib import pyplot as plt
 
-SIDE = 384  # pixels of the super-resolved part that is shown
+SIDE = 384  # super-resolved pixels of the crop that is drawn
 TITLES = ('low resolution', 'student S', 'teacher T', 'error |S - G|', 'attention map |T - S|')
 BRIGHTEST = 99.5  # percentile of a map at which its colours end
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One line of the picture.
+    """One row of the picture. All images are RGB or Y in [0, 1].
 
     Attributes:
-        name: Of set and image.
-        lq: (1, C, h, w), RGB or Y in [0, 1], like the others.
-        gt: (1, C, S*h, S*w).
-        student: Its image, (1, C, S*h, S*w).
-        teacher: Its image, the same.
+        name: Names of set and image.
+        lq: (1, C, h, w): the input.
+        gt: (1, C, S*h, S*w): the ground truth.
+        student: (1, C, S*h, S*w): the output of the student.
+        teacher: (1, C, S*h, S*w): the output of the teacher.
     """
 
     name: str
@@ -46,8 +46,8 @@ class Panel:
 
 
 @torch.no_grad()
-def panels(run: TrainedRun, count: int) -> Iterator[Panel]:
-    """Yield what is to be shown of the first `count` validation images: their middle, as student and teacher see it."""
+def make_panels(run: TrainedRun, count: int) -> Iterator[Panel]:
+    """Run student and teacher on the middle of the first `count` validation images, set after set; yield the rows."""
     side = max(SIDE // run.scale, 1)
     for set_name in run.set_names():
         for name, lq, gt in run.images(set_name, count):
@@ -60,25 +60,25 @@ def panels(run: TrainedRun, count: int) -> Iterator[Panel]:
             count -= 1
 
 
-def draw(lines: list[Panel], path: str) -> None:
-    """Draw one line per image: input, student, teacher, the student's error, and the attention map.
+def draw(rows: list[Panel], path: str) -> None:
+    """Draw one row per image: input, student, teacher, the student's error, and the attention map.
 
     Args:
-        lines: At least one.
+        rows: At least one.
         path: PNG file to write.
     """
     figure, axes = plt.subplots(
-        len(lines), len(TITLES), figsize=(2.6 * len(TITLES), 2.75 * len(lines)), squeeze=False, layout='constrained'
+        len(rows), len(TITLES), figsize=(2.6 * len(TITLES), 2.75 * len(rows)), squeeze=False, layout='constrained'
     )
     for axis, title in zip(axes[0], TITLES):
         axis.set_title(title, fontsize=10)
-    for row, line in zip(axes, lines):
-        border = line.gt.shape[-1] // line.lq.shape[-1]
-        _show(row[0], line.lq, line.name)
-        _show(row[1], line.student, f'PSNR {_psnr(line.student, line.gt, border):.2f} dB')
-        _show(row[2], line.teacher, f'PSNR {_psnr(line.teacher, line.gt, border):.2f} dB')
-        _heat(figure, row[3], (line.student - line.gt).abs().mean(1)[0])
-        _heat(figure, row[4], selective_map(line.student, line.teacher, line.lq.shape[-2:])[0, 0])
+    for axes_of_row, panel in zip(axes, rows):
+        border = panel.gt.shape[-1] // panel.lq.shape[-1]
+        _show(axes_of_row[0], panel.lq, panel.name)
+        _show(axes_of_row[1], panel.student, f'PSNR {_psnr(panel.student, panel.gt, border):.2f} dB')
+        _show(axes_of_row[2], panel.teacher, f'PSNR {_psnr(panel.teacher, panel.gt, border):.2f} dB')
+        _heat(figure, axes_of_row[3], (panel.student - panel.gt).abs().mean(1)[0])
+        _heat(figure, axes_of_row[4], selective_map(panel.student, panel.teacher, panel.lq.shape[-2:])[0, 0])
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -109,8 +109,5 @@ def _bare(axis: plt.Axes) -> None:
 
 
 def _psnr(image: Tensor, gt: Tensor, border: int) -> float:
-    """Return the PSNR on Y of what is shown, `border` pixels left out."""
-    if image.shape[1] == 3:
-        image, gt = (rgb2ycbcr_pt(x.clamp(0, 1), y_only=True) for x in (image, gt))
-    difference = (image.clamp(0, 1) - gt)[..., border:-border, border:-border]
-    return -10 * float(difference.square().mean().clamp(min=1e-12).log10())
+    """Return the PSNR on Y of the images as they are drawn, in 8 bits, `border` pixels cut from each side."""
+    return score(tensor2img(image), tensor2img(gt), border)[0]

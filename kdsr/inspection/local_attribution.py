@@ -1,12 +1,12 @@
-"""Local attribution maps: which pixels of its input a super-resolution network used for one window of its output.
+"""Local attribution maps: which pixels of its input a super-resolution network uses for one window of its output.
 
 Gu, Dong, Interpreting Super-Resolution Networks with Local Attribution Maps, CVPR 2021; MTKD shows them in its Fig. 4.
-The input x goes along a path from blurred to sharp, x_0 ... x_T = x, and what the network gains on the way is given to
-the pixels that changed:
+The input x moves along a path from blurred to sharp, x_0 ... x_T = x. The gain of the network along the path is
+attributed to the pixels that changed:
 
     attribution = sum_{i=1..T} dD(F(x_i)) / dx_i * (x_i - x_{i-1}),    D(I) = sum of |grad I| inside the window
 
-so that its sum is about D(F(x_T)) - D(F(x_0)): completeness, up to the error of the sum for the integral.
+The attributions sum up to D(F(x_T)) - D(F(x_0)) (completeness), up to the error of the sum for the integral.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SIGMA, KERNEL, STEPS, WINDOW = 1.2, 9, 50, 16  # of the authors' example
-SHARP = 1e-5  # added to sigma, so that the kernel of the sharp end is a one among zeros
-CHUNK = {'cpu': 1, 'cuda': 10}  # images of the path that are run at once; on a CPU several only cost memory
+SIGMA, KERNEL, STEPS, WINDOW = 1.2, 9, 50, 16  # values of the authors' example
+SHARP = 1e-5  # added to sigma; with sigma 0 the kernel is then a one among zeros
+CHUNK = {'cpu': 1, 'cuda': 10}  # images of the path that run at once; on a CPU more only cost memory
 
 
 @dataclass(frozen=True)
 class OutputWindow:
-    """A square of the super-resolved image: its top left pixel and its side."""
+    """A square of the super-resolved image: its top left pixel, and its side, in pixels."""
 
     top: int
     left: int
@@ -36,12 +36,12 @@ class OutputWindow:
 
 @dataclass(frozen=True)
 class BlurPath:
-    """How an input is blurred on its way.
+    """How an input is blurred along its path.
 
     Attributes:
         sigma: Standard deviation of the Gaussian at the blurred end, in pixels of the input.
-        kernel: Side of its kernel, odd.
-        steps: T.
+        kernel: Side of the Gaussian kernel, odd.
+        steps: T, the number of steps.
     """
 
     sigma: float = SIGMA
@@ -55,12 +55,12 @@ class BlurPath:
 
 @dataclass(frozen=True)
 class Attribution:
-    """What one window of a network's output owes to its input.
+    """The attribution of one window of a network's output.
 
     Attributes:
-        values: (C, h, w), the attribution of each value of the input.
-        sr: (C', S*h, S*w), the network's answer to the sharp input.
-        gain: D(F(x_T)) - D(F(x_0)), to which the values sum up to about.
+        values: (C, h, w): the attribution of each value of the input.
+        sr: (C', S*h, S*w): the network's output for the sharp input.
+        gain: D(F(x_T)) - D(F(x_0)); the values sum up to about that.
     """
 
     values: Tensor
@@ -69,7 +69,7 @@ class Attribution:
 
     @property
     def covered(self) -> float:
-        """The sum of the values as a part of the gain: 1 where there are steps enough."""
+        """The sum of the values divided by the gain: 1 where there are enough steps; nan where there is no gain."""
         return float(self.values.double().sum()) / self.gain if self.gain else float('nan')
 
 
@@ -84,8 +84,8 @@ def blur_path(image: Tensor, path: BlurPath) -> Tensor:
     """Return the path from the blurred image to the image itself; the border is reflected (c b | a b c).
 
     Args:
-        image: (C, h, w), both sides larger than half of the kernel.
-        path: Its sigma falls linearly to 0.
+        image: (C, h, w); both sides are larger than half of the kernel.
+        path: How to blur; sigma falls linearly to 0.
 
     Returns:
         (T + 1, C, h, w).
@@ -104,7 +104,7 @@ def detect_gradient(images: Tensor, window: OutputWindow) -> Tensor:
 
     Args:
         images: (N, C, H, W).
-        window: Inside the images. In the last row and column of an image there is no difference.
+        window: Inside the images. The last row and column of an image have no difference.
 
     Returns:
         (N,).
@@ -123,9 +123,9 @@ def attribute(
 
     Args:
         network: Maps (N, C, h, w) to (N, C', S*h, S*w), differentiably; its parameters need no gradients.
-        image: (C, h, w), its input, in [0, 1].
-        window: In the network's output.
-        path: The authors' when None.
+        image: (C, h, w), in [0, 1]: the input.
+        window: The window in the network's output.
+        path: How to blur; None takes the authors' path.
     """
     points = blur_path(image, path or BlurPath())
     values = torch.zeros_like(image)
@@ -144,19 +144,19 @@ def attribute(
 
 
 def attribution_map(values: Tensor) -> np.ndarray:
-    """Return (h, w): the absolute value of the sum over the channels of (C, h, w)."""
+    """Return the absolute value of the sum over the channels: (C, h, w) to (h, w)."""
     return values.sum(dim=0).abs().double().cpu().numpy()
 
 
 def gini(values: np.ndarray) -> float:
-    """Return Gini's coefficient of values from 0: 0 where all are equal, near 1 where one has everything."""
+    """Return the Gini coefficient of values from 0: 0 where all are equal, near 1 where one value has the whole sum."""
     ordered = np.sort(np.asarray(values, np.float64).ravel()) + 1e-7
     n = len(ordered)
     return float(((2 * np.arange(1, n + 1) - n - 1) * ordered).sum() / (n * ordered.sum()))
 
 
 def diffusion_index(attributions: np.ndarray) -> float:
-    """Return DI = 100 (1 - Gini) of an attribution map, divided by its maximum: large where many pixels are used."""
+    """Return DI = 100 (1 - Gini) of an attribution map: larger where more pixels are used, in 0..100."""
     top = float(attributions.max())
     return 100 * (1 - gini(attributions / top if top else attributions))
 
@@ -166,7 +166,7 @@ def most_textured_window(image: np.ndarray, size: int = WINDOW) -> OutputWindow:
 
     Args:
         image: (H, W, 3) or (H, W), any range, larger than the window.
-        size: Of the window.
+        size: Side of the window.
     """
     planes = np.atleast_3d(image).astype(np.float64)
     down, right = planes[:-1, :-1] - planes[1:, :-1], planes[:-1, :-1] - planes[:-1, 1:]

@@ -1,4 +1,4 @@
-"""Student and teachers of a trained run on patches: who is nearer to the truth, and how near their features are."""
+"""Student and teachers of a trained run on patches: errors of their images, and PSNR of the features."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from kdsr.distillation.outputs import Batch, NetworkOutput
 from kdsr.distillation.precision import at_least_float32
 from kdsr.errors import UserError
 from kdsr.losses.facd_loss import adaptive_indicator
+from kdsr.metrics import psnr_of_error
 from kdsr.models.distillation_model import DistillationModel
 from kdsr.networks.trained_run import TrainedRun
 
-AT_ONCE = 16  # patches
-PEAK = 255.0  # of features: FACD does not state it, and 255 gives values of its size
-SMALLEST_ERROR = 1e-12  # equal features have 168 dB instead of infinitely many
+BATCH = 16  # patches
+PEAK = 255.0  # of features: FACD does not state it; 255 gives values of the size that it prints
+SMALLEST_ERROR = 1e-12  # equal features get 168 dB instead of infinity
 
 
 @dataclass
 class SetCount:
-    """Of one validation set: how many images and patches there are, and in how many the teacher is worse."""
+    """The images and patches of one validation set, and the patches in which the teacher is worse."""
 
     images: int = 0
     patches: int = 0
@@ -32,7 +33,13 @@ class SetCount:
 
 @dataclass
 class FeatureSum:
-    """Of one feature: the loss whose helper brings the student's to the teacher's width, and the sum of the PSNRs."""
+    """The sum of the PSNRs of one feature.
+
+    Attributes:
+        through: The loss whose helper maps the student's feature to the teacher's width; empty for none.
+        psnr: The sum over patches, in dB.
+        patches: How many patches were summed.
+    """
 
     through: str
     psnr: float = 0.0
@@ -41,28 +48,28 @@ class FeatureSum:
 
 @dataclass
 class Findings:
-    """What :func:`compare_patches` finds.
+    """The result of :func:`compare_patches`.
 
     Attributes:
-        size: Side of a patch of the low-resolution image.
+        size: Side of a patch in low-resolution pixels.
         sets: Validation set to its counts.
-        features: Feature to the sum of its PSNRs; those that can be compared.
-        apart: Features that cannot be compared, with the reason.
+        features: Name of each comparable feature to the sum of its PSNRs.
+        not_comparable: Names of the other features, with the reason.
     """
 
     size: int
     sets: dict[str, SetCount] = field(default_factory=dict)
     features: dict[str, FeatureSum] = field(default_factory=dict)
-    apart: dict[str, str] = field(default_factory=dict)
+    not_comparable: dict[str, str] = field(default_factory=dict)
 
 
 @torch.no_grad()
 def compare_patches(run: TrainedRun, images: int | None = None) -> Findings:
-    """Run student and teacher on patches of the training size, cut side by side out of the validation images.
+    """Run student and teacher on validation images, cut into patches of the training size.
 
     Args:
         run: The trained experiment.
-        images: At most so many of each set.
+        images: How many images of each set to take, from the first; None for all.
 
     Raises:
         UserError: no image is as large as a training patch.
@@ -73,21 +80,21 @@ def compare_patches(run: TrainedRun, images: int | None = None) -> Findings:
         count = found.sets[set_name] = SetCount()
         for _, lq, gt in tqdm(run.images(set_name, images), desc=set_name, unit='image', disable=None, leave=False):
             count.images += 1
-            for low, high in zip(tiles(lq, size).split(AT_ONCE), tiles(gt, size * run.scale).split(AT_ONCE)):
+            for low, high in zip(tiles(lq, size).split(BATCH), tiles(gt, size * run.scale).split(BATCH)):
                 if not len(low):  # the image is smaller than a patch
                     continue
-                student, teacher = _answers(run.model, Batch(low, high))
+                student, teacher = _run_both(run.model, Batch(low, high))
                 alpha = adaptive_indicator(student.sr, teacher.sr, high)
                 count.patches += len(alpha)
                 count.rejected += int((alpha == 0).sum())
                 _add_features(found, run.model.losses, student, teacher)
     if not sum(count.patches for count in found.sets.values()):
-        raise UserError(f'no validation image is as large as a training patch, {size}x{size} (LR).')
+        raise UserError(f'no validation image is as large as a training patch of {size}x{size} (LR) pixels.')
     return found
 
 
 def tiles(image: Tensor, size: int) -> Tensor:
-    """Cut an image into squares side by side, from the top left; what is left over is dropped.
+    """Cut an image into squares side by side, from the top left. A remainder at the right or bottom is dropped.
 
     Args:
         image: (1, C, h, w).
@@ -102,7 +109,7 @@ def tiles(image: Tensor, size: int) -> Tensor:
     return grid.permute(1, 3, 0, 2, 4).flatten(0, 1)
 
 
-def _answers(model: DistillationModel, batch: Batch) -> tuple[NetworkOutput, NetworkOutput]:
+def _run_both(model: DistillationModel, batch: Batch) -> tuple[NetworkOutput, NetworkOutput]:
     with model.tap as features:
         sr = model.net_g(model.shown(batch))
     return NetworkOutput(sr, features), model.teacher(batch)
@@ -110,20 +117,22 @@ def _answers(model: DistillationModel, batch: Batch) -> tuple[NetworkOutput, Net
 
 def _add_features(found: Findings, losses: nn.ModuleDict, student: NetworkOutput, teacher: NetworkOutput) -> None:
     for name, ours in student.features.items():
-        through, helper = _helper(losses, name)
-        theirs, brought = teacher.features[name], helper(ours)
-        if isinstance(brought, tuple):  # an estimator's mean and spread
-            brought = brought[0]
-        if brought.shape != theirs.shape:
-            found.apart[name] = f'{tuple(ours.shape[1:])} and {tuple(theirs.shape[1:])}, and no loss trains a helper'
+        through, helper = _find_helper(losses, name)
+        theirs, mapped = teacher.features[name], helper(ours)
+        if isinstance(mapped, tuple):  # an estimator's mean and spread
+            mapped = mapped[0]
+        if mapped.shape != theirs.shape:
+            found.not_comparable[name] = (
+                f'its shapes are {tuple(ours.shape[1:])} and {tuple(theirs.shape[1:])}, and no loss trains a helper'
+            )
             continue
         total = found.features.setdefault(name, FeatureSum(through))
-        total.psnr += float(feature_psnr(brought, theirs).sum())
+        total.psnr += float(feature_psnr(mapped, theirs).sum())
         total.patches += len(ours)
 
 
-def _helper(losses: nn.ModuleDict, feature: str) -> tuple[str, nn.Module]:
-    """Return the first loss that trains a helper for a feature, and the helper; an identity if none does."""
+def _find_helper(losses: nn.ModuleDict, feature: str) -> tuple[str, nn.Module]:
+    """Return the name of the first loss with a helper for a feature, and that helper; ('', identity) if none has."""
     key = helper_key(feature)
     for name, loss in losses.items():
         for module in loss.modules():
@@ -133,14 +142,14 @@ def _helper(losses: nn.ModuleDict, feature: str) -> tuple[str, nn.Module]:
 
 
 def feature_psnr(ours: Tensor, theirs: Tensor) -> Tensor:
-    """Return the PSNR in dB of each sample's feature against the teacher's, peak 255 (FACD, Table 4).
+    """Return the PSNR in dB of the features of each sample, with peak 255 (FACD, Table 4).
 
     Args:
-        ours: (N, C, H, W), brought to the teacher's width.
-        theirs: Same shape.
+        ours: (N, C, H, W): the student's, mapped to the teacher's width.
+        theirs: (N, C, H, W): the teacher's.
 
     Returns:
         (N,).
     """
     error = (at_least_float32(ours) - at_least_float32(theirs)).square().flatten(1).mean(1)
-    return -10 * torch.log10(error.clamp(min=SMALLEST_ERROR) / PEAK**2)
+    return torch.tensor([psnr_of_error(value, PEAK) for value in error.clamp(min=SMALLEST_ERROR).tolist()])

@@ -10,7 +10,7 @@ import numpy as np
 from kdsr.data.matlab_bicubic import imresize_bicubic
 from kdsr.errors import UserError
 from kdsr.inspection.local_attribution import OutputWindow, diffusion_index, most_textured_window
-from kdsr.pictures.scores import read_image
+from kdsr.pictures.images import read_image
 
 
 @dataclass(frozen=True)

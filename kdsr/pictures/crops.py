@@ -9,8 +9,8 @@ import cv2
 import matplotlib as mpl
 import numpy as np
 
+from kdsr.metrics import score
 from kdsr.pictures.photo_rows import Box, Row, boxed
-from kdsr.pictures.scores import score
 
 mpl.use('Agg')
 from matplotlib import pyplot as plt

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from kdsr.data.matlab_bicubic import imresize_bicubic, upsample_bicubic
 from kdsr.errors import UserError, did_you_mean
+from kdsr.pictures.images import read_image
 from kdsr.pictures.photo_rows import BICUBIC, Box, Row, most_telling_rows
-from kdsr.pictures.scores import read_image
 
 ENDINGS = ('.png', '.bmp', '.jpg', '.jpeg', '.tif', '.tiff')
 SMALLEST = 16  # pixels of a crop; SSIM leaves out 5 at each side

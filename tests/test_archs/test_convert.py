@@ -13,7 +13,8 @@ from basicsr.archs import build_network
 from kdsr.archs.convert import convert_checkpoint
 from kdsr.archs.official_checkpoints import FAMILIES
 from kdsr.distillation.checkpoint import load_weights
-from kdsr.pictures.scores import read_image, score, super_resolve
+from kdsr.metrics import score
+from kdsr.pictures.images import read_image, super_resolve
 from tests.conftest import shared_folder
 
 TRUNK = [

@@ -13,7 +13,8 @@ from kdsr.distillation.feature_tap import FeatureTap
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.teacher import FrozenNetwork, TeacherEnsemble
 from kdsr.errors import UserError
-from kdsr.pictures.scores import read_image, score, super_resolve
+from kdsr.metrics import score
+from kdsr.pictures.images import read_image, super_resolve
 from tests.conftest import network_opt, shared_folder
 
 pytest.importorskip('spandrel', reason='needs the optional spandrel library')

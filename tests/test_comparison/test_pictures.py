@@ -9,8 +9,8 @@ from kdsr.comparison.report import write_report
 from kdsr.comparison.summary import summarise
 from kdsr.distillation.checkpoint import load_weights
 from kdsr.errors import UserError
+from kdsr.pictures.images import super_resolve
 from kdsr.pictures.photo_rows import BICUBIC, Box
-from kdsr.pictures.scores import super_resolve
 from tests.helpers.comparisons import comparison, trained
 
 

@@ -97,8 +97,8 @@ def test_the_students_feature_goes_through_the_helper_that_was_trained(workspace
 @pytest.mark.parametrize(
     ('teacher', 'features', 'words'),
     [
-        (network_opt('EDSR'), TAPS, r'\| early \| as it is \| [\d.]+ dB'),
-        (WIDE, TAPS, r'early cannot be compared: \(8, 16, 16\) and \(12, 16, 16\), and no loss trains a helper'),
+        (network_opt('EDSR'), TAPS, r'\| early \| no helper \| [\d.]+ dB'),
+        (WIDE, TAPS, r'early cannot be compared: its shapes are \(8, 16, 16\) and \(12, 16, 16\), and no loss trains a helper'),
         (WIDE, {}, 'taps no features'),
     ],
 )
@@ -126,7 +126,7 @@ def test_luminance_and_a_student_with_windows(workspace):
     changes = {'color': 'y', 'network_g': student, 'teacher': teacher, 'features': taps}
     file = trained(workspace, {'l_kd': RESPONSE}, **changes)
     text = diagnose(file, images=1, pictures=1, out='elsewhere')
-    assert '| f | as it is |' in text
+    assert '| f | no helper |' in text
     assert Path('elsewhere/diagnosis_latest.png').exists()
 
 
@@ -166,7 +166,7 @@ def no_truth(workspace):
     (lambda w: w.options(), {}, 'there is no `distillation:` block'),
     (not_trained, {}, r'net_g_latest\.pth does not exist: .*python kdsr/train\.py -opt .*run\.yml'),
     (small_images, {'iteration': '7'}, r'net_g_7\.pth does not exist: .*it has 2, best, latest: `--iter latest`'),
-    (small_images, {}, 'no validation image is as large as a training patch, 16x16'),
+    (small_images, {}, 'no validation image is as large as a training patch of 16x16'),
     (no_truth, {}, "'v' has no ground truth"),
 ])  # fmt: skip
 def test_mistakes_are_told(workspace, case, arguments, words):

@@ -2,10 +2,10 @@ import cv2
 import numpy as np
 import pytest
 
+from kdsr.metrics import score
 from kdsr.pictures import crops as comparison_figure
 from kdsr.pictures.crops import crop_comparison, error_comparison
 from kdsr.pictures.photo_rows import BICUBIC, Box, Row, most_telling_box, most_telling_rows
-from kdsr.pictures.scores import score
 
 
 def row(height=60, width=90, title='photo', level=200, **changes):

@@ -1,23 +1,21 @@
+"""PSNR and SSIM against BasicSR, closed forms, and edge cases."""
+
+import math
+
 import cv2
 import numpy as np
 import pytest
-import torch
 from basicsr.metrics import calculate_psnr, calculate_ssim
 
-from kdsr.errors import UserError
-from kdsr.pictures.scores import read_image, score, super_resolve
+from kdsr.metrics import psnr_of_error, score
 
 
-def test_colours_and_rounding_survive_a_network():
-    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
-    seen = []
-
-    def double(x):
-        seen.append(x)
-        return x.repeat_interleave(2, -1).repeat_interleave(2, -2)
-
-    assert np.array_equal(super_resolve(double, image), image.repeat(2, 0).repeat(2, 1))
-    assert torch.equal(seen[0][0, 0], torch.from_numpy(image[..., 2].copy()) / 255)  # RGB: red first
+@pytest.mark.parametrize(
+    ('error', 'peak', 'expected'),
+    [(1.0, 255.0, 48.1308), (0.01, 1.0, 20.0), (1e-12, 1.0, 120.0), (0.0, 255.0, math.inf), (math.nan, 1.0, math.nan)],
+)
+def test_psnr_of_an_error(error, peak, expected):
+    assert psnr_of_error(error, peak) == pytest.approx(expected, abs=1e-4, nan_ok=True)
 
 
 def test_psnr_is_that_of_the_y_channel_inside_the_border():
@@ -28,15 +26,6 @@ def test_psnr_is_that_of_the_y_channel_inside_the_border():
     psnr, _ = score(image, gt, 4)
     assert psnr == pytest.approx(20 * np.log10(255 / (2 * 219 / 255)), abs=1e-3)
     assert score(gt, gt, 4) == (float('inf'), pytest.approx(1.0))
-
-
-def test_what_is_no_image_is_named(tmp_path):
-    (tmp_path / 'a.png').write_text('no image')
-    for name in ('a.png', 'b.png'):
-        with pytest.raises(UserError, match=name):
-            read_image(str(tmp_path / name))
-    cv2.imwrite(str(tmp_path / 'grey.png'), np.zeros((4, 4), np.uint8))
-    assert read_image(str(tmp_path / 'grey.png')).shape == (4, 4, 3)
 
 
 @pytest.mark.parametrize('y_channel', [True, False])

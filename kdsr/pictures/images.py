@@ -1,0 +1,44 @@
+"""Image files as OpenCV and BasicSR read them, and what a network makes of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import torch
+from basicsr.utils import img2tensor, tensor2img
+from torch import Tensor
+
+from kdsr.errors import UserError
+
+
+def read_image(path: str) -> np.ndarray:
+    """Return an image file as (H, W, 3), uint8, BGR as in OpenCV and BasicSR.
+
+    Raises:
+        UserError: the file is missing, or it is not an image.
+    """
+    image = cv2.imread(path, cv2.IMREAD_COLOR)
+    if image is None:
+        raise UserError(f'{path!r} is missing or is not an image.')
+    return image
+
+
+def as_batch(image: np.ndarray) -> Tensor:
+    """Return an image (h, w, 3), uint8, BGR, as (1, 3, h, w), RGB in [0, 1]."""
+    return img2tensor(image.astype(np.float32) / 255, bgr2rgb=True, float32=True).unsqueeze(0)
+
+
+@torch.no_grad()
+def super_resolve(network: Callable[[Tensor], Tensor], image: np.ndarray) -> np.ndarray:
+    """Run a network on one image and round its output to 8 bits.
+
+    Args:
+        network: Maps (1, 3, h, w), RGB in [0, 1], to (1, 3, S*h, S*w); in eval mode.
+        image: (h, w, 3), uint8, BGR.
+
+    Returns:
+        (S*h, S*w, 3), uint8, BGR.
+    """
+    return tensor2img(network(as_batch(image)))
