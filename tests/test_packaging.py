@@ -49,6 +49,8 @@ def test_the_wheel_holds_package_and_options_and_nothing_else(packages):
     assert code <= names
     zoo = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'kdsr/zoo').iterdir() if path.is_file()}
     assert zoo <= names
+    tables = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'kdsr').rglob('*.csv')}
+    assert {'kdsr/comparison/templates/report.html', *tables} <= names
 
 
 def test_the_sdist_holds_what_a_checkout_does(packages):

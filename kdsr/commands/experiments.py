@@ -179,8 +179,16 @@ def add_taps(commands: Commands) -> None:
 def _compare(args: argparse.Namespace) -> None:
     from kdsr.comparison.study import compare
 
-    say = partial(print, flush=True)
-    compare(args.comparison_file, args.out, args.workers, args.only, args.report, args.pictures, args.crop, say)
+    compare(
+        args.comparison_file,
+        out=args.out,
+        workers=args.workers,
+        only=args.only,
+        report_only=args.report,
+        photos=args.pictures,
+        crops=args.crop,
+        say=partial(print, flush=True),
+    )
 
 
 def add_compare(commands: Commands) -> None:

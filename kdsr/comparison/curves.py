@@ -1,4 +1,4 @@
-"""Curves of a comparison: mean over seeds with their spread, the gain over the baseline, the cost, and the losses."""
+"""The curves of a comparison: validation, gain over the baseline, validation against cost, and losses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-# Okabe and Ito: told apart by colour-blind readers too; the baseline is grey
+# Okabe and Ito's colours, which colour-blind readers can distinguish; the baseline is grey
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#B8A000')
 GREY = '#7f7f7f'
 STYLES = ('-', '--', ':', '-.')
@@ -27,14 +27,14 @@ Curves = Mapping[int, Mapping[int, Point]]  # seed to iteration to point
 
 
 def draw_pictures(summary: Summary, folder: Path) -> dict[str, str]:
-    """Draw what there is to draw.
+    """Draw the curves of all runs, finished or not.
 
     Args:
-        summary: Of the runs that are there, finished or not.
+        summary: The comparison with its results so far.
         folder: Where the PNG files go.
 
     Returns:
-        Title to file name.
+        Title to file name; empty where no run has any values.
     """
     drawings = {
         'Validation during training': ('curves.png', _draw_validation),
@@ -44,7 +44,7 @@ def draw_pictures(summary: Summary, folder: Path) -> dict[str, str]:
 
 
 def _draw_validation(summary: Summary, path: Path) -> bool:
-    """Draw one line of panels per validation set, in the first metric."""
+    """Draw one row of panels per validation set, for the first metric. Return whether there was anything to draw."""
     columns = [c for c in summary.columns if c[1] == summary.columns[0][1]]
     curves = {column: _by_label(summary, column, _validations) for column in columns}
     curves = {column: found for column, found in curves.items() if found}
@@ -60,7 +60,7 @@ def _draw_validation(summary: Summary, path: Path) -> bool:
 
 
 def _draw_losses(summary: Summary, path: Path) -> bool:
-    """Draw one panel per term of the loss, with the runs that have it."""
+    """Draw one panel per term of the loss, with all runs that have it. Return whether there was anything to draw."""
     names = dict.fromkeys(name for result in summary.all if result.record for name in result.record.losses)
     losses = {name: _by_label(summary, name, _losses) for name in names}
     losses = {name: found for name, found in losses.items() if found}
@@ -93,7 +93,7 @@ def _losses(result: RunResult, name: str) -> list[Point]:
 
 
 def _by_label(summary: Summary, what: Any, of: Callable[[RunResult, Any], list[Point]]) -> dict[str, Curves]:
-    """Return label to curves of the runs that have some."""
+    """Return label to curves, for the labels that have some."""
     found = {}
     for label in summary.comparison.shown:
         seeds = {r.run.seed: {p.iteration: p for p in of(r, what)} for r in summary.results[label]}
@@ -121,13 +121,13 @@ def _draw_set(line: Sequence[plt.Axes], summary: Summary, column: Column, found:
     _dress(line[2], f'{name}: {metric} against its cost', f'{kind} time without validation [{unit}]')
     line[1].axhline(0, color=GREY, linewidth=1.2)
     if gains:
-        line[1].set_ylim(_telling_range([*gains, np.zeros((1, 1))]))
+        line[1].set_ylim(_limits([*gains, np.zeros((1, 1))]))
     for axis in (line[0], line[2]):
-        axis.set_ylim(_telling_range([values for _, values, _ in arrays.values()]))
+        axis.set_ylim(_limits([values for _, values, _ in arrays.values()]))
 
 
 def _draw_gain(axis: plt.Axes, curves: Curves, baseline: Curves, style: Mapping[str, str]) -> list[np.ndarray]:
-    """Draw the difference seed by seed, where both have the seed; return it, (seeds, T), if there is any."""
+    """Draw the differences of the seeds that both have; return them as (seeds, T), or nothing if there are none."""
     shared = [seed for seed in curves if seed in baseline]
     steps = sorted(set.intersection(*(curves[s].keys() & baseline[s].keys() for s in shared))) if shared else []
     if not steps:
@@ -138,7 +138,7 @@ def _draw_gain(axis: plt.Axes, curves: Curves, baseline: Curves, style: Mapping[
 
 
 def _arrays(curves: Curves, clock: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (T,) iterations that all seeds have, (seeds, T) values, and (T,) mean time in seconds."""
+    """Return the (T,) iterations that all seeds have, their (seeds, T) values, and the (T,) mean time in seconds."""
     steps = sorted(set.intersection(*(set(curve) for curve in curves.values())))
     values = [[curve[i].value for i in steps] for curve in curves.values()]
     cost = [[getattr(curve[i], clock) for i in steps] for curve in curves.values()]
@@ -146,7 +146,7 @@ def _arrays(curves: Curves, clock: str) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-    """Return (seeds, T) with each value replaced by the mean of the last tenth of the curve before it."""
+    """Return the running mean of (seeds, T) values over a tenth of the curve."""
     width = max(1, values.shape[1] // 10)
     sums = np.cumsum(np.pad(values, ((0, 0), (1, 0))), axis=1)
     ends = np.arange(1, values.shape[1] + 1)
@@ -180,7 +180,7 @@ def _dress(axis: plt.Axes, title: str, x: str) -> None:
 
 
 def _save(figure: Figure, summary: Summary, labels: Iterable[str], path: Path) -> None:
-    """Write the figure with a legend of the runs in it."""
+    """Write the figure with a legend of its runs."""
     labels = list(labels)
     handles = [Line2D([], [], linewidth=2, **_style(summary, label)) for label in labels]  # type: ignore[arg-type]
     titles = [summary.comparison.of(label)[0].title for label in labels]
@@ -189,8 +189,8 @@ def _save(figure: Figure, summary: Summary, labels: Iterable[str], path: Path) -
     plt.close(figure)
 
 
-def _telling_range(values: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Leave out the climb at the start, which would squeeze the differences into one line."""
+def _limits(values: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Return limits of the axis without the climb at the start, which would squeeze the differences into one line."""
     later = np.concatenate([v.mean(axis=0)[v.shape[1] // 4 :] for v in values])
     later = later[np.isfinite(later)]
     if not later.size:

@@ -1,18 +1,20 @@
-"""The papers' own rows beside the runs of a comparison, where student, method, scale, set and metric are theirs."""
+"""The papers' own rows beside the runs of a comparison with the same student, method, scale, set and metric."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kdsr.comparison.parts import DASH, Table
 from kdsr.comparison.plan import validation_sets
-from kdsr.comparison.summary import Summary, mean_and_spread
-from kdsr.comparison.tables import DASH, Table
+from kdsr.comparison.significance import mean_and_spread
+from kdsr.comparison.summary import Summary
 from kdsr.papers.results import SETS, Cell, comparable_rows, differences_from, is_papers_metric
 
 TEXT = (
-    'Printed in the papers for the same student, method, scale, test set and metric; in parentheses what was measured '
-    "here. The last column says in what the training here is known to differ from the paper's: where something "
-    'stands in it, the two numbers are no contradiction. What a paper only copied from another one is left out.'
+    'Numbers printed in the papers for the same student, method, scale, test set and metric, with the value measured '
+    'here in parentheses. The last column names the known differences between the training here and in the paper. '
+    'Where it is not empty, two different numbers do not contradict each other. Rows that a paper only copied from '
+    'another one are left out.'
 )
 MISPRINT = '\u2020'
 
@@ -20,7 +22,7 @@ MISPRINT = '\u2020'
 def paper_table(summary: Summary) -> Table | None:
     """Return the rows of the papers that belong to the runs of a comparison; None where there are none."""
     comparison, rows, misprints = summary.comparison, [], []
-    opt = comparison.of(comparison.baseline)[0].opt
+    opt = comparison.baseline_opt
     sets = {name: SETS.get(name.lower(), name) for name in validation_sets(opt)}
     metrics = {name: is_papers_metric(m, opt) for name, m in opt['val']['metrics'].items()}
     for label in comparison.shown:
@@ -30,8 +32,9 @@ def paper_table(summary: Summary) -> Table | None:
                 texts = [_cell(summary, label, name, metric, kind, cells.get(sets[name])) for name in sets]
                 if not any(texts):
                     continue
-                other = '; '.join(differences_from(paper, run.opt)) or 'nothing known'
-                rows.append([run.title, f'{paper}, Table {table}: {row}', metric, *(t or DASH for t in texts), other])
+                different = '; '.join(differences_from(paper, run.opt)) or 'nothing known'
+                texts = [text or DASH for text in texts]
+                rows.append([run.title, f'{paper}, Table {table}: {row}', metric, *texts, different])
                 misprints += _misprints(cells, kind, list(sets.values()))
     if not rows:
         return None

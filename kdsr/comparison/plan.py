@@ -1,6 +1,6 @@
-"""The file of `kdsr compare`: which runs are compared, with which seeds, and what each of them trains.
+"""The file of `kdsr compare`: which runs are compared, their seeds, and the options of each run.
 
-The format is described in docs/compare.md.
+docs/compare.md describes the format.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ KEYS = {
     'name': str, 'about': str, 'seeds': list, 'baseline': str, 'import_modules': list, 'common': dict, 'runs': dict,
 }  # fmt: skip
 RUN_KEYS = ('base', 'needs', 'title', 'note', 'seeds')
+KINDS = {str: 'a text', list: 'a list', dict: 'a mapping'}
 NEEDED = ('name', 'seeds', 'baseline', 'runs')
 OPTION_KEYS = (
     'model_type', 'scale', 'num_gpu', 'datasets', 'network_g', 'network_d', 'path', 'train', 'val', 'logger',
     'dist_params', 'find_unused_parameters', 'distillation', 'import_modules', *options.TABLE['top level'],
 )  # fmt: skip
-WITHOUT_EFFECT = ('val_freq', 'save_img', 'suffix', 'pbar')  # on the numbers of a validation
-GIVEN = {'name': 'the comparison names its runs itself', 'manual_seed': 'write `seeds:` instead'}
+NOT_COMPARED = ('val_freq', 'save_img', 'suffix', 'pbar')  # keys of `val` that do not change its numbers
+SET_BY_US = {'name': 'the comparison names its runs itself', 'manual_seed': 'write `seeds:` instead'}
 _WORD = r'[A-Za-z0-9][\w.+-]*'
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One training: a label with one seed.
+    """One training: a label of the comparison file with one seed.
 
     Attributes:
-        label: Its name in the comparison file.
+        label: Its key in `runs:`.
         seed: BasicSR's `manual_seed`.
-        name: Of the experiment; its folder is `experiments/<name>`.
+        name: Name of the experiment; its folder is `experiments/<name>`.
         title: Its name in the report.
-        note: A remark for the report.
+        note: A remark for the report; empty for none.
         opt: The complete options.
         needs: Names of the experiments that must be finished before this one starts.
     """
@@ -59,7 +60,7 @@ class PlannedRun:
 
     @property
     def iterations(self) -> int:
-        """How many steps are trained."""
+        """The number of training iterations."""
         return int(self.opt['train']['total_iter'])
 
 
@@ -68,12 +69,12 @@ class Comparison:
     """A comparison file, read and checked.
 
     Attributes:
-        file: The path as it was given.
-        name: Begins the names of all its experiments.
+        file: The path that the user gave.
+        name: The beginning of the names of all its experiments.
         about: Text for the report.
-        seeds: Those of the runs that do not name their own.
+        seeds: The seeds of the runs that have no `seeds:` of their own.
         baseline: Label of the run that the others are compared with.
-        runs: In the order of the file, each label with all its seeds.
+        runs: Every label with every seed, in the order of the file.
     """
 
     file: str
@@ -89,33 +90,43 @@ class Comparison:
         return list(dict.fromkeys(run.label for run in self.runs))
 
     def of(self, label: str) -> list[PlannedRun]:
-        """Return the runs of one label, a run for each seed."""
+        """Return the runs of one label, one for each seed."""
         return [run for run in self.runs if run.label == label]
 
     @property
+    def baseline_opt(self) -> dict[str, Any]:
+        """The options of the baseline with its first seed."""
+        return self.of(self.baseline)[0].opt
+
+    def full_title(self, label: str) -> str:
+        """Return the title of a label with its note in parentheses."""
+        run = self.of(label)[0]
+        return f'{run.title} ({run.note})' if run.note else run.title
+
+    @property
     def shown(self) -> list[str]:
-        """The labels of the table: those that are validated as the baseline is. The others are only stages."""
-        wanted = protocol(self.of(self.baseline)[0].opt)
+        """The labels in the tables: those with the validation of the baseline. The others are only stages."""
+        wanted = protocol(self.baseline_opt)
         return [label for label in self.labels if protocol(self.of(label)[0].opt) == wanted]
 
 
 def read_comparison(path: str) -> Comparison:
-    """Read a comparison file and build the options of all its runs; nothing is written.
+    """Read a comparison file and build the options of all its runs. Nothing is written.
 
     Args:
-        path: YAML file. A `base:` in it is looked for beside it, then in the current folder.
+        path: YAML file. A `base:` in it is looked for beside the file, then in the current folder.
 
     Raises:
-        UserError: something in it is wrong; the message says what and where.
+        UserError: the file has a mistake; the message names it and its place.
     """
     top, places, repeated = options.read_with_places(path)
-    if repeated:  # YAML takes the later of two equal keys in silence: a label that is there twice would lose a run
+    if repeated:  # YAML silently takes the later of two equal keys: the first run of a repeated label would be lost
         raise UserError('\n'.join(map(str, repeated)))
     _check_top(path, top)
     plugins.import_named(top.get('import_modules') or ())
     blocks = {label: _checked_run(path, top, label) for label in top['runs']}
     _check_needs(path, blocks)
-    runs = [run for label in blocks for run in _runs(path, top, places, blocks, label)]
+    runs = [run for label in blocks for run in _build_runs(path, top, places, blocks, label)]
     comparison = Comparison(
         path, top['name'], str(top.get('about') or ''), tuple(top['seeds']), top['baseline'], tuple(runs)
     )
@@ -124,14 +135,14 @@ def read_comparison(path: str) -> Comparison:
 
 
 def protocol(opt: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what must be equal in runs whose numbers stand in one table: sets, metrics, how images are run."""
+    """Return what must be equal in all runs of one table: validation sets, metrics, and how images are run."""
     sets = {name: {k: v for k, v in dataset.items() if k != 'name'} for name, dataset in validation_sets(opt).items()}
-    val = {key: value for key, value in (opt.get('val') or {}).items() if key not in WITHOUT_EFFECT}
+    val = {key: value for key, value in (opt.get('val') or {}).items() if key not in NOT_COMPARED}
     return {'scale': opt.get('scale'), 'color': opt.get('color'), 'datasets': sets, 'val': val}
 
 
 def validation_sets(opt: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return name to options of the validation sets."""
+    """Return name to options of the validation sets of an experiment."""
     return {str(d.get('name')): d for phase, d in opt['datasets'].items() if str(phase).split('_')[0] == 'val'}
 
 
@@ -140,20 +151,20 @@ def _check_top(path: str, top: Mapping[str, Any]) -> None:
         if key not in KEYS:
             raise UserError(f'{path}: unknown key {key!r}.{did_you_mean(key, KEYS)} Known: {", ".join(KEYS)}.')
         if value is not None and not isinstance(value, KEYS[key]):
-            raise UserError(f'{path}: `{key}` must be a {KEYS[key].__name__}, is {value!r}.')
+            raise UserError(f'{path}: `{key}` must be {KINDS[KEYS[key]]}, is {value!r}.')
     missing = [key for key in NEEDED if not top.get(key)]
     if missing:
         raise UserError(f'{path}: missing: {", ".join(missing)}.')
     for word in (top['name'], *top['runs']):
         if not isinstance(word, str) or not re.fullmatch(_WORD, word) or 'debug' in word:
             raise UserError(
-                f'{path}: {word!r} becomes a part of folder names: use letters, digits, _ . + -, and put what is to '
-                'be read into `title:`. (BasicSR shortens runs with `debug` in their name.)'
+                f'{path}: {word!r} becomes a part of folder names: use only letters, digits, _ . + - and put the name '
+                'for the report into `title:`. (BasicSR shortens runs with `debug` in their name.)'
             )
     _check_seeds(f'{path}: `seeds`', top['seeds'])
     if top['baseline'] not in top['runs']:
         hint = did_you_mean(top['baseline'], top['runs']) or f' Labels: {", ".join(top["runs"])}.'
-        raise UserError(f'{path}: `baseline: {top["baseline"]}` is no label of `runs`.{hint}')
+        raise UserError(f'{path}: `baseline: {top["baseline"]}` is not a label in `runs`.{hint}')
 
 
 def _check_seeds(where: str, seeds: Any) -> None:
@@ -163,14 +174,14 @@ def _check_seeds(where: str, seeds: Any) -> None:
 
 
 def _checked_run(path: str, top: Mapping[str, Any], label: str) -> dict[str, Any]:
-    """Return the block of a run laid over `common`; its keys are checked."""
+    """Merge `common` and the block of a run, and check their keys."""
     common, block = top.get('common') or {}, top['runs'][label]
     if not isinstance(block, dict):
         raise UserError(f'{path}: runs.{label} must be a mapping, for example {{base: options/....yml}}.')
     for where, keys in (('common', common), (f'runs.{label}', block)):
         for key in keys:
-            if key in GIVEN:
-                raise UserError(f'{path}: {where}.{key}: {GIVEN[key]}.')
+            if key in SET_BY_US:
+                raise UserError(f'{path}: {where}.{key}: {SET_BY_US[key]}.')
     if 'seeds' in block:
         _check_seeds(f'{path}: runs.{label}.seeds', block['seeds'])
     return options.merge(common, block)
@@ -182,11 +193,11 @@ def _needs(block: Mapping[str, Any]) -> list[str]:
 
 
 def _check_needs(path: str, blocks: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse needs that do not exist or go round in a circle."""
+    """Refuse `needs:` that name no run, or that form a circle."""
 
     def visit(label: str, seen: tuple[str, ...]) -> None:
         if label in seen:
-            raise UserError(f'{path}: `needs:` goes round in a circle: {" -> ".join((*seen, label))}')
+            raise UserError(f'{path}: `needs:` forms a circle: {" -> ".join((*seen, label))}')
         for need in _needs(blocks[label]):
             if need not in blocks:
                 hint = did_you_mean(need, blocks) or f' Labels: {", ".join(blocks)}.'
@@ -197,7 +208,7 @@ def _check_needs(path: str, blocks: Mapping[str, Mapping[str, Any]]) -> None:
         visit(label, ())
 
 
-def _runs(
+def _build_runs(
     path: str, top: Mapping[str, Any], places: Places, blocks: Mapping[str, Any], label: str
 ) -> Iterator[PlannedRun]:
     block = blocks[label]
@@ -220,7 +231,7 @@ def _runs(
         name = f'{top["name"]}_{label}_seed{seed}'
         needed = {need: _experiment(where, top, blocks, need, seed) for need in _needs(block)}
         opt = options.complete({'name': name, **_filled_in(where, merged, needed, blocks), 'manual_seed': seed}, where)
-        if not checked:  # seeds differ in nothing that could be wrong
+        if not checked:  # the other seeds differ in nothing that could be wrong
             _check_options(
                 where, options.OptionFile(path, opt, {**(base_file.places if base_file else {}), **own_places})
             )
@@ -230,24 +241,24 @@ def _runs(
 
 
 def _find_base(path: str, where: str, base: Any) -> str:
-    places = [os.path.normpath(os.path.join(folder, str(base))) for folder in (os.path.dirname(path), '')]
-    for place in places:
-        if os.path.isfile(place):
-            return place
-    looked = ' and '.join(repr(p) for p in dict.fromkeys(places))
-    raise UserError(f'{where}.base: {base!r} does not exist (looked for {looked}, seen from {os.getcwd()!r}).')
+    files = [os.path.normpath(os.path.join(folder, str(base))) for folder in (os.path.dirname(path), '')]
+    for file in files:
+        if os.path.isfile(file):
+            return file
+    looked = ' and '.join(map(repr, dict.fromkeys(files)))
+    raise UserError(f'{where}.base: {base!r} does not exist (looked for {looked} in {os.getcwd()!r}).')
 
 
 def _experiment(where: str, top: Mapping[str, Any], blocks: Mapping[str, Any], need: str, seed: int) -> str:
-    """Return the experiment of a needed run: that of the same seed, or the only one."""
+    """Return the experiment of a needed run: the one with the same seed, or the only one."""
     seeds = blocks[need].get('seeds') or top['seeds']
     if seed not in seeds and len(seeds) > 1:
-        raise UserError(f'{where} with seed {seed} needs {need!r}, which has several others: {seeds}.')
+        raise UserError(f'{where}: seed {seed} needs the same seed of {need!r}, which has only {seeds}.')
     return f'{top["name"]}_{need}_seed{seed if seed in seeds else seeds[0]}'
 
 
 def _filled_in(where: str, value: Any, needed: Mapping[str, str], labels: Sequence[str] | Mapping[str, Any]) -> Any:
-    """Replace `{label}` in all texts by the folder of that needed run."""
+    """Replace `{label}` in all texts by the experiment folder of that needed run."""
     if isinstance(value, Mapping):
         return {key: _filled_in(where, item, needed, labels) for key, item in value.items()}
     if isinstance(value, list):
@@ -260,17 +271,17 @@ def _filled_in(where: str, value: Any, needed: Mapping[str, str], labels: Sequen
         if label in needed:
             return f'experiments/{needed[label]}'
         if label in labels:
-            raise UserError(f'{where}: {value!r} uses a result of {label!r}: add `needs: {label}`.')
+            raise UserError(f'{where}: {value!r} uses a result of run {label!r}: add `needs: {label}`.')
         raise UserError(f'{where}: {value!r}: there is no run {label!r}.{did_you_mean(label, labels)}')
 
     return re.sub(rf'\{{({_WORD})\}}', folder, value)
 
 
 def _check_options(where: str, file: options.OptionFile) -> None:
-    """Refuse what could not be trained or would give no numbers."""
+    """Refuse options that cannot be trained or that give no numbers."""
     opt = file.opt
     if not (opt.get('train') or {}).get('total_iter'):
-        raise UserError(f'{where}: `train.total_iter` is missing: all runs of a comparison have a budget.')
+        raise UserError(f'{where}: `train.total_iter` is missing: every run of a comparison needs a budget.')
     if not opt['datasets'].get('train'):
         raise UserError(f'{where}: `datasets.train` is missing.')
     phases = [phase for phase in opt['datasets'] if str(phase).split('_')[0] == 'val']
@@ -280,22 +291,22 @@ def _check_options(where: str, file: options.OptionFile) -> None:
         raise UserError(f'{where}: there is no metric: add `val: {{metrics: {{psnr: ...}}}}` (to `common:`).')
     sets = validation_sets(opt)
     if 'None' in sets or len(sets) < len(phases):
-        raise UserError(f'{where}: each validation set needs a `name:` of its own.')
+        raise UserError(f'{where}: every validation set needs its own `name:`.')
     errors = [problem for problem in problems_of(file, is_train=True, files=False) if problem.kind == options.ERROR]
     if errors:
         raise UserError(f'{where}:\n{options.listed(errors)}')
 
 
 def _check_protocols(comparison: Comparison, stages: set[str]) -> None:
-    """Refuse a run that is validated differently, unless it is only a stage of another."""
+    """Refuse a run with another validation than the baseline, unless it is a stage that another run needs."""
     shown = comparison.shown
-    baseline = protocol(comparison.of(comparison.baseline)[0].opt)
+    baseline = protocol(comparison.baseline_opt)
     for label in comparison.labels:
         if label not in shown and label not in stages:
-            told = differences(baseline, protocol(comparison.of(label)[0].opt))
+            changed = differences(baseline, protocol(comparison.of(label)[0].opt))
             raise UserError(
-                f'{comparison.file}: runs.{label} is not validated as the baseline is, so their numbers do not '
-                f'compare:\n{_listed(told)}\nPut the validation into `common:`.'
+                f'{comparison.file}: runs.{label} has another validation than the baseline, so that their numbers '
+                f'cannot be compared:\n{_bulleted(changed)}\nPut the validation into `common:`.'
             )
 
 
@@ -316,5 +327,5 @@ def _short(value: Any) -> str:
     return text if len(text) <= 160 else f'{text[:150]} ...'
 
 
-def _listed(lines: Sequence[str]) -> str:
+def _bulleted(lines: Sequence[str]) -> str:
     return '\n'.join(f'  - {line}' for line in lines)

@@ -1,6 +1,6 @@
-"""What `kdsr compare` starts for each run: kdsr/train.py, which also writes `record.jsonl`.
+"""The program that `kdsr compare` starts for each run: kdsr/train.py, which also writes `record.jsonl`.
 
-Its standard input is a pipe that `kdsr compare` holds: when that process ends, however it ends, so does this one.
+Its standard input is a pipe from `kdsr compare`. When that process ends, for any reason, this one ends too.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from kdsr.errors import told_plainly
 
 
 class _Clock:
-    """Training time, in wall and processor seconds, without what happens while it is stopped."""
+    """Training time in wall-clock and processor seconds. It can be stopped."""
 
     def __init__(self) -> None:
         self._stopped = (0.0, 0.0)
@@ -49,7 +49,7 @@ class _Clock:
 
 
 class _Recording:
-    """Stands between BasicSR's pipeline and its model and logger, and writes down what passes."""
+    """Wraps the model and the logger of BasicSR's pipeline, and records validations and losses."""
 
     def __init__(self) -> None:
         self.clock = _Clock()
@@ -100,7 +100,11 @@ class _Recording:
 
 
 def train_recorded(root: str) -> None:
-    """Run BasicSR's training pipeline on the command line's option file and write the run's record."""
+    """Run BasicSR's training pipeline on the option file of the command line, and write the record of the run.
+
+    Args:
+        root: The folder in which experiments are.
+    """
     recording = _Recording()
     original = basicsr.train.build_model, basicsr.train.MessageLogger
     basicsr.train.build_model, basicsr.train.MessageLogger = recording.build_model, recording.message_logger

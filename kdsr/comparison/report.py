@@ -8,38 +8,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kdsr.comparison.conditions import conditions_table
+from kdsr.comparison.costs import RUN_COLUMNS, cost_table, run_facts
 from kdsr.comparison.page import page
 from kdsr.comparison.papers import paper_table
+from kdsr.comparison.parts import Part, ReportPicture, Table
+from kdsr.comparison.references import Reference, below_bicubic, score_references
 from kdsr.comparison.summary import RunResult, Summary
-from kdsr.comparison.tables import (
-    ReportPicture,
-    Table,
-    cost_table,
-    gain_table,
-    protocol_table,
-    result_tables,
-    run_facts,
-)
+from kdsr.comparison.tables import gain_table, result_tables
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
+from kdsr.markdown import escape_html, markdown_table
 from kdsr.pictures.photo_rows import Box
 
-RUN_COLUMNS = (
-    'run', 'seed', 'experiment', 'finished', 'iterations', 'parameters', 'step_seconds', 'train_seconds', 'cpu_seconds',
-    'resumed_at', 'commit', 'device', 'threads', 'torch', 'python', 'started', 'ended',
-)  # fmt: skip
-
-
 CROPS = (
-    'Where the methods differ most, which is where differences look largest. PSNR and SSIM on Y of each crop; the best '
-    'method is bold. Each method is shown with its first finished seed.'
+    'The places where the methods differ most, so that differences look larger than they are on average. PSNR and SSIM '
+    'on Y of each crop; the best method is bold. Each method is shown with its first finished seed.'
 )
 CROPS_BY_HAND = (
     'PSNR and SSIM on Y of each crop; the best method is bold. Each method is shown with its first finished seed.'
 )
-
 ERRORS = (
-    'The same parts. Beneath each its mean error, the smallest of the methods bold; teachers and bicubic do not count.'
+    'The errors in the same crops, with their mean beneath. The smallest mean of the methods is bold; teachers and '
+    'bicubic are not compared.'
 )
 
 
@@ -53,47 +44,47 @@ def write_report(
     """Write the report.
 
     Args:
-        summary: Of the runs that are there.
-        folder: Is created.
-        command: How the runs were started, for the report's head.
-        photos: Of how many validation images crops and errors are shown; 0 runs no network.
-        crops: By hand, image to boxes, instead of where the methods differ most.
+        summary: The comparison with its results so far.
+        folder: Is created if missing.
+        command: The command that trains the runs, for the head of the report.
+        photos: How many validation images to show as crops and errors; 0 runs no network.
+        crops: Image to boxes, to show instead of the places where the methods differ most.
 
     Returns:
-        What could not be written and why.
+        Warnings about the results, and what could not be written and why.
 
     Raises:
-        UserError: `folder` is a file; a crop is not inside an image.
+        UserError: `folder` is a file, or a crop is not inside an image.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f'--out {folder} is a file; name a folder.')
     folder.mkdir(parents=True, exist_ok=True)
-    problems: list[str] = []
+    references, problems = score_references(summary, run_teachers=bool(photos or crops))
     pictures: list[ReportPicture] = []
     try:
-        from kdsr.comparison.curves import draw_pictures
+        from kdsr.comparison.curves import draw_pictures  # matplotlib is optional
 
         pictures = [ReportPicture(title, file) for title, file in draw_pictures(summary, folder).items()]
         if photos or crops:
             pictures += _crops(summary, folder, photos, crops, problems)
     except ImportError as error:
         problems.append(f'No pictures were drawn ({error}): pip install "kdsr[plots]". The rest is written.')
-    parts = sections(summary, command, pictures)
+    parts = sections(summary, command, pictures, references)
     write_durably(folder / 'results.csv', results_csv(summary).encode())
     write_durably(folder / 'runs.csv', runs_csv(summary).encode())
     write_durably(folder / 'report.md', markdown(summary, parts).encode())
     html = page(summary.comparison.name, summary.comparison.about, parts, folder)
     write_durably(folder / 'report.html', html.encode())
-    return problems
+    return [*below_bicubic(summary, references), *problems]
 
 
 def _crops(
     summary: Summary, folder: Path, count: int, crops: Mapping[str, Sequence[Box]] | None, problems: list[str]
 ) -> list[ReportPicture]:
-    from kdsr.comparison.pictures import chosen_rows
+    from kdsr.comparison.pictures import choose_rows  # matplotlib is optional
     from kdsr.pictures.crops import draw_crops_and_errors
 
-    rows, missing = chosen_rows(summary, count, crops=crops)
+    rows, missing = choose_rows(summary, count, crops=crops)
     problems += missing
     texts = (CROPS_BY_HAND if crops else CROPS, ERRORS)
     files = draw_crops_and_errors(rows, str(folder)) if rows else {}
@@ -101,69 +92,64 @@ def _crops(
 
 
 def sections(
-    summary: Summary, command: str, pictures: Sequence[ReportPicture] = ()
-) -> list[Table | ReportPicture | str]:
+    summary: Summary,
+    command: str,
+    pictures: Sequence[ReportPicture] = (),
+    references: Sequence[Reference] = (),
+) -> list[Part]:
     """Return the parts of the report in their order.
 
     Args:
-        summary: Of the runs that are there.
-        command: How they were started.
-        pictures: To be shown.
+        summary: The comparison with its results so far.
+        command: The command that trains the runs.
+        pictures: Curves and crops.
+        references: Bicubic and teachers, with their values.
     """
     papers = paper_table(summary)
-    parts: list[Table | ReportPicture | str] = [protocol_table(summary, command), *result_tables(summary)]
-    parts += [*([papers] if papers else []), *pictures, gain_table(summary), cost_table(summary)]
+    parts: list[Part] = [conditions_table(summary, command, below_bicubic(summary, references))]
+    parts += [*result_tables(summary, references), *([papers] if papers else []), *pictures]
+    parts += [gain_table(summary), cost_table(summary)]
     unfinished = [result for result in summary.all if not result.finished]
     if unfinished:
-        told = ('run', 'iterations', 'of')
-        parts.append(Table('Not finished', '', told, [_told_unfinished(result) for result in unfinished]))
-    return [*parts, 'Every validation of every run is in `results.csv`, what the runs were and cost in `runs.csv`.']
+        parts.append(Table('Not finished', '', ('run', 'iterations', 'of'), [_progress(r) for r in unfinished]))
+    return [*parts, '`results.csv` holds every validation of every run, `runs.csv` what each run was and cost.']
 
 
-def markdown(summary: Summary, parts: Sequence[Table | ReportPicture | str]) -> str:
+def markdown(summary: Summary, parts: Sequence[Part]) -> str:
     """Return the report as Markdown.
 
     Args:
         summary: For the title.
-        parts: What :func:`sections` returned.
+        parts: See :func:`sections`.
     """
-    texts = [f'# {summary.comparison.name}', summary.comparison.about.strip(), *map(_written, parts)]
+    about = escape_html(summary.comparison.about.strip())
+    texts = [f'# {summary.comparison.name}', about, *map(_part_as_markdown, parts)]
     return '\n\n'.join(text for text in texts if text) + '\n'
 
 
-def _written(part: Table | ReportPicture | str) -> str:
+def _part_as_markdown(part: Part) -> str:
     if isinstance(part, str):
         return part
-    lines = [f'## {part.title}', ''] if part.title else []
+    blocks = [f'## {part.title}'] if part.title else []
+    blocks += [part.text] if part.text else []
     if isinstance(part, ReportPicture):
-        return '\n'.join([*lines, *([part.text, ''] if part.text else []), f'![{part.title}]({part.file})'])
-    lines += [part.text, ''] if part.text else []
-    lines += [_line(part.head), f'|{"---|" * len(part.head)}', *map(_line, part.rows)]
-    return '\n'.join(lines)
+        return '\n\n'.join([*blocks, f'![{part.title}]({part.file})'])
+    rows = [[escape_html(cell) for cell in row] for row in part.rows]
+    return '\n\n'.join([*blocks, markdown_table([escape_html(cell) for cell in part.head], rows)])
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f'| {" | ".join(cell.replace("|", "/") for cell in cells)} |'
-
-
-def _told_unfinished(result: RunResult) -> list[str]:
+def _progress(result: RunResult) -> list[str]:
     iteration = result.record.iteration if result.record else 0
     return [result.run.name, f'{iteration:,}', f'{result.run.iterations:,}']
 
 
 def results_csv(summary: Summary) -> str:
-    """Return every validation of every run, one a line."""
+    """Return every validation of every run, one per line."""
     rows = (
-        (
-            result.run.label,
-            result.run.seed,
-            name,
-            metric,
-            p.iteration,
-            p.value,
-            f'{p.seconds:.3f}',
-            f'{p.cpu_seconds:.3f}',
-        )
+        [
+            *(result.run.label, result.run.seed, name, metric, p.iteration, p.value),
+            *(f'{p.seconds:.3f}', f'{p.cpu_seconds:.3f}'),
+        ]
         for result in summary.all
         if result.record
         for (name, metric), curve in result.record.curves.items()
@@ -173,7 +159,7 @@ def results_csv(summary: Summary) -> str:
 
 
 def runs_csv(summary: Summary) -> str:
-    """Return what each run was and cost, one a line."""
+    """Return what each run was and cost, one per line."""
     return _csv(RUN_COLUMNS, ([facts.get(key, '') for key in RUN_COLUMNS] for facts in map(run_facts, summary.all)))
 
 

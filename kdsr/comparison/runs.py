@@ -1,4 +1,4 @@
-"""Training the runs of a comparison, several at a time, each as an ordinary experiment that can be resumed."""
+"""Train the runs of a comparison, several at a time, each as an ordinary experiment that can be resumed."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from kdsr.comparison.training_record import Record, read_record
 from kdsr.data.parallel import count_processors
 from kdsr.durable import write_durably
 from kdsr.errors import UserError, did_you_mean
+from kdsr.wording import counted
 
 POLL_SECONDS = 0.5
 LINE_SECONDS = 60.0
 LAST_LINES = 15
 PROGRAM = Path(__file__).with_name('recorded_training.py')
-WITHOUT_EFFECT = ('logger', 'auto_resume')  # on what a run learns
+NOT_COMPARED = ('logger', 'auto_resume')  # options that do not change what a run learns
 
 
 def select(comparison: Comparison, only: Sequence[str] = ()) -> list[PlannedRun]:
-    """Return the runs of the labels `only` (all when empty) and those that they need, in the order of the file.
+    """Return the runs of the labels `only`, or all, with the runs that they need, in the order of the file.
 
     Raises:
-        UserError: there is no such label.
+        UserError: a label does not exist.
     """
     for label in only:
         if label not in comparison.labels:
@@ -55,10 +56,10 @@ def is_finished(run: PlannedRun, record: Record | None = None) -> bool:
 
 
 def check_kept(runs: Iterable[PlannedRun]) -> None:
-    """Refuse to mix what is in the experiment folders with what the comparison file says now.
+    """Refuse runs in the experiment folders that do not belong to the comparison file as it is now.
 
     Raises:
-        UserError: it lists every run that was begun with other options, or before a run that it needs was finished.
+        UserError: runs started with other options, or before a run that they need was finished; all are listed.
     """
     runs = list(runs)
     records = {run.name: read_record(run.folder) for run in runs}
@@ -66,7 +67,7 @@ def check_kept(runs: Iterable[PlannedRun]) -> None:
     if problems:
         listed = '\n'.join(problems)
         raise UserError(
-            f'what is there does not belong to this comparison any more:\n{listed}\n'
+            f'these runs do not belong to this comparison as it is now:\n{listed}\n'
             'Move these folders away to train the runs again, undo the change, or give the comparison another `name:`.'
         )
 
@@ -74,8 +75,8 @@ def check_kept(runs: Iterable[PlannedRun]) -> None:
 def _problems(run: PlannedRun, records: dict[str, Record | None]) -> Iterable[str]:
     kept = os.path.join(run.folder, f'{run.name}.yml')
     if os.path.isfile(kept):
-        old = options.complete(options.read_yaml(kept), kept)  # its defaults may have been those of an older version
-        old, new = ({k: v for k, v in opt.items() if k not in WITHOUT_EFFECT} for opt in (old, run.opt))
+        old = options.complete(options.read_yaml(kept), kept)  # an older version had other defaults
+        old, new = ({k: v for k, v in opt.items() if k not in NOT_COMPARED} for opt in (old, run.opt))
         changed = differences(old, new)
         if changed and records[run.name] is not None:
             more = [f'and {len(changed) - 8} more'] if len(changed) > 8 else []
@@ -91,16 +92,16 @@ def _problems(run: PlannedRun, records: dict[str, Record | None]) -> Iterable[st
 
 
 def check_files(runs: Iterable[PlannedRun], stand_in: str) -> None:
-    """Check that data and weights are there; what a needed run will write counts as there.
+    """Check that data and weights exist. A file that a needed run will write counts as existing.
 
     Args:
-        runs: Those that are to be trained.
-        stand_in: Any file that exists.
+        runs: The runs to train.
+        stand_in: Any file that exists, in place of the files to come.
 
     Raises:
-        UserError: it names the runs and what they miss.
+        UserError: files are missing; the message names them and the runs.
     """
-    problems: dict[str, str] = {}  # what is missing to the first run that misses it
+    problems: dict[str, str] = {}  # what is missing, to the first run that needs it
     for run in runs:
         try:
             options.check_files(_with_stand_ins(run.opt, run.needs, stand_in))
@@ -115,18 +116,18 @@ def _with_stand_ins(value: Any, needs: Sequence[str], stand_in: str) -> Any:
         return {key: _with_stand_ins(item, needs, stand_in) for key, item in value.items()}
     if isinstance(value, list):
         return [_with_stand_ins(item, needs, stand_in) for item in value]
-    comes = isinstance(value, str) and any(value.startswith(f'experiments/{name}/') for name in needs)
-    return stand_in if comes else value
+    will_exist = isinstance(value, str) and any(value.startswith(f'experiments/{name}/') for name in needs)
+    return stand_in if will_exist else value
 
 
 class Training:
     """One training process.
 
     Args:
-        run: What it trains.
-        folder: Where option files and what the processes print go.
-        threads: For its CPU work.
-        device: Of CUDA_VISIBLE_DEVICES; None leaves that as it is.
+        run: The run to train.
+        folder: Where option files and the output of the processes go.
+        threads: Number of threads for work on the CPU.
+        device: Value of CUDA_VISIBLE_DEVICES; None keeps the current one.
 
     Raises:
         UserError: another process is training this run.
@@ -152,7 +153,7 @@ class Training:
             )
 
     def stop(self) -> None:
-        """End the process; its last saved state stays."""
+        """End the process. Its last saved state is kept."""
         self.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(10)
@@ -160,42 +161,42 @@ class Training:
         self.close()
 
     def close(self) -> None:
-        """Take leave of a process that has ended."""
+        """Reap the finished process."""
         self.process.communicate()
 
     def last_lines(self) -> str:
-        """Return the end of what the process printed."""
+        """Return the last lines of the output of the process."""
         lines = self.output.read_text(encoding='utf-8', errors='replace').splitlines()
         return '\n'.join(f'    {line}' for line in lines[-LAST_LINES:])
 
     def steps(self) -> tuple[int, int]:
-        """Return how many iterations this process has done, and how many are left."""
+        """Return how many iterations this process has done, and how many remain."""
         record = self._record()
         if record is None:
             return 0, self.run.iterations
         return record.iteration - record.starts[-1]['iter'], self.run.iterations - record.iteration
 
     def progress(self) -> str:
-        """Return how far the run is, what its first validation set says, and the time left."""
+        """Return the iteration, the last value on the first validation set, and the remaining time, in words."""
         name, record = f'{self.run.label} seed {self.run.seed}', self._record()
         if record is None:
             return f'{name} starts'
-        (done, left), told = self.steps(), f'{name} {record.iteration:,}/{self.run.iterations:,}'
+        (done, left), text = self.steps(), f'{name} {record.iteration:,}/{self.run.iterations:,}'
         first = next(iter(record.curves.items()), None)
         if first and first[1]:
             (dataset, metric), curve = first
-            told += f' {dataset} {metric} {curve[-1].value:.4g}'
+            text += f' {dataset} {metric} {curve[-1].value:.4g}'
         seconds = record.updated - record.starts[-1]['date']
-        return f'{told} {duration(seconds / done * left)} left' if done > 0 else told
+        return f'{text} {duration(seconds / done * left)} left' if done > 0 else text
 
     def _record(self) -> Record | None:
-        """Return the run's record once this process has begun to write it."""
+        """Return the record of the run; None until this process has written to it."""
         record = read_record(self.run.folder)
         return record if record and record.starts and record.starts[-1]['date'] >= self.began else None
 
 
 def _lock(output: IO[str], run: PlannedRun) -> None:
-    """Keep a second `kdsr compare` from training the same run; the lock goes with the process that inherits it."""
+    """Lock a run, so that a second `kdsr compare` cannot train it; the child process inherits the lock."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -203,7 +204,7 @@ def _lock(output: IO[str], run: PlannedRun) -> None:
     try:
         fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise UserError(f'{run.name} is being trained by another process right now.') from None
+        raise UserError(f'{run.name} is being trained by another process.') from None
 
 
 def duration(seconds: float) -> str:
@@ -214,29 +215,32 @@ def duration(seconds: float) -> str:
 def train_all(
     comparison: Comparison, runs: Sequence[PlannedRun], workers: int, say: Callable[[str], None]
 ) -> list[str]:
-    """Train the runs that are not finished, at most `workers` at a time; return the names of those that failed.
+    """Train the runs that are not finished; return the names of those that failed.
 
     Args:
-        comparison: The one that they belong to.
-        runs: In the order in which they start; what a run needs is among them.
-        workers: How many processes train at a time. On GPUs they take turns over those that are visible.
-        say: Told every start, end, and once a minute how far the running ones are.
+        comparison: The comparison of the runs.
+        runs: In the order in which they start. The runs that they need are among them.
+        workers: How many processes train at a time. They take turns over the visible GPUs.
+        say: Receives a line for every start and end, and once a minute for the running ones.
 
     Raises:
-        UserError: before anything starts, see :func:`check_files`.
+        UserError: files are missing, see :func:`check_files`. Then nothing has started.
     """
     finished = {run.name for run in runs if is_finished(run)}
     todo = [run for run in runs if run.name not in finished]
     check_files(todo, comparison.file)
     if finished:
-        say(f'{len(finished)} of {len(runs)} runs are finished already.')
+        say(f'{len(finished)} of {counted(len(runs), "run")} {"is" if len(finished) == 1 else "are"} finished already.')
     for run in {r.label: r for r in todo if r.opt['logger']['save_checkpoint_freq'] > r.iterations}.values():
-        say(f'{run.label} saves no state before its end: killed, it starts over. See `logger.save_checkpoint_freq`.')
+        say(
+            f'{run.label} saves no state before its end. If it is killed, it starts from the beginning: lower '
+            '`logger.save_checkpoint_freq`.'
+        )
     return _Schedule(comparison, todo, finished, workers, say).work()
 
 
 class _Schedule:
-    """Which run waits, trains, is finished, has failed."""
+    """The runs that wait, train, are finished, or failed."""
 
     def __init__(
         self,
@@ -263,7 +267,7 @@ class _Schedule:
                 self._start()
                 if time.monotonic() - said >= LINE_SECONDS:
                     said = time.monotonic()
-                    self._tell()
+                    self._report()
                 if any(self.running):
                     time.sleep(POLL_SECONDS)
         finally:
@@ -292,12 +296,12 @@ class _Schedule:
         self.say(f'{run.name}: {reason}')
 
     def _give_up(self) -> None:
-        """Drop the runs whose needs have failed."""
+        """Drop the runs that need a failed run."""
         for run in list(self.waiting):
             lost = [name for name in run.needs if name in self.failed]
             if lost:
                 self.waiting.remove(run)
-                self._fail(run, f'is not started: it needs {", ".join(lost)}.')
+                self._fail(run, f'not started, because it needs {", ".join(lost)}.')
 
     def _start(self) -> None:
         for slot, training in enumerate(self.running):
@@ -308,22 +312,22 @@ class _Schedule:
             device = self.devices[slot % len(self.devices)] if self.devices else None
             try:
                 self.running[slot] = Training(ready, self.folder, self.threads, device)
-                waiting = f' {len(self.waiting)} more wait.' if self.waiting else ''
-                self.say(f'{ready.name}: started, {ready.iterations:,} iterations.{waiting}')
+                waiting = f' Waiting: {counted(len(self.waiting), "run")}.' if self.waiting else ''
+                self.say(f'{ready.name}: started, {counted(ready.iterations, "iteration")}.{waiting}')
             except UserError as error:
                 self._fail(ready, str(error))
 
-    def _tell(self) -> None:
-        """Say how far the running ones are, and when all may be done if the waiting ones are as fast."""
+    def _report(self) -> None:
+        """Report the running trainings, and the remaining time if the waiting ones are as fast."""
         running = [training for training in self.running if training]
-        told = [training.progress() for training in running]
+        texts = [training.progress() for training in running]
         steps = [training.steps() for training in running]
         done = self.trained + sum(s for s, _ in steps)
         left = sum(s for _, s in steps) + sum(run.iterations for run in self.waiting)
         busy = self.busy + sum(time.time() - training.began for training in running)
         if done and self.waiting:
-            told.append(f'in all about {duration(busy / done * left / len(self.running))} left')
-        self.say(' | '.join(told))
+            texts.append(f'about {duration(busy / done * left / len(self.running))} left in all')
+        self.say(' | '.join(texts))
 
 
 def _devices() -> list[str]:

@@ -1,8 +1,8 @@
-"""What a training run writes down for programs: `record.jsonl` in its experiment folder, one event a line.
+"""The record of a training for programs: `record.jsonl` in its experiment folder, one event per line.
 
-`start` (iteration, commit, hardware), `log` (losses), `validation` (metrics at full precision) and `end`. Times count
-training alone, without validation. A run that was killed and resumed has several `start` events; what it did after its
-last saved state is done again, and the record is read accordingly.
+The events are `start` (iteration, commit, hardware), `log` (losses), `validation` (metrics at full precision) and
+`end`. Times count training without validation. A run that was killed and resumed has several `start` events; reading
+the record forgets what the run did after its last saved state, because it did that again.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Point:
     """One value on a curve.
 
     Attributes:
-        iteration: After which it was measured.
+        iteration: The iteration after which it was measured.
         value: A metric or a loss.
         seconds: Training time until then, without validation.
-        cpu_seconds: The same in processor time, all threads and finished data workers together.
+        cpu_seconds: Processor time until then, of all threads and finished data workers together.
     """
 
     iteration: int
@@ -36,17 +36,17 @@ class Point:
 
 @dataclass
 class Record:
-    """A run, as far as it has come.
+    """What a run has done so far.
 
     Attributes:
-        starts: The `start` events; more than one when the run was resumed.
-        curves: (validation set, metric) to its points, in the order of iterations.
-        losses: Name in the log to its points.
-        iteration: The last one that is recorded.
-        seconds, cpu_seconds: Training time until then, without validation and without what was lost.
-        step_seconds: Wall time of one step at each line of the log.
-        ended: When the run ended (seconds since 1970); None while it has not.
-        updated: When the last event was written.
+        starts: The `start` events; several when the run was resumed.
+        curves: (validation set, metric) to points, in the order of iterations.
+        losses: Name in the log to points.
+        iteration: The last recorded iteration.
+        seconds, cpu_seconds: Training time until then, without validation and without lost work.
+        step_seconds: Wall-clock time of one step, for each line of the log.
+        ended: When the run ended, in seconds since 1970; None while it is not finished.
+        updated: When the last event was written, in seconds since 1970.
     """
 
     starts: list[dict[str, Any]] = field(default_factory=list)
@@ -61,17 +61,17 @@ class Record:
 
 
 class RecordWriter:
-    """Appends events to the record of a run, each of them at once.
+    """Appends events to the record of a run. Every event is written at once.
 
     Args:
-        folder: The experiment's.
+        folder: Folder of the experiment.
     """
 
     def __init__(self, folder: str) -> None:
         self.path = os.path.join(folder, FILE)
         self._file = open(self.path, 'a+', encoding='utf-8')  # noqa: SIM115 - open until the process ends
         if self._file.tell() and not _ends_with_newline(self.path):
-            self._file.write('\n')  # a killed process may have left half a line
+            self._file.write('\n')  # a killed process may have left an incomplete line
 
     def write(self, event: str, iteration: int, **values: Any) -> None:
         """Append one event."""
@@ -90,7 +90,7 @@ def _ends_with_newline(path: str) -> bool:
 
 
 def read_record(folder: str) -> Record | None:
-    """Return the record of the experiment in `folder`; None when there is none."""
+    """Return the record of the experiment in `folder`; None where there is none."""
     path = os.path.join(folder, FILE)
     if not os.path.isfile(path):
         return None
@@ -116,7 +116,7 @@ def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
     for line in lines:
         try:
             event = json.loads(line)
-        except json.JSONDecodeError:  # half a line of a killed process
+        except json.JSONDecodeError:  # an incomplete line of a killed process
             continue
         if isinstance(event, dict) and 'event' in event:
             yield event
@@ -143,7 +143,7 @@ def _append(curve: list[Point], point: Point) -> None:
 
 
 def _rewind(record: Record, iteration: int) -> tuple[float, float]:
-    """Forget what came after `iteration`; return the training time until it."""
+    """Forget everything after `iteration`; return the training time until then."""
     curves = [*record.curves.values(), *record.losses.values()]
     for curve in curves:
         curve[:] = [p for p in curve if p.iteration <= iteration]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from kdsr.comparison.papers import MISPRINT
-from kdsr.comparison.summary import mean_and_spread
+from kdsr.comparison.significance import mean_and_spread
 from kdsr.methods.table import Measured, Method, Rows
 from kdsr.papers.results import TABLES, Cell, paper_cells
 

@@ -89,12 +89,24 @@ def _judge(
     image: Tensor, gt: Tensor | None, lq: Tensor | None, path: str | None, metrics: Mapping[str, Any], round_gt: bool
 ) -> dict[str, float]:
     """Write one image, if a path is given, and return its metrics."""
+    if path is not None:
+        imwrite(tensor2img(image) if lq is None else colour_image(image, lq), path)
+    return measure(image, gt, metrics, round_gt)
+
+
+def measure(image: Tensor, gt: Tensor | None, metrics: Mapping[str, Any], round_gt: bool) -> dict[str, float]:
+    """Return the metrics of one image, see :func:`validate`.
+
+    Args:
+        image: (1, C, H, W), RGB or Y around [0, 1].
+        gt: The ground truth in the same format; None for metrics that need none.
+        metrics: Name to options, as in `val.metrics`.
+        round_gt: Round the luminance of the ground truth to 8 bits too.
+    """
     given = {'img': tensor2img(image)}
     if gt is not None:
         luminance = gt.shape[1] == 1 and not round_gt
         given['img2'] = gt[0, 0].numpy() * np.float32(255) if luminance else tensor2img(gt)
-    if path is not None:
-        imwrite(given['img'] if lq is None else colour_image(image, lq), path)
     return {metric: float(calculate_metric(given, opt)) for metric, opt in metrics.items()}
 
 

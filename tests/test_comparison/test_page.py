@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from kdsr.comparison.page import embedded, page
-from kdsr.comparison.tables import ReportPicture, Table
+from kdsr.comparison.parts import ReportPicture, Table
 
 VOID = {'meta', 'img'}
 

@@ -57,7 +57,7 @@ def test_a_stage_that_is_validated_otherwise_is_trained_but_not_shown(workspace)
     plan = comparison(workspace, runs)
     assert plan.labels == ['plain', 'teacher', 'kd']
     assert plan.shown == ['plain', 'kd']
-    with pytest.raises(UserError, match=r'runs\.teacher is not validated as the baseline(.|\n)*crop_border: 2 -> 9'):
+    with pytest.raises(UserError, match=r'runs\.teacher has another validation than the (.|\n)*crop_border: 2 -> 9'):
         comparison(workspace, {'plain': {}, 'teacher': runs['teacher']})
 
 
@@ -67,7 +67,7 @@ MISTAKES = {
     'seed twice': ({'seeds': [1, 1]}, 'different whole numbers'),
     'a name with a slash': ({'name': 'a/b'}, 'becomes a part of folder names'),
     'a label that BasicSR shortens': ({'runs': {'debug_it': {}}}, 'debug'),
-    'no such baseline': ({'baseline': 'plane'}, r"`baseline: plane` is no label of `runs`\. Did you mean 'plain'"),
+    'no such baseline': ({'baseline': 'plane'}, r"`baseline: plane` is not a label in `runs`\. Did you mean 'plain'"),
     'a run that is a file': ({'runs': {'plain': 'base.yml'}}, r'runs\.plain must be a mapping'),
     'unknown key of a run': ({'runs': {'plain': {'trian': {}}}}, r"runs\.plain: unknown key 'trian'.*'train'"),
     'a name for a run': ({'runs': {'plain': {'name': 'x'}}}, 'names its runs itself'),
@@ -84,13 +84,14 @@ MISTAKES = {
         "no run 'kdd'. Did you mean 'kd'",
     ),
     'seeds that do not meet': (
-        {'runs': {'plain': {'needs': 'kd'}, 'kd': {'seeds': [7, 8]}}}, r'seed 0 needs .kd., which has several others'
+        {'runs': {'plain': {'needs': 'kd'}, 'kd': {'seeds': [7, 8]}}},
+        r'seed 0 needs the same seed of .kd., which has only \[7, 8\]',
     ),
     'no validation set': ({'runs': {'plain': {'datasets': {'val': None}}}}, 'there is no validation set'),
     'no metric': ({'runs': {'plain': {'val': {'metrics': None}}}}, 'there is no metric'),
     'a metric more': (
         {'runs': {'plain': {}, 'kd': {'val': {'metrics': {'niqe': {'type': 'calculate_niqe', 'crop_border': 2}}}}}},
-        'is not validated as the baseline',
+        'has another validation than the baseline',
     ),
     'its only metric switched off': ({'runs': {'plain': {'val': {'metrics': {'psnr': None}}}}}, 'there is no metric'),
     'a wrong argument of the network': (

@@ -49,15 +49,15 @@ def test_the_report_says_what_was_measured_and_how(workspace, summary):
 
 def test_the_tables_hold_means_gains_and_costs(workspace, summary):
     text = markdown(summary, sections(summary, ''))
-    values, gain, cost = rows(text, 'kd (from / images)')
-    assert values == '| kd (from / images) | 3 | 30.607 ± 0.110 | +0.507 (p < 0.001) * |'
+    values, gain, cost = rows(text, r'kd (from \| images)')
+    assert values == r'| kd (from \| images) | 3 | 30.607 ± 0.110 | +0.507 (p < 0.001) * |'
     assert gain == (
-        '| kd (from / images) | photos | psnr | +0.507 | +0.478 to +0.535 | < 0.001 | paired t | 3 | 30.607 |'
+        r'| kd (from \| images) | photos | psnr | +0.507 | +0.478 to +0.535 | < 0.001 | paired t | 3 | 30.607 |'
     )
-    assert cost == '| kd (from / images) | 6,867 | 40 | 1.500 | 0:01:00 | 0:00:30 | 0:01:20 |'
-    assert rows(text, 'student alone')[0] == '| student alone | 3 | 30.100 ± 0.100 |  |'
+    assert cost == r'| kd (from \| images) | 6,867 | 40 | 1.500 | 0:01:00 | 0:00:30 | 0:01:20 |'
+    assert rows(text, 'student alone')[0] == '| student alone | 3 | 30.100 ± 0.100 | |'
     assert rows(text, 'teacher')[0] == '| teacher | 1 | 33.000 | +2.900 |'
-    assert rows(text, 'long')[0] == '| long | 0 | \u2013 |  |'
+    assert rows(text, 'long')[0] == '| long | 0 | \u2013 | |'
 
 
 def test_the_csv_files_hold_every_validation_and_every_run(workspace, summary):
@@ -74,8 +74,25 @@ def test_the_csv_files_hold_every_validation_and_every_run(workspace, summary):
     assert runs['cmp_long_seed2']['finished'] == 'False'
 
 
+def test_notes_with_newlines_and_html_stay_in_their_cell(workspace):
+    runs = {'plain': {'note': 'first line\nsecond <script>alert(1)</script> `<b>`', 'title': 'a|b'}}
+    plan = comparison(workspace, runs, about='Read <!-- this --> & more')
+    for run in plan.runs:
+        trained(workspace, run, 30.0)
+    found = summarise(plan)
+    text = markdown(found, sections(found, ''))
+    cell = r'a\|b (first line second &lt;script>alert(1)&lt;/script> `<b>`)'
+    assert rows(text, cell)[0] == f'| {cell} | 3 | 30.000 ± 0.000 | |'
+    assert 'Read &lt;!-- this --> & more' in text
+    write_report(found, workspace.root / 'out', '')
+    html = (workspace.root / 'out' / 'report.html').read_text()
+    assert '&lt;script&gt;alert(1)&lt;/script&gt; <code>&lt;b&gt;</code>' in html
+    assert '<script' not in html
+
+
 def test_pictures_are_drawn(workspace, summary):
-    assert write_report(summary, workspace.root / 'out', '') == []
+    warnings = write_report(summary, workspace.root / 'out', '')  # the photos' bicubic has 36.9 dB
+    assert [line.split(' is worse than bicubic')[0] for line in warnings] == ['teacher', 'plain', 'kd']
     for name in ('curves.png', 'losses.png'):
         image = cv2.imread(str(workspace.root / 'out' / name))
         assert min(image.shape[:2]) > 300
@@ -87,7 +104,7 @@ def test_without_matplotlib_the_rest_is_written(workspace, summary, monkeypatch)
     monkeypatch.delitem(sys.modules, 'kdsr.comparison.curves', raising=False)
     monkeypatch.setitem(sys.modules, 'matplotlib', None)
     problems = write_report(summary, workspace.root / 'out', '')
-    assert 'pip install "kdsr[plots]"' in problems[0]
+    assert 'pip install "kdsr[plots]"' in problems[-1]
     assert 'curves.png' not in (workspace.root / 'out' / 'report.md').read_text()
 
 

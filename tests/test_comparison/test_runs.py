@@ -90,7 +90,7 @@ def test_a_failed_run_stops_only_those_that_need_it_and_is_tried_again(workspace
     told = '\n'.join(said)
     assert 'failed (exit 1)' in told
     assert '    the reason' in told
-    assert 'cmp_kd_seed0: is not started: it needs cmp_teacher_seed0' in told
+    assert 'cmp_kd_seed0: not started, because it needs cmp_teacher_seed0' in told
     assert (workspace.root / 'results/cmp/report.md').exists()
     mark.unlink()
     compare(path)
@@ -197,7 +197,7 @@ def test_a_killed_comparison_leaves_no_process_and_goes_on_where_it_was(workspac
     assert not is_finished(run)
     workspace._run(train_recorded, 'experiments/cmp/options/cmp_plain_seed3.yml', ['--auto_resume'])
     compare('cmp.yml')
-    assert '1 of 1 runs are finished already.' in capsys.readouterr().out
+    assert '1 of 1 run is finished already.' in capsys.readouterr().out
     record = read_record(run.folder)
     assert record.starts[0]['iter'] == 0
     assert record.starts[1]['iter'] >= 20  # 40.state may be cut off

@@ -1,0 +1,84 @@
+"""The first table of a report: what a reader must know to judge the numbers, and to get them again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import kdsr
+from kdsr.comparison.costs import run_facts
+from kdsr.comparison.parts import Table
+from kdsr.comparison.plan import PlannedRun, differences, validation_sets
+from kdsr.comparison.summary import Summary
+
+BUDGET = (
+    'train.total_iter', 'datasets.train.batch_size_per_gpu', 'datasets.train.gt_size', 'datasets.train.dataroot_gt',
+    'datasets.train.dataroot_lq',
+)  # fmt: skip
+
+
+def conditions_table(summary: Summary, command: str, warnings: Sequence[str] = ()) -> Table:
+    """Return the command, metrics, sets, seeds, budget, code and hardware of a comparison.
+
+    Args:
+        summary: The comparison with its results so far.
+        command: The command that trains the runs.
+        warnings: What a reader must know first.
+    """
+    comparison = summary.comparison
+    opt = comparison.baseline_opt
+    facts = [run_facts(result) for result in summary.all]
+    sets = ', '.join(f'{name} (`{shown_path(str(d.get("dataroot_gt")))}`)' for name, d in validation_sets(opt).items())
+    dates = sorted(f[key] for f in facts for key in ('started', 'ended') if f.get(key))
+    stages = [label for label in comparison.labels if label not in comparison.shown]
+    rows = [
+        *(('**warning**', text) for text in warnings),
+        ('command', f'`{command}`'),
+        ('metrics', '; '.join(f'{name}: {_metric(m)}' for name, m in opt['val']['metrics'].items())),
+        ('validation sets', f'{sets}; x{opt.get("scale", "?")}'),
+        ('seeds', ', '.join(map(str, comparison.seeds))),
+        ('budget', _budget(summary)),
+        ('baseline', comparison.of(comparison.baseline)[0].title),
+        ('stages, not shown', ', '.join(stages)),
+        ('trained', f'{dates[0]} to {dates[-1]}' if dates else 'not yet'),
+        ('code', f'kdsr {kdsr.__version__}, commit {_distinct(facts, "commit")}; PyTorch {_distinct(facts, "torch")}'),
+        ('hardware', f'{_distinct(facts, "device")}; threads of a run: {_distinct(facts, "threads")}'),
+    ]
+    return Table('', '', ('', ''), [(key, value) for key, value in rows if value])
+
+
+def shown_path(path: str) -> str:
+    """Return a path without the folders of this machine: relative to the current folder, or only its last part."""
+    relative = os.path.relpath(path)
+    return os.path.basename(os.path.normpath(path)) if relative.startswith(os.pardir) else relative
+
+
+def _metric(opt: dict[str, Any]) -> str:
+    return f'{opt.get("type")} ({", ".join(f"{k} {v}" for k, v in opt.items() if k != "type")})'
+
+
+def _distinct(facts: Sequence[dict[str, Any]], key: str) -> str:
+    return ', '.join(dict.fromkeys(str(f[key]) for f in facts if f.get(key) not in (None, ''))) or '?'
+
+
+def _budget(summary: Summary) -> str:
+    """Return the budget of the baseline, and how other runs differ from it."""
+    comparison = summary.comparison
+    base = _budget_of(comparison.of(comparison.baseline)[0])
+    parts = [', '.join(f'{key.split(".")[-1]} {value}' for key, value in base.items() if 'dataroot' not in key)]
+    for label in comparison.shown:
+        changed = differences(base, _budget_of(comparison.of(label)[0]))
+        if changed:
+            parts.append(f'**{label} differs**: {", ".join(changed)}')
+    return '; '.join(parts)
+
+
+def _budget_of(run: PlannedRun) -> dict[str, Any]:
+    values = {}
+    for key in BUDGET:
+        node: Any = run.opt
+        for part in key.split('.'):
+            node = node.get(part) if isinstance(node, dict) else None
+        values[key] = node
+    return values

@@ -1,0 +1,235 @@
+"""What the runs of a comparison are judged by: bicubic upsampling and their teachers, on the same validation images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from basicsr.utils import tensor2img
+from torch import Tensor
+from tqdm import tqdm
+
+import kdsr
+from kdsr import options
+from kdsr.comparison.plan import Comparison, protocol, validation_sets
+from kdsr.comparison.significance import mean_and_spread
+from kdsr.comparison.summary import Column, Summary
+from kdsr.comparison.validation_images import as_validated, read_images
+from kdsr.data.matlab_bicubic import upsample_bicubic
+from kdsr.distillation.outputs import Batch
+from kdsr.distillation.quadrants import run_in_quadrants
+from kdsr.distillation.teacher import TeacherEnsemble, build_teachers
+from kdsr.durable import write_durably
+from kdsr.errors import UserError
+from kdsr.models.validation import measure
+from kdsr.pictures.photo_rows import BICUBIC
+
+# lq and gt, RGB in [0, 1], and whether to run in four quarters, to the output as validation scores it
+Run = Callable[[Tensor, Tensor, bool], Tensor]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A row of the tables that is not a run.
+
+    Attributes:
+        title: 'bicubic', or the name of a teacher.
+        values: (validation set, metric) to the mean over the images.
+    """
+
+    title: str
+    values: Mapping[Column, float]
+
+
+@dataclass(frozen=True)
+class _Network:
+    """What can be scored.
+
+    Attributes:
+        title: For the tables.
+        identity: What its values depend on, besides images and metrics.
+        build: Builds the network with its weights.
+    """
+
+    title: str
+    identity: Any
+    build: Callable[[], Run]
+
+
+def score_references(summary: Summary, run_teachers: bool = True) -> tuple[list[Reference], list[str]]:
+    """Score bicubic and the teachers of all runs on the validation sets of a comparison.
+
+    Values are kept in `experiments/<comparison>/references.json`; they are computed again when weights, images or
+    metrics change.
+
+    Args:
+        summary: The comparison.
+        run_teachers: Whether to run teachers; otherwise only those appear whose values are kept.
+
+    Returns:
+        The references, and what could not be scored and why.
+    """
+    comparison, problems = summary.comparison, []
+    file = Path('experiments') / comparison.name / 'references.json'
+    kept = _read(file)
+    found: list[Reference] = []
+    for network in _networks(comparison):
+        try:
+            key = _key(network, comparison.baseline_opt)
+            if key not in kept and (run_teachers or network.title == BICUBIC):
+                kept[key] = _score(network, comparison.baseline_opt)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_durably(file, (json.dumps(kept, indent=1) + '\n').encode())
+        except (UserError, OSError) as error:
+            problems.append(f'{network.title} is not in the tables: {error}')
+            continue
+        if key in kept:
+            found.append(Reference(network.title, {(name, metric): value for name, metric, value in kept[key]}))
+    return found, problems
+
+
+def below_bicubic(summary: Summary, references: Sequence[Reference]) -> list[str]:
+    """Return a warning for each run that is worse than bicubic upsampling.
+
+    Args:
+        summary: The comparison with its results so far.
+        references: Bicubic may be among them.
+    """
+    bicubic = next((reference.values for reference in references if reference.title == BICUBIC), {})
+    warnings = []
+    for label in summary.comparison.shown:
+        worse = []
+        for column in summary.columns:
+            mean, _ = mean_and_spread(list(summary.values(label, column).values()))
+            lead = mean - bicubic.get(column, float('nan'))
+            if (-lead if summary.lower_is_better(column) else lead) < 0:
+                worse.append(f'{column[0]} {column[1]} {mean:.4g} against {bicubic[column]:.4g}')
+        if worse:
+            warnings.append(
+                f'{label} is worse than bicubic upsampling ({"; ".join(worse)}): it is not trained far enough to judge '
+                'a method by it.'
+            )
+    return warnings
+
+
+def _read(file: Path) -> dict[str, list[tuple[str, str, float]]]:
+    try:
+        return dict(json.loads(file.read_text(encoding='utf-8')))
+    except (OSError, ValueError):  # not there, or damaged: the values are computed again
+        return {}
+
+
+def _networks(comparison: Comparison) -> Iterator[_Network]:
+    """Yield bicubic, and every teacher of the runs in the tables once."""
+    yield _Network(BICUBIC, BICUBIC, lambda: _run_bicubic(comparison.baseline_opt))
+    titles: dict[str, str] = {}
+    in_tables = tuple(f'experiments/{run.name}/' for run in comparison.runs if run.label in comparison.shown)
+    for label in comparison.shown:
+        for network in _teachers(comparison.of(label)[0].opt, in_tables):
+            identity = json.dumps(network.identity, sort_keys=True, default=str)
+            if identity not in titles:
+                taken = network.title in titles.values()
+                titles[identity] = f'{network.title} of {label}' if taken else network.title
+                yield _Network(titles[identity], network.identity, network.build)
+
+
+def _teachers(opt: Mapping[str, Any], in_tables: tuple[str, ...]) -> Iterator[_Network]:
+    """Yield the teachers of an experiment that are not runs in the tables, and what combines several of them."""
+    block = opt.get('distillation') or {}
+    teachers = block.get('teachers') or []
+    for teacher in teachers:
+        if str(teacher.get('path') or '').startswith(in_tables or ('\0',)):
+            continue
+        name = teacher['name']
+        sees = ' (sees the ground truth)' if teacher.get('input') == 'gt' else ''
+        yield _Network(f'teacher {name}{sees}', _identity(teacher), lambda name=name: _one_teacher(opt, name))  # type: ignore[misc]
+    if len(teachers) > 1 and opt['model_type'] != 'AggregationModel':
+        names = ' + '.join(teacher['name'] for teacher in teachers)
+        identity = [*map(_identity, teachers), _identity(block.get('aggregator') or {})]
+        yield _Network(f'fused {names}', identity, lambda: _run_ensemble(_build(opt), opt))
+
+
+def _identity(teacher: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a teacher, with size and date of its files."""
+    files = [teacher.get('path'), (teacher.get('network') or {}).get('path')]
+    stats = [os.stat(file) for file in files if file and os.path.isfile(file)]
+    taken = {key: teacher.get(key) for key in ('network', 'path', 'param_key', 'input', 'precision')}
+    return {**taken, 'files': [(stat.st_size, stat.st_mtime_ns) for stat in stats]}
+
+
+def _build(opt: Mapping[str, Any]) -> TeacherEnsemble:
+    options.check(dict(opt))
+    return build_teachers(opt).to('cuda' if torch.cuda.is_available() else 'cpu')
+
+
+def _one_teacher(opt: Mapping[str, Any], name: str) -> Run:
+    ensemble = _build(opt)
+    member = dict(zip(ensemble.names, ensemble.members))[name]
+    return _run_ensemble(TeacherEnsemble({name: member}, ensemble.inputs), opt)
+
+
+def _run_ensemble(ensemble: TeacherEnsemble, opt: Mapping[str, Any]) -> Run:
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    privileged = 'gt' in ensemble.inputs.values()
+
+    def run(lq: Tensor, gt: Tensor, in_quarters: bool) -> Tensor:
+        batch = Batch(as_validated(lq, opt).to(device), as_validated(gt, opt).to(device))
+        if in_quarters and not privileged:
+            return run_in_quadrants(lambda quarter: ensemble(Batch(quarter)).sr, batch.lq)
+        return ensemble(batch).sr
+
+    return run
+
+
+def _run_bicubic(opt: Mapping[str, Any]) -> Run:
+    """Return bicubic upsampling as MATLAB does it, in 8 bits."""
+    scale = int(opt['scale'])
+
+    def run(lq: Tensor, gt: Tensor, in_quarters: bool) -> Tensor:
+        pixels = np.atleast_3d(tensor2img(lq, rgb2bgr=False))
+        image = torch.from_numpy(upsample_bicubic(pixels, scale).astype(np.float32) / 255)
+        return as_validated(image.permute(2, 0, 1)[None], opt)
+
+    return run
+
+
+def _key(network: _Network, opt: Mapping[str, Any]) -> str:
+    """Return a hash of everything that the values of a network depend on."""
+    depends = {
+        'kdsr': kdsr.__version__,
+        'network': network.identity,
+        'protocol': protocol(opt),
+        'images': {name: _listing(dataset) for name, dataset in validation_sets(opt).items()},
+    }
+    return hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _listing(dataset: Mapping[str, Any]) -> list[tuple[str, int, int]]:
+    folders = [dataset[key] for key in ('dataroot_gt', 'dataroot_lq') if dataset.get(key)]
+    entries = [entry for folder in folders if os.path.isdir(folder) for entry in os.scandir(folder)]
+    return sorted((entry.path, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries)
+
+
+@torch.no_grad()
+def _score(network: _Network, opt: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """Return (set, metric, mean over the images) of a network."""
+    run, scale, val_opt = network.build(), int(opt['scale']), opt['val']
+    values = []
+    for name, dataset in validation_sets(opt).items():
+        quadrants = val_opt.get('quadrants', False)
+        in_quarters = quadrants if isinstance(quadrants, bool) else name in (quadrants or ())
+        scores = []
+        for _, lq, gt in tqdm(read_images(dataset, scale), desc=f'{network.title}, {name}', unit='image', leave=False):
+            sr = run(lq, gt, in_quarters).float().cpu()
+            round_gt = bool(val_opt.get('round_gt', False))
+            scores.append(measure(sr, as_validated(gt, opt), val_opt['metrics'], round_gt))
+        for metric in val_opt['metrics'] if scores else ():
+            values.append((name, metric, float(np.mean([of_image[metric] for of_image in scores]))))
+    return values
