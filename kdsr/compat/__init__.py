@@ -6,7 +6,7 @@ leaves alone what already works.
 
 from __future__ import annotations
 
-from kdsr.compat import imports, loading, option_files, running
+from kdsr.compat import imports, loading, option_files, running, swinir
 
 _applied: list[str] = []
 
@@ -28,6 +28,7 @@ def apply() -> None:
         loading.repair_load_network,
         running.repair_init_dist,
         running.repair_model_to_device,
+        swinir.repair_swinir_masks,
     ):
         repair()
         _applied.append(repair.__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -164,16 +165,25 @@ def _filter_rows(images: Tensor, filters: tuple[list[float], list[float]], mode:
 def _extend_rows(images: Tensor, length: int, mode: str) -> Tensor:
     """Continue (B, H, W) along W as far as a filter of `length` reaches, in PyWavelets' alignment."""
     width = images.shape[-1]
+    if mode == 'zero':
+        return F.pad(images, (length - 2, _right_margin(width, length)))
+    return images[..., _row_index(width, length, mode, images.device)]
+
+
+def _right_margin(width: int, length: int) -> int:
+    return 2 * ((width + length - 1) // 2) - width
+
+
+@functools.lru_cache(maxsize=64)  # a device would wait for every copy of it
+def _row_index(width: int, length: int, mode: str, device: torch.device) -> Tensor:
+    """Return which samples of a row make the continued one."""
     if mode == 'periodization':
         even = width + width % 2  # an odd row repeats its last sample before it goes round
-        index = np.arange(1 - length // 2, even + length // 2 - 1) % even
-        return images[..., torch.as_tensor(np.minimum(index, width - 1), device=images.device)]
-    left = length - 2
-    right = 2 * ((width + length - 1) // 2) - width
-    if mode == 'zero':
-        return F.pad(images, (left, right))
-    index = np.pad(np.arange(width), (left, right), mode=mode)  # type: ignore[call-overload]
-    return images[..., torch.as_tensor(index, device=images.device)]
+        index = np.minimum(np.arange(1 - length // 2, even + length // 2 - 1) % even, width - 1)
+    else:
+        index = np.pad(np.arange(width), (length - 2, _right_margin(width, length)), mode=mode)  # type: ignore[call-overload]
+    with torch.inference_mode(False):  # an index first used in a validation must still serve the training
+        return torch.as_tensor(index, device=device)
 
 
 @LOSS_REGISTRY.register()

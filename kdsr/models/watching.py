@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,14 +26,14 @@ class NumberWatch:
     """
 
     def __init__(self) -> None:
-        self._pending: deque[tuple[int, list[str], Tensor, torch.cuda.Event | None]] = deque()
+        self._pending: deque[tuple[int, list[str], Tensor, Any]] = deque()
 
     def note(self, iteration: int, numbers: Mapping[str, Tensor]) -> None:
         """Take the 0-dim tensors of a step."""
         values, event = torch.stack([value.detach().float() for value in numbers.values()]), None
-        if values.is_cuda:
-            host = torch.empty(values.shape, pin_memory=True)
-            values, event = host.copy_(values, non_blocking=True), torch.cuda.Event()
+        if values.device.type != 'cpu':
+            event = torch.get_device_module(values.device).Event()
+            values = torch.empty(values.shape, pin_memory=values.is_cuda).copy_(values, non_blocking=True)
             event.record()
         self._pending.append((iteration, list(numbers), values, event))
 
