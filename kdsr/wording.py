@@ -1,4 +1,4 @@
-"""Grammar for messages: counted nouns and articles."""
+"""Grammar for messages: counted nouns and articles; names that any stream can print."""
 
 from __future__ import annotations
 
@@ -25,3 +25,8 @@ def with_article(name: str) -> str:
     spelt = len(name) > 1 and name[:2].isupper() and name[1] not in 'AEIOU'
     vowel = name[:1] in _VOWEL_LETTERS if spelt else name[:1].lower() in tuple('aeiou')
     return f'{"an" if vowel else "a"} {name}'
+
+
+def printable(text: str) -> str:
+    """Return a text that any stream can print: bytes of file names that are no UTF-8 are escaped."""
+    return text.encode(errors='backslashreplace').decode()

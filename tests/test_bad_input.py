@@ -34,6 +34,7 @@ from kdsr.errors import UserError, told_plainly
 from kdsr.lifecycle import locking, sampling, saving
 from kdsr.lifecycle.bad_samples import NamedSamples, killed_worker
 from tests.conftest import network_opt
+from tests.helpers.damage import flip_byte
 from tests.helpers.loaders import KillsItsProcess
 
 ROOT = Path(__file__).parents[1]
@@ -124,7 +125,7 @@ def in_train_set(spoil, **changes):
 def in_validation(workspace, opt, patch):
     opt['datasets']['val'] = workspace.images(count=1, name='val')
     opt['val']['val_freq'] = 1
-    Path('val/lq2/000.png').write_bytes(Path('val/lq2/000.png').read_bytes()[:300])
+    Path('val/lq2/000.png').write_bytes(flip_byte(Path('val/lq2/000.png').read_bytes()))
 
 
 def jpegs(workspace, opt, patch):
@@ -292,7 +293,7 @@ def begun(name, content):
 
     def spoil(workspace, opt, patch):
         (GT / '003.png').rename('003.png')
-        (GT / '003.png').write_bytes(Path('003.png').read_bytes()[:300])
+        (GT / '003.png').write_bytes(flip_byte(Path('003.png').read_bytes()))
         with pytest.raises(SystemExit):
             prepare(workspace, opt)
         Path('003.png').replace(GT / '003.png')
@@ -325,30 +326,36 @@ AGAIN = 'run the same command again'
 # name: (what is spoiled, the command, words that are told)
 CASES = {
     # images in training
-    'a truncated PNG': (images('001.png', half), train, ['photos: ', "gt/001.png' (gt)", TRUNCATED, 'Replace it']),
-    'a truncated JPEG': (jpegs, train, ["gt/002.jpg' (gt)", TRUNCATED]),
-    'a truncated LR image': (images('001.png', half, [LQ]), train, ["lq2/001.png' (lq)", TRUNCATED]),
+    'a truncated PNG': (
+        images('001.png', half), train, ['datasets.train.dataroot_gt', 'gt/001.png: it is truncated', 'Replace it'],
+    ),
+    'a truncated JPEG': (jpegs, train, ['gt/002.jpg: it is truncated', 'Replace it']),
+    'a truncated LR image': (images('001.png', half, [LQ]), train, ['lq2/001.png: it is truncated', 'Replace it']),
+    'a damaged PNG': (images('001.png', flip_byte), train, ['photos: ', "gt/001.png' (gt)", TRUNCATED, 'Replace it']),
+    'a damaged LR image': (images('001.png', flip_byte, [LQ]), train, ["lq2/001.png' (lq)", TRUNCATED]),
     'found by a process of the loader': (
-        in_train_set(images('001.png', half), num_worker_per_gpu=1), train, ["gt/001.png' (gt)", TRUNCATED],
+        in_train_set(images('001.png', flip_byte), num_worker_per_gpu=1), train, ["gt/001.png' (gt)", TRUNCATED],
     ),
     'found by a prefetching thread': (
-        in_train_set(images('001.png', half), prefetch_mode='cpu'), train, ["gt/001.png' (gt)", TRUNCATED],
+        in_train_set(images('001.png', flip_byte), prefetch_mode='cpu'), train, ["gt/001.png' (gt)", TRUNCATED],
     ),
     'found in a validation': (in_validation, train, ["val/lq2/000.png' (lq)", TRUNCATED]),
-    'an empty file': (images('001.png', lambda _: b''), train, ['gt/001.png is no image that can be read']),
-    'an empty file in a list': (listed(images('001.png', lambda _: b'')), train, ["001.png' (gt) is empty, 0 bytes"]),
+    'an empty file': (images('001.png', lambda _: b''), train, ['gt/001.png: it is no PNG, JPEG, BMP, TIFF or WebP']),
+    'an empty file in a list': (listed(images('001.png', lambda _: b'')), train, ['gt/001.png: it is no PNG']),
     'a huge image': (images('001.png', lambda _: HUGE), train, ['gt/001.png', '1600000000 pixels']),
-    'a huge image in a list': (listed(images('001.png', lambda _: HUGE)), train, ["001.png' (gt) cannot be decoded"]),
+    'a huge image in a list': (listed(images('001.png', lambda _: HUGE)), train, ['gt/001.png', '1600000000 pixels']),
     'an image smaller than the crop, in a list': (
         listed(both(images('001.png', lambda _: np.zeros((20, 20, 3)), [GT]),
                     images('001.png', lambda _: np.zeros((10, 10, 3)), [LQ]))),
-        train, ['photos/gt/001.png', 'smaller than patch size (16, 16)'],
+        train, ["gt_size: 32 is larger than '001.png' (20x20", 'lower it'],
     ),
     'a pair of another scale, in a list': (
-        listed(images('001.png', lambda _: np.zeros((40, 40, 3)))), train, ['gt/001.png', 'Scale mismatches'],
+        listed(images('001.png', lambda _: np.zeros((40, 40, 3)))), train,
+        ["not of scale 2 (`scale`): '001.png' has 40x40", 'against 24x24'],
     ),
     'an image that only the list has': (
-        listed(dropped(GT / '001.png')), train, ["001.png' (gt) cannot be read", 'No s'],
+        listed(dropped(GT / '001.png')), train,
+        ['meta_info_file', '1 of the 4 images that list.txt lists are not in ', "photos/gt (dataroot_gt): '001.png'"],
     ),
     # LMDBs and raw sets
     'an LMDB of garbage': (as_lmdb(rewrite('data.mdb', lambda c: b'x' * len(c))), train, ['gt_HR_sub.lmdb', DAMAGED]),
@@ -362,7 +369,11 @@ CASES = {
     ),
     'an LMDB without a key': (as_lmdb(entry(lambda c, k: c.delete(k))), train, ["lacks 4 of", "'000_s001'"]),
     'an LMDB with half an image': (
-        as_lmdb(entry(lambda c, k: c.put(k, half(c.get(k))))), train, ["_s001' (gt)", TRUNCATED],
+        as_lmdb(entry(lambda c, k: c.put(k, half(c.get(k))))), train,
+        ['4 images cannot be used', 'gt_HR_sub.lmdb/000_s001: it is truncated'],
+    ),
+    'an LMDB with damaged images': (
+        as_lmdb(entry(lambda c, k: c.put(k, flip_byte(c.get(k))))), train, ["_s001' (gt)", TRUNCATED],
     ),
     'an LMDB of another scale': (
         as_lmdb(lambda folder: None, lq='gt_LR_bicubic_X3_sub.lmdb'), train, ['not of scale 2', '24x24', '8x8'],
@@ -432,13 +443,13 @@ CASES = {
              images('003.png', lambda _: np.zeros((9, 9, 3), np.uint16)),
              lambda *_: Image.new('CMYK', (48, 48)).save(GT / '004.jpg'),
              images('005.png', lambda _: np.zeros((1, 1, 3), np.uint8))),
-        prepare, ['5 problem(s)', 'nothing was changed', '1600000000', '002.png', '16 or more bits', 'CMYK', '1x1'],
+        prepare, ['5 problems', 'nothing was changed', '1600000000', '002.png', '16 or more bits', 'CMYK', '1x1'],
     ),
     'a folder that is named like an image': (
         lambda *_: (shutil.rmtree(GT), (GT / 'x.png').mkdir(parents=True)), prepare, ['There is no image in photos/gt'],
     ),
-    'a truncated image for a cache': (
-        with_cache(images('001.png', half)), cache, ["gt/001.png' (gt)", TRUNCATED],
+    'a damaged image for a cache': (
+        with_cache(images('001.png', flip_byte)), cache, ["gt/001.png' (gt)", TRUNCATED],
     ),
     'an empty image for a cache': (with_cache(images('001.png', lambda _: b'', [LQ])), cache, ['lq2/001.png', 'image']),
     'a begun set whose settings are damaged': (
@@ -455,7 +466,8 @@ CASES = {
         set_of('gt_HR_sub.lmdb', rewrite('data.mdb', half)), prepare_from_lmdb, ['data.mdb has', 'truncated'],
     ),
     'a test image that is empty': (images('001.png', lambda _: b''), benchmark, ['photos: 001 cannot be read']),
-    'a test image that is truncated': (images('001.png', half), benchmark, ["gt/001.png' is no image"]),
+    'a test image that is truncated': (images('001.png', half), benchmark, ['001 cannot be read', 'it is truncated']),
+    'a test image that is damaged': (images('001.png', flip_byte), benchmark, ["gt/001.png' is no image"]),
     'a test image that is huge': (images('001.png', lambda _: HUGE), benchmark, ['001 cannot be read', '1600000000']),
     'a test image that is a folder': (lambda *_: (GT / '004.png').mkdir(), benchmark, ['photos: 004 cannot be read']),
     # disks and folders
@@ -600,7 +612,7 @@ def test_a_process_of_the_loader_that_is_killed_is_told_with_its_sample():
 def test_a_failed_run_leaves_no_process_that_does_not_end(workspace):
     opt = workspace.options()
     opt['datasets']['train']['num_worker_per_gpu'] = 1
-    (GT / '001.png').write_bytes(half((GT / '001.png').read_bytes()))
+    (GT / '001.png').write_bytes(flip_byte((GT / '001.png').read_bytes()))
     before = multiprocessing.active_children()
     with pytest.raises(UserError) as kept:  # and with it the loader
         workspace.train(opt)

@@ -71,11 +71,13 @@ def add_dead_leaves(commands: Commands) -> None:
 def _cache(args: argparse.Namespace) -> None:
     from kdsr import options, plugins
     from kdsr.checks.experiment import refuse_errors
+    from kdsr.checks.pairs import refuse_bad_training_pairs
     from kdsr.data.teacher_cache import make_cache
 
     refuse_errors(options.read(args.option_file, args.force_yml), is_train=True)
     opt = options.load_experiment(args.option_file, args.force_yml)
     plugins.import_named(opt.get('import_modules') or ())
+    refuse_bad_training_pairs(opt)
     make_cache(opt, args.workers, args.tile)
 
 

@@ -6,7 +6,7 @@ leaves alone what already works.
 
 from __future__ import annotations
 
-from kdsr.compat import imports, loading, option_files, running, swinir
+from kdsr.compat import image_files, imports, lmdb_files, loading, option_files, running, swinir
 
 _applied: list[str] = []
 
@@ -26,6 +26,11 @@ def apply() -> None:
         option_files.repair_execution,
         option_files.repair_parse_options,
         loading.repair_load_network,
+        image_files.repair_folder_order,
+        image_files.repair_image_lists,
+        image_files.repair_orientation,
+        lmdb_files.repair_lmdb_sharing,
+        lmdb_files.repair_lmdb_lists,
         running.repair_init_dist,
         running.repair_model_to_device,
         swinir.repair_swinir_masks,

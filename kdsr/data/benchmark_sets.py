@@ -13,8 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from kdsr.compat.image_files import decode_bgr, read_file
+from kdsr.data.image_headers import read_size
 from kdsr.data.matlab_bicubic import imresize_bicubic
-from kdsr.data.source_images import header_size
+from kdsr.data.set_headers import user_cache_folder
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
 
@@ -222,8 +224,8 @@ def check_sizes(sets: Iterable[BenchmarkSet]) -> None:
     for one in sets:
         for pair in one.pairs:
             try:
-                gt = header_size(pair.gt)
-                lq = tuple(side // one.scale for side in gt) if pair.lq is None else header_size(pair.lq)
+                gt = read_size(pair.gt)
+                lq = tuple(side // one.scale for side in gt) if pair.lq is None else read_size(pair.lq)
             except OSError as error:
                 problems.append(f'{one.name}: {pair.name} cannot be read ({error}).')
                 continue
@@ -242,7 +244,7 @@ def _fits(side: int, small: int, scale: int) -> bool:
 
 def default_lr_cache() -> Path:
     """Return the folder in which LR images are kept: `kdsr/lr` in the user's cache folder."""
-    return Path(os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')) / 'kdsr' / 'lr'
+    return user_cache_folder() / 'lr'
 
 
 def read_pair(pair: Pair, scale: int, lr_cache: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -254,25 +256,35 @@ def read_pair(pair: Pair, scale: int, lr_cache: Path) -> tuple[np.ndarray, np.nd
     Raises:
         UserError: a file is no image, or the cache cannot be written to.
     """
-    content = pair.gt.read_bytes()
-    gt = _decoded(content, pair.gt)
+    content = _read(pair.gt)
+    gt = _decode(pair.gt, content)
     if pair.lq is not None:
-        lq = _decoded(pair.lq.read_bytes(), pair.lq)
+        lq = _decode(pair.lq, _read(pair.lq))
     else:
         kept = lr_cache / f'x{scale}' / f'{hashlib.sha256(content).hexdigest()[:32]}.png'
-        lq = _decoded(kept.read_bytes(), kept) if kept.is_file() else _made(gt, scale, kept)
+        lq = _decode(kept, _read(kept)) if kept.is_file() else _make_lq(gt, scale, kept)
     height, width = (scale * side for side in lq.shape[:2])
     return lq, gt[:height, :width]
 
 
-def _decoded(content: bytes, path: Path) -> np.ndarray:
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+def _read(path: Path) -> bytes:
+    try:
+        return read_file(path)
+    except OSError as error:
+        raise UserError(f'{str(path)!r} cannot be read ({error.strerror or error}).') from None
+
+
+def _decode(path: Path, content: bytes) -> np.ndarray:
+    try:
+        image = decode_bgr(content)
+    except cv2.error as error:
+        raise UserError(f'{str(path)!r} cannot be decoded ({" ".join(str(error).split())}).') from None
     if image is None:
         raise UserError(f'{str(path)!r} is no image.')
     return image
 
 
-def _made(gt: np.ndarray, scale: int, kept: Path) -> np.ndarray:
+def _make_lq(gt: np.ndarray, scale: int, kept: Path) -> np.ndarray:
     height, width = (side - side % scale for side in gt.shape[:2])
     lq = imresize_bicubic(gt[:height, :width], scale)
     try:

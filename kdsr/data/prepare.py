@@ -14,12 +14,14 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from kdsr.data.growing_folder import GrowingFolder
+from kdsr.data.image_headers import read_size
 from kdsr.data.lmdb_writer import LmdbWriter
 from kdsr.data.parallel import check_workers, ordered_map
 from kdsr.data.raw_writer import RawWriter, check_room, gigabytes
-from kdsr.data.source_images import Source, header_size, list_sources
+from kdsr.data.source_images import Source, list_sources
 from kdsr.data.sub_images import Cutting, cut_image, degrade_image, frame_bytes, frame_image
 from kdsr.errors import UserError
+from kdsr.wording import printable
 
 Result = TypeVar('Result')
 
@@ -177,9 +179,9 @@ def _check_benchmark_folders(folders: dict[int, Path], sources: list[Source], mo
             if path.name not in sizes:
                 problems.append(f'{path}: there is no such HR image.')
                 continue
-            expected = sorted((n - n % mod) // scale for n in sizes[path.name])  # sorted: EXIF may turn the image
+            expected = tuple((n - n % mod) // scale for n in sizes[path.name])
             try:
-                found = sorted(header_size(path))
+                found = read_size(path)
             except OSError:
                 problems.append(f'{path}: it cannot be read.')
                 continue
@@ -196,10 +198,10 @@ def _announce(
     if not progress:
         return
     if not unfinished:
-        tqdm.write(f'Nothing to do: {total} images of {folder} are in {_listed(outputs)}.')
+        tqdm.write(printable(f'Nothing to do: {total} images of {folder} are in {_listed(outputs)}.'))
         return
     done = f' ({total - pending} done before)' if pending < total else ''
-    tqdm.write(f'{total} images of {folder}{done} -> {_listed(outputs)}: {made}.')
+    tqdm.write(printable(f'{total} images of {folder}{done} -> {_listed(outputs)}: {made}.'))
 
 
 def _listed(paths: list[Path]) -> str:

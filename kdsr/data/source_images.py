@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from kdsr.compat.image_files import list_folder, read_file
+from kdsr.data.image_headers import FORMATS, Header, find_kind_problem
+from kdsr.data.image_headers import read_size as header_size
+from kdsr.data.set_headers import read_folder_headers
 from kdsr.errors import UserError
+from kdsr.wording import counted, printable
 
-_FORMATS = ('PNG', 'JPEG', 'BMP', 'TIFF', 'WEBP')
-_HARMLESS_MODES = ('RGB', 'RGBA', 'L', 'LA', '1', 'P', 'PA')
-_SYSTEM_FILES = ('thumbs.db', 'desktop.ini')
+__all__ = ['Source', 'header_size', 'list_sources', 'read_rgb']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Source:
     Attributes:
         path: The file.
         name: Stem for what is made from it.
-        size: (height, width) in its header; EXIF orientation may swap them.
+        size: (height, width), upright.
         file_bytes: Size of the file.
     """
 
@@ -37,7 +40,7 @@ class Source:
 def list_sources(folder: Path, smallest: int, lmdb_names: bool) -> list[Source]:
     """List the images in `folder`, sorted by file name, after a look at every header.
 
-    Hidden files, Thumbs.db and desktop.ini are passed over, and subfolders are not searched.
+    Hidden files, texts, Thumbs.db and desktop.ini are passed over, and subfolders are not searched.
 
     Args:
         folder: Where the images are.
@@ -49,23 +52,39 @@ def list_sources(folder: Path, smallest: int, lmdb_names: bool) -> list[Source]:
     """
     if not folder.is_dir():
         raise UserError(f'The HR folder {folder} {"is not a folder" if folder.exists() else "does not exist"}.')
-    paths = sorted(p for p in folder.iterdir() if p.is_file() and not _is_ignored(p))
-    if not paths:
+    names, unusable = list_folder(folder)
+    if not names and not unusable:
         raise UserError(f'There is no image in {folder} (subfolders are not searched).')
-    sources, problems = [], []
-    for path in paths:
-        name = _name(path, lmdb_names)
-        try:
-            sources.append(Source(path, name, _header_size(path, smallest), path.stat().st_size))
-        except UserError as error:
-            problems.append(str(error))
-        if lmdb_names and not name.isascii():
-            problems.append(f'{path.name}: LMDB keys must be ascii. Rename it.')
-    problems += _name_clashes(paths, lmdb_names)
+    headers = read_folder_headers(folder, names)
+    problems = [f'{name}: {reason}. Remove or replace it.' for name, reason in unusable.items()]
+    sources = []
+    for name, header in headers.items():
+        path = folder / name
+        problem = _find_problem(header, smallest)
+        if problem is not None:
+            problems.append(f'{name}: {problem}')
+        else:
+            sources.append(Source(path, _make_name(path, lmdb_names), header.size, path.stat().st_size))
+        if lmdb_names and not _make_name(path, lmdb_names).isascii():
+            problems.append(f'{name}: LMDB keys must be ascii. Rename it.')
+    problems += _find_name_clashes([folder / name for name in names], lmdb_names)
     if problems:
-        listed = '\n  '.join(problems)
-        raise UserError(f'{len(problems)} problem(s) with the files in {folder}; nothing was changed:\n  {listed}')
+        listed = printable('\n  '.join(problems))
+        found = counted(len(problems), 'problem')
+        raise UserError(f'{found} with the files in {folder}; nothing was changed:\n  {listed}')
     return sources
+
+
+def _find_problem(header: Header, smallest: int) -> str | None:
+    """Say why an image cannot be prepared; None where it can. Whether alpha is opaque, only its pixels show."""
+    if header.fault is not None or header.kind is not None:
+        return header.fault or header.kind
+    if header.frames > 1:
+        return f'it has {header.frames} frames. Save the one that you want alone.'
+    if min(header.size) < smallest:
+        height, width = header.size
+        return f'{height}x{width} pixels; at least {smallest}x{smallest} are needed. Remove it.'
+    return None
 
 
 def read_rgb(path: Path) -> tuple[np.ndarray, int]:
@@ -77,9 +96,9 @@ def read_rgb(path: Path) -> tuple[np.ndarray, int]:
     Raises:
         UserError: the file is truncated or damaged, or is of a kind that cannot be converted without a decision.
     """
-    content = path.read_bytes()
+    content = read_file(path)
     try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             return np.asarray(_to_rgb(image)), len(content)
     except UserError as error:
         reason = str(error)
@@ -88,62 +107,10 @@ def read_rgb(path: Path) -> tuple[np.ndarray, int]:
     raise UserError(f'{path}: {reason} Then run the same command again; finished images are kept.')
 
 
-def header_size(path: Path) -> tuple[int, int]:
-    """Return (height, width) from the header of an image file.
-
-    Raises:
-        OSError: the file is not an image.
-    """
-    try:
-        with Image.open(path, formats=_FORMATS) as image:
-            return image.height, image.width
-    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise OSError(f'{path}: {error}') from error
-
-
-def unusual_kind(path: Path) -> str | None:
-    """Say, from the header of an image file, what a decoder of 8-bit RGB drops or converts; None where nothing.
-
-    Raises:
-        OSError: the file is not an image.
-    """
-    with Image.open(path, formats=_FORMATS) as image:
-        if 'A' in image.getbands() or 'transparency' in image.info:
-            return 'it has an alpha channel, which is dropped. Save it without.'
-        try:
-            _refuse_kind(image)
-        except UserError as error:
-            return str(error)
-    return None
-
-
-def _header_size(path: Path, smallest: int) -> tuple[int, int]:
-    try:
-        with Image.open(path, formats=_FORMATS) as image:
-            _refuse_kind(image)
-            size = image.height, image.width
-    except UserError as error:
-        raise UserError(f'{path.name}: {error}') from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        wanted = 'not a readable PNG, JPEG, BMP, TIFF or WebP image'
-        raise UserError(f'{path.name}: {wanted} ({error}). Remove or replace it.') from None
-    if min(size) < smallest:
-        raise UserError(
-            f'{path.name}: {size[0]}x{size[1]} pixels; at least {smallest}x{smallest} are needed. Remove it.'
-        )
-    return size
-
-
-def _refuse_kind(image: Image.Image) -> None:
-    # Pillow opens 16-bit RGB as mode RGB and drops the low bytes without a word; only the decoder's arguments tell
-    if image.mode.startswith(('I', 'F')) or ';16' in str(getattr(image, 'tile', '')):
-        raise UserError('it has 16 or more bits per channel. Convert it to 8 bit.')
-    if image.mode not in _HARMLESS_MODES:
-        raise UserError(f'its colours are {image.mode}. Convert it to RGB.')
-
-
 def _to_rgb(image: Image.Image) -> Image.Image:
-    _refuse_kind(image)
+    problem = find_kind_problem(image)
+    if problem is not None:
+        raise UserError(problem)
     image = ImageOps.exif_transpose(image)
     if 'A' in image.getbands() or 'transparency' in image.info:
         image = image.convert('RGBA')
@@ -152,18 +119,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert('RGB')
 
 
-def _name(path: Path, lmdb_names: bool) -> str:
+def _make_name(path: Path, lmdb_names: bool) -> str:
     return path.stem.replace('.', '_') if lmdb_names else path.stem
 
 
-def _is_ignored(path: Path) -> bool:
-    return path.name.startswith('.') or path.name.lower() in _SYSTEM_FILES
-
-
-def _name_clashes(paths: list[Path], lmdb_names: bool) -> list[str]:
+def _find_name_clashes(paths: list[Path], lmdb_names: bool) -> list[str]:
     files = collections.defaultdict(list)
     for path in paths:
-        files[_name(path, lmdb_names)].append(path.name)
+        files[_make_name(path, lmdb_names)].append(path.name)
     return [
         f'{", ".join(clashing)}: all would be named {name!r}. Rename or remove all but one.'
         for name, clashing in files.items()

@@ -28,6 +28,7 @@ from kdsr.distillation.outputs import Batch
 from kdsr.distillation.teacher import TeacherEnsemble, build_teachers
 from kdsr.distillation.teacher_key import CODE, NOT_HERE, OWN_IMAGES, content_of, teacher_key
 from kdsr.errors import UserError
+from kdsr.wording import printable
 
 _SAMPLE = 48  # side of the crops on which the teachers are checked and timed, in low-resolution pixels
 _SAMPLES = 4
@@ -65,7 +66,9 @@ def make_cache(
         writer = _writer(opt, cache, images)
         if writer.complete:
             if progress:
-                tqdm.write(f'Nothing to do: {writer.final} is there, made by these teachers from these images.')
+                tqdm.write(
+                    printable(f'Nothing to do: {writer.final} is there, made by these teachers from these images.')
+                )
             return writer.final
         pending = [number for number, name in enumerate(images.names) if name not in writer.finished]
         run = TeacherRun(opt, cache.self_ensemble, tile)
@@ -110,10 +113,10 @@ def _announce(
     check_room(writer.final.parent, needed)
     if progress:
         done = len(images.names) - len(pending)
-        tqdm.write(
-            f'{len(images.names)} images{f" ({done} done before)" if done else ""} -> {writer.final}: '
-            f'{gigabytes(needed)} of disk, about {_duration(seconds * pixels / devices)}.'
-        )
+        before = f' ({done} done before)' if done else ''
+        duration = _duration(seconds * pixels / devices)
+        text = f'{len(images.names)} images{before} -> {writer.final}: {gigabytes(needed)} of disk, about {duration}.'
+        tqdm.write(printable(text))
     return seconds
 
 

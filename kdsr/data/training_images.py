@@ -6,15 +6,14 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from basicsr.data import build_dataset
 
-from kdsr.data.lmdb_to_raw import read_meta_info
+from kdsr.compat.lmdb_files import read_meta_info
 from kdsr.data.raw_images import RawImages, Window
-from kdsr.data.source_images import header_size
+from kdsr.data.set_headers import read_folder_headers
 from kdsr.errors import UserError
 from kdsr.lifecycle.bad_samples import NamedSamples
 from kdsr.options.table import RAW_SET
@@ -87,7 +86,7 @@ class PairedTrainingImages(TrainingImages):
         twice = {name for name in self.names if self.names.count(name) > 1} if len(set(self.names)) < len(paths) else ()
         if twice:
             raise UserError(f'the training set has several images named {min(twice)!r}; a cache needs different names.')
-        self.sizes = _lq_sizes(opt, [path['lq_path'] for path in paths])
+        self.sizes = _read_lq_sizes(opt, [path['lq_path'] for path in paths])
         self.windows = [[Window(name, 0, 0, *size)] for name, size in zip(self.names, self.sizes)]
 
     def pair(self, number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -95,13 +94,6 @@ class PairedTrainingImages(TrainingImages):
         sample = self._named[number]
         lq, gt = (sample[kind].mul(255).round_().byte().numpy() for kind in ('lq', 'gt'))
         return lq, gt
-
-    def close(self) -> None:
-        """Close LMDBs: a process may not open one twice, and the training will."""
-        client = getattr(self._dataset.file_client, 'client', None)
-        for environment in getattr(client, '_client', {}).values():
-            environment.close()
-        self._dataset.file_client = None
 
 
 @contextlib.contextmanager
@@ -119,11 +111,7 @@ def training_images(opt: Mapping[str, Any]) -> Iterator[TrainingImages]:
     if train_set['type'] == RAW_SET:
         yield RawTrainingImages(train_set)
         return
-    images = PairedTrainingImages(train_set)
-    try:
-        yield images
-    finally:
-        images.close()
+    yield PairedTrainingImages(train_set)
 
 
 def key_of(path: str) -> str:
@@ -131,11 +119,13 @@ def key_of(path: str) -> str:
     return os.path.splitext(os.path.basename(path))[0]
 
 
-def _lq_sizes(opt: Mapping[str, Any], paths: Sequence[str]) -> list[tuple[int, int]]:
-    if opt['io_backend']['type'] != 'lmdb':
-        try:
-            return [header_size(Path(path)) for path in paths]
-        except OSError as error:
-            raise UserError(f'a training image cannot be read ({error}). Remove or replace it.') from error
-    sizes = read_meta_info(Path(opt['dataroot_lq']))
-    return [sizes[path] for path in paths]
+def _read_lq_sizes(opt: Mapping[str, Any], paths: Sequence[str]) -> list[tuple[int, int]]:
+    if opt['io_backend']['type'] == 'lmdb':
+        sizes = read_meta_info(opt['dataroot_lq'])
+        return [sizes[path] for path in paths]
+    names = [os.path.relpath(path, opt['dataroot_lq']) for path in paths]
+    headers = read_folder_headers(opt['dataroot_lq'], names)
+    faults = [f'{path}: {headers[name].fault}' for path, name in zip(paths, names) if headers[name].fault is not None]
+    if faults:
+        raise UserError(f'{len(faults)} of the training images cannot be used. The first: {faults[0]}')
+    return [headers[name].size for name in names]

@@ -228,7 +228,7 @@ def _names(samples: Any) -> list[str]:
 
 
 def _fingerprint(names: list[str]) -> str:
-    return f'{zlib.crc32(chr(10).join(names).encode()):08x}'
+    return f'{zlib.crc32(chr(10).join(names).encode(errors="surrogateescape")):08x}'
 
 
 def _check_order(now: dict[str, Any], then: dict[str, Any], opt: dict[str, Any]) -> None:

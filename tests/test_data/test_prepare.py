@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import json
 import os
 import signal
@@ -22,6 +21,7 @@ from kdsr.data.matlab_bicubic import imresize_bicubic
 from kdsr.data.prepare import prepare_benchmark_set, prepare_training_set
 from kdsr.data.sub_images import sub_image_starts
 from kdsr.errors import UserError
+from tests.helpers.damage import damage_file
 
 prepare = functools.partial(prepare_training_set, scales=(2, 3), crop_size=48, step=24, workers=1, progress=False)
 benchmark = functools.partial(prepare_benchmark_set, scales=(2, 3), workers=1, progress=False)
@@ -244,16 +244,15 @@ def test_killed_run_continues_to_the_same_content(tmp_path):
 
 
 def stop_after_first(folder, out):
-    """Begin a run that stops at a truncated second image."""
-    whole = (folder / 'im1.png').read_bytes()
-    (folder / 'im1.png').write_bytes(whole[:-2000])
+    """Begin a run that stops at a damaged second image."""
+    damage_file(folder / 'im1.png')
     with pytest.raises(UserError, match=r'im1\.png: it is damaged or incomplete.*Remove or replace.*are kept'):
         prepare(folder, out)
     assert not list(out.glob('*.lmdb'))
 
 
 @pytest.mark.parametrize('cure', ['remove', 'replace', 'rename'])
-def test_a_truncated_image_stops_the_run_until_it_is_mended(folder, tmp_path, cure):
+def test_a_damaged_image_stops_the_run_until_it_is_replaced(folder, tmp_path, cure):
     stop_after_first(folder, tmp_path / 'out')
     (folder / 'im1.png').unlink()
     if cure != 'remove':
@@ -271,7 +270,7 @@ def test_truncated_jpegs_are_not_filled_with_grey(tmp_path):
     save(tmp_path / 'a.jpg', noise(200, 200), quality=95)
     data = (tmp_path / 'a.jpg').read_bytes()
     (tmp_path / 'a.jpg').write_bytes(data[: len(data) // 2])
-    with pytest.raises(UserError, match=r'a\.jpg: it is damaged or incomplete'):
+    with pytest.raises(UserError, match=r'a\.jpg: it is truncated'):
         benchmark(tmp_path, tmp_path / 'out')
     assert not list((tmp_path / 'out').rglob('*.png'))
 
@@ -322,7 +321,8 @@ def test_a_finished_set_refuses_other_settings_and_images(folder, tmp_path):
 
 @pytest.mark.parametrize('make', [prepare, benchmark])
 def test_all_unusable_files_are_listed_at_once(folder, tmp_path, make):
-    (folder / 'notes.txt').write_text('hello')
+    (folder / 'notes.png').write_text('hello')
+    (folder / 'notes.txt').write_text('passed over')
     (folder / '.hidden').write_text('passed over')
     (folder / 'Thumbs.db').write_text('passed over')
     (folder / 'sub').mkdir()
@@ -335,9 +335,9 @@ def test_all_unusable_files_are_listed_at_once(folder, tmp_path, make):
     with pytest.raises(UserError) as caught:
         make(folder, tmp_path / 'out')
     head, *lines = str(caught.value).splitlines()
-    assert head.startswith('8 problem(s)')
+    assert head.startswith('8 problems')
     told = {line.split(':')[0].strip(): line for line in lines}
-    assert 'not a readable PNG' in told['notes.txt']
+    assert 'it is no PNG, JPEG' in told['notes.png']
     for name in ('deep_rgb.png', 'deep_rgb.tiff', 'deep_grey.png'):
         assert '16 or more bits per channel. Convert it to 8 bit' in told[name]
     assert 'CMYK. Convert it to RGB' in told['print.jpg']
@@ -457,7 +457,7 @@ def test_benchmark_refuses_files_that_do_not_belong(folder, tmp_path):
     assert 'delete them or choose another output' in head
     assert [line.split(': ')[1] for line in lines] == [
         'there is no such HR image.',
-        '24x24 pixels instead of 36x48.',
+        '24x24 pixels instead of 48x36.',
         'it cannot be read.',
     ]
 
@@ -476,9 +476,8 @@ def test_half_a_journal_line_is_forgotten(folder, tmp_path):
         line = journal.read_bytes()
         assert line.count(b'\n') == 1
         journal.write_bytes(line + line.replace(b'im0', b'im2')[: len(line) // 2])
-    whole = (folder / 'im2.png').read_bytes()
     save(folder / 'im1.png', noise(70, 70))
-    (folder / 'im2.png').write_bytes(whole[:-2000])
+    whole = damage_file(folder / 'im2.png')
     with pytest.raises(UserError, match=r'im2\.png: it is damaged'):
         prepare(folder, tmp_path / 'out')
     for journal in journals:
@@ -489,10 +488,9 @@ def test_half_a_journal_line_is_forgotten(folder, tmp_path):
     assert contents(tmp_path / 'out') == contents(tmp_path / 'whole')
 
 
-def test_truncated_in_a_worker_process_it_is_told_the_same(folder, tmp_path):
-    buffer = io.BytesIO()
-    Image.fromarray(noise(60, 60)).save(buffer, 'PNG')
-    (folder / 'im9.png').write_bytes(buffer.getvalue()[:-500])
+def test_damage_that_a_worker_process_finds_is_reported_alike(folder, tmp_path):
+    save(folder / 'im9.png', noise(60, 60))
+    damage_file(folder / 'im9.png')
     with pytest.raises(UserError, match=r'im9\.png: it is damaged or incomplete'):
         prepare(folder, tmp_path / 'out', workers=2)
     for journal in (tmp_path / 'out').glob('*/finished.jsonl'):
@@ -501,3 +499,43 @@ def test_truncated_in_a_worker_process_it_is_told_the_same(folder, tmp_path):
             'im1.png',
             'im2.png',
         ]
+
+
+def test_names_that_are_no_utf8_give_names_of_the_same_bytes(tmp_path, capsys):
+    hr = tmp_path / 'hr'
+    hr.mkdir()
+    try:
+        save(hr / os.fsdecode(b'caf\xe9.png'), noise(24, 24))
+    except (OSError, ValueError):
+        pytest.skip('the file system refuses such names')
+    gt, *_ = benchmark(hr, tmp_path / os.fsdecode(b'\xff'), progress=True)
+    assert [os.fsencode(p.name) for p in gt.iterdir()] == [b'caf\xe9.png']
+    assert r'\udcff' in capsys.readouterr().out
+    with pytest.raises(UserError, match=r'caf\\udce9\.png: LMDB keys must be ascii\. Rename it'):
+        prepare(hr, tmp_path / 'out')
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='needs named pipes')
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize('make', [prepare, benchmark])
+def test_pipes_devices_and_links_that_lead_nowhere_are_named(folder, tmp_path, make):
+    os.mkfifo(folder / 'pipe.png')
+    os.symlink('/dev/zero', folder / 'device.png')
+    os.symlink('gone.png', folder / 'dangling.png')
+    os.symlink('loop.png', folder / 'loop.png')
+    os.symlink('im0.png', folder / 'link.png')
+    with pytest.raises(UserError) as caught:
+        make(folder, tmp_path / 'out')
+    head, *lines = str(caught.value).splitlines()
+    assert head.startswith('4 problems with')
+    assert [line.split(':')[0].strip() for line in lines] == ['dangling.png', 'device.png', 'loop.png', 'pipe.png']
+    assert 'a link to gone.png, which cannot be followed' in lines[0]
+    assert 'it is a device, not a file. Remove or replace it.' in lines[1]
+
+
+@pytest.mark.parametrize('ending', ['png', 'webp', 'tif'])
+def test_animated_files_are_refused(folder, tmp_path, ending):
+    frames = [Image.fromarray(noise(60, 60, seed)) for seed in range(3)]
+    frames[0].save(folder / f'film.{ending}', save_all=True, append_images=frames[1:])
+    with pytest.raises(UserError, match=rf'1 problem .*\n  film\.{ending}: it has 3 frames\. Save the one that you'):
+        prepare(folder, tmp_path / 'out')

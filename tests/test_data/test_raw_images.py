@@ -17,6 +17,7 @@ from kdsr.data import prepare, raw_writer
 from kdsr.data.lmdb_to_raw import convert_lmdb
 from kdsr.data.raw_images import RawImages
 from kdsr.errors import UserError
+from tests.helpers.damage import damage_file
 
 prepare_raw = functools.partial(
     prepare.prepare_training_set, scales=(2, 3), crop_size=48, step=24, workers=1, progress=False, raw=True
@@ -134,8 +135,7 @@ def test_stopped_at_any_write_it_continues_to_the_same_content(folder, tmp_path,
 
 
 def test_a_begun_run_refuses_other_settings_and_a_shortened_file(folder, tmp_path):
-    whole = (folder / 'im1.png').read_bytes()
-    (folder / 'im1.png').write_bytes(whole[:-2000])
+    whole = damage_file(folder / 'im1.png')
     with pytest.raises(UserError, match=r'im1\.png: it is damaged'):
         prepare_raw(folder, tmp_path)
     with pytest.raises(UserError, match=r'set_HR_sub\.raw\.partial was begun with step 24 \(now 48\)'):
@@ -210,10 +210,18 @@ def test_an_lmdb_is_converted_and_a_killed_conversion_continued(folder, tmp_path
 
 
 def test_what_is_no_lmdb_is_told(folder, tmp_path):
-    with pytest.raises(UserError, match=r'set_HR is no LMDB of BasicSR: its meta_info\.txt cannot be read'):
+    with pytest.raises(UserError, match=r'set_HR is no LMDB of BasicSR: it has no meta_info\.txt'):
         convert_lmdb(folder, tmp_path)
     path = prepare_raw(folder, tmp_path, raw=False)[0]
     with open(path / 'meta_info.txt', 'a') as file:
         file.write('zebra.png (48,48,3) 1\n')
     with pytest.raises(UserError, match=r"the image 'zebra' is missing or damaged"):
         convert_lmdb(path, tmp_path / 'out', workers=1, progress=False)
+
+
+def test_an_lmdb_without_images_makes_no_raw_set(tmp_path):
+    with lmdb.open(str(tmp_path / 'empty.lmdb')):
+        (tmp_path / 'empty.lmdb/meta_info.txt').write_text('\n')
+    with pytest.raises(UserError, match=r'empty\.lmdb holds no image'):
+        convert_lmdb(tmp_path / 'empty.lmdb', tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()

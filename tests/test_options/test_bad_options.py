@@ -276,7 +276,9 @@ BAD_FILES = {
         ['datasets.train: the sets are not of scale 2', "'000.png'", 'which is x4'],
     ),
     'images smaller than a crop': (tiny, ["run.yml:13: datasets.train.gt_size: 32 is larger than '000.png' (16x16; 1"]),
-    'a file that is no image': (lambda w: Path('photos/gt/000.png').write_text('x'), ['photos/gt/000.png is no image']),
+    'a file that is no image': (
+        lambda w: Path('photos/gt/000.png').write_text('x'), ['photos/gt/000.png: it is no PNG'],
+    ),
     'an empty folder': (lambda w: [p.unlink() for p in Path('photos/gt').iterdir()], ['photos/gt holds no images']),
     'another order of teachers': (reorder, ['run.yml:42: distillation.aggregator.path', 'two, one, in this order']),
     'a truncated checkpoint': (truncate, ['run.yml:42: distillation.aggregator.path', 'is it truncated']),

@@ -1,0 +1,287 @@
+"""The image files of BasicSR's datasets: which count, in which order, from which list, and which way up.
+
+BasicSR takes every file of a folder in the order of the file system, and cuts the lines of a list at the first space.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kdsr.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SYSTEM_FILES = ('thumbs.db', 'desktop.ini', 'icon\r')
+TEXT_ENDINGS = (
+    '.cfg', '.csv', '.db', '.html', '.ini', '.json', '.log', '.md', '.md5', '.pdf', '.rst', '.sha256', '.toml', '.txt',
+    '.xml', '.yaml', '.yml',
+)  # fmt: skip
+ORIENTATION_TAG = 0x0112  # of EXIF
+# orientation: rows and columns exchanged, then flipped top-down, then left-right
+_TURNS = {
+    1: (False, False, False), 2: (False, False, True), 3: (False, True, True), 4: (False, True, False),
+    5: (True, False, False), 6: (True, False, True), 7: (True, True, True), 8: (True, True, False),
+}  # fmt: skip
+_SHAPE = re.compile(r'^(?P<name>.*?\S)\s+\((?P<height>\d+),\s*(?P<width>\d+)(?:,\s*\d+)?\)(?:\s+\S+)*$')
+
+
+class FolderFiles(NamedTuple):
+    """The entries of a folder that are meant to be images.
+
+    Attributes:
+        names: Of regular files and links to them, sorted.
+        unusable: Names of links that lead nowhere, pipes, sockets and devices, each with the reason.
+    """
+
+    names: list[str]
+    unusable: dict[str, str]
+
+
+class ListedImage(NamedTuple):
+    """One line of a list of images, or of an LMDB's ``meta_info.txt``.
+
+    Attributes:
+        name: As it is written, spaces included.
+        size: (height, width), None where the line has none.
+        line: Its number, from 1.
+    """
+
+    name: str
+    size: tuple[int, int] | None
+    line: int
+
+
+def is_passed_over(name: str) -> bool:
+    """Say whether a file is no image by its name: hidden, a system's file such as Thumbs.db, or text."""
+    lower = name.lower()
+    return name.startswith('.') or lower in SYSTEM_FILES or lower.endswith(TEXT_ENDINGS)
+
+
+def list_folder(folder: str | os.PathLike[str]) -> FolderFiles:
+    """List the files of a folder that are meant to be images, sorted by name; subfolders are not searched.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    names, unusable = [], {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_passed_over(entry.name):
+                continue
+            reason = describe_unusable(entry.path)
+            if reason is None:
+                names.append(entry.name)
+            elif reason:
+                unusable[entry.name] = reason
+    return FolderFiles(sorted(names), dict(sorted(unusable.items())))
+
+
+def describe_unusable(path: str | os.PathLike[str]) -> str | None:
+    """Say why a path cannot be read as a file without blocking; '' for a folder, None for a regular file."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        if os.path.islink(path):
+            return f'it is a link to {os.readlink(path)}, which cannot be followed ({error.strerror})'
+        return f'it cannot be read ({error.strerror})'
+    if stat.S_ISREG(mode):
+        return None
+    if stat.S_ISDIR(mode):
+        return ''
+    kinds = {stat.S_IFIFO: 'a named pipe', stat.S_IFSOCK: 'a socket'}
+    return f'it is {kinds.get(stat.S_IFMT(mode), "a device")}, not a file'
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """Read a regular file; never block on a pipe or a device.
+
+    Raises:
+        OSError: it is no regular file, or cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0))
+    with open(descriptor, 'rb') as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f'{os.fspath(path)} is not a regular file')
+        return file.read()
+
+
+def read_image_list(path: str | os.PathLike[str]) -> list[ListedImage]:
+    """Read a list of images, one a line: ``NAME (height,width,channels) ...``, or the name alone.
+
+    The shape is looked for from the right, so names may hold spaces. A byte order mark and blank lines are skipped.
+
+    Raises:
+        UserError: the file cannot be read, or is no text.
+    """
+    try:
+        text = read_file(path).decode('utf-8-sig', errors='surrogateescape')
+    except OSError as error:
+        raise UserError(f'{os.fspath(path)} cannot be read ({error.strerror or error}).') from None
+    if '\0' in text:
+        raise UserError(f'{os.fspath(path)} is no text file: save it as UTF-8 text, one image name a line.')
+    images = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            images.append(_read_line(line.strip(), number))
+    return images
+
+
+def _read_line(line: str, number: int) -> ListedImage:
+    shaped = _SHAPE.match(line)
+    if shaped is None:
+        return ListedImage(line, None, number)
+    return ListedImage(shaped['name'], (int(shaped['height']), int(shaped['width'])), number)
+
+
+def find_listed(folder: str, listed: ListedImage, names: Sequence[str]) -> str:
+    """Return the name under which a listed image lies in a folder; the listed name where none fits.
+
+    Args:
+        folder: The folder.
+        listed: A line of a list. A name without an ending stands for the one file with that stem; of a line without
+            shape the first word counts where the whole line is no file.
+        names: Files of the folder.
+    """
+    words = [listed.name, *listed.name.split()[:1]] if listed.size is None else [listed.name]
+    for word in words:
+        if os.path.isfile(os.path.join(folder, word)):
+            return word
+    for word in words:
+        same_stem = [name for name in names if os.path.splitext(name)[0] == word]
+        if len(same_stem) == 1:
+            return same_stem[0]
+    return listed.name
+
+
+def list_pairs(folders: Sequence[str], list_file: str, template: str) -> list[tuple[str, str]]:
+    """Return the (LQ, GT) file names of a list of GT images, whether the files are there or not.
+
+    Args:
+        folders: Of LQ and of GT images.
+        list_file: `meta_info_file`.
+        template: `filename_tmpl`, of the LQ files' stems.
+
+    Raises:
+        UserError: the list cannot be read, or is empty.
+    """
+    listed = read_image_list(list_file)
+    if not listed:
+        raise UserError(f'`meta_info_file: {list_file}` lists no image: write one name a line.')
+    gt_folder = folders[1]
+    names = list_folder(gt_folder).names if os.path.isdir(gt_folder) else []
+    pairs = []
+    for image in listed:
+        gt_name = find_listed(gt_folder, image, names)
+        stem, ending = os.path.splitext(os.path.basename(gt_name))
+        pairs.append((f'{template.format(stem)}{ending}', gt_name))
+    return pairs
+
+
+def find_missing(folder: str, names: Iterable[str]) -> list[str]:
+    """Return the names under which no regular file lies in a folder."""
+    return [name for name in names if not os.path.isfile(os.path.join(folder, name))]
+
+
+def make_upright(content: bytes) -> bytes:
+    """Return an image file that OpenCV reads upright: the same bytes, or a PNG of a WebP image with an orientation.
+
+    OpenCV turns all other kinds by their EXIF orientation; WebP only from version 5 on.
+    """
+    if content[:4] != b'RIFF' or content[8:12] != b'WEBP':
+        return content
+    import cv2
+    import numpy as np
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(content), formats=['WEBP']) as image:
+            orientation = image.getexif().get(ORIENTATION_TAG, 1)
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError):
+        return content  # whoever decodes it reports it
+    stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if orientation not in range(2, 9) or stored is None:
+        return content
+    turned = turn_image(stored, orientation)
+    return bytes(cv2.imencode('.png', np.ascontiguousarray(turned), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1])
+
+
+def turn_image(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Show an image that is stored as an EXIF orientation says: (H, W, C) to (H, W, C) or (W, H, C), a view."""
+    transposed, down, across = _TURNS[orientation]
+    turned = image.swapaxes(0, 1) if transposed else image
+    return turned[:: -1 if down else 1, :: -1 if across else 1]
+
+
+def decode_bgr(content: bytes) -> np.ndarray | None:
+    """Decode an image file as the datasets do: (H, W, 3) uint8, BGR, upright; None where it is no image."""
+    import cv2
+    import numpy as np
+
+    return cv2.imdecode(np.frombuffer(make_upright(content), np.uint8), cv2.IMREAD_COLOR) if content else None
+
+
+def repair_folder_order() -> None:
+    """Read folders in the order of the names, without Thumbs.db and texts.
+
+    BasicSR reads them in the order of the file system, so one seed gives other weights on another machine.
+    """
+    import basicsr.utils
+
+    original = basicsr.utils.scandir
+
+    @functools.wraps(original)
+    def scandir(folder: str, *args: Any, **kwargs: Any) -> Iterator[str]:
+        found = original(folder, *args, **kwargs)
+        return iter(sorted(path for path in found if not is_passed_over(os.path.basename(path))))
+
+    replace_in_datasets('scandir', original, scandir)
+
+
+def repair_image_lists() -> None:
+    """Read `meta_info_file` with spaces in names, tabs, blank lines, a byte order mark, and names without ending.
+
+    BasicSR cuts a line at its first space: such a line gives a file that does not exist, and the run ends at it.
+    """
+    from basicsr.data.data_util import paired_paths_from_meta_info_file as original
+
+    @functools.wraps(original)
+    def paired_paths_from_meta_info_file(
+        folders: list[str], keys: list[str], meta_info_file: str, filename_tmpl: str
+    ) -> list[dict[str, str]]:
+        return [
+            {f'{key}_path': os.path.join(folder, name) for key, folder, name in zip(keys, folders, pair)}
+            for pair in list_pairs(folders, meta_info_file, filename_tmpl)
+        ]
+
+    replace_in_datasets('paired_paths_from_meta_info_file', original, paired_paths_from_meta_info_file)
+
+
+def repair_orientation() -> None:
+    """Read WebP images upright, like all others; OpenCV does so from version 5 on."""
+    import basicsr.utils
+
+    original = basicsr.utils.imfrombytes
+
+    @functools.wraps(original)
+    def imfrombytes(content: bytes, flag: str = 'color', float32: bool = False) -> Any:
+        return original(make_upright(content), flag, float32)
+
+    basicsr.utils.imfrombytes = imfrombytes
+    replace_in_datasets('imfrombytes', original, imfrombytes)
+
+
+def replace_in_datasets(name: str, original: object, replacement: object) -> None:
+    """Give every dataset module of BasicSR the replacement of a function that it has imported."""
+    import basicsr.data
+
+    for module in [m for n, m in sys.modules.items() if n.split('.')[:2] == basicsr.data.__name__.split('.')]:
+        if getattr(module, name, None) is original:
+            setattr(module, name, replacement)
