@@ -192,8 +192,8 @@ def _orientation_problems(
         yield Problem(
             where,
             f'EXIF turns one image of {counted(len(turned), "pair")} and not the other: {turned[0]!r} has the '
-            f'orientation {gt.orientation} in dataroot_gt, and {lq.orientation} in dataroot_lq. All: {_some(turned)}. Save both '
-            'upright, without an EXIF orientation; `kdsr prepare` makes such sets.',
+            f'orientation {gt.orientation} in dataroot_gt, and {lq.orientation} in dataroot_lq. All: {_some(turned)}. '
+            'Save both upright, without an EXIF orientation; `kdsr prepare` makes such sets.',
         )
 
 
