@@ -46,7 +46,7 @@ def test_folders_are_read_in_the_order_of_their_names(workspace, monkeypatch):
 
 def test_what_is_no_image_by_its_name_is_passed_over(workspace):
     workspace.images()
-    for name in ('Thumbs.db', 'notes.txt', 'LICENSE.md', '.hidden', 'desktop.ini', 'list.CSV'):
+    for name in ('Thumbs.db', 'notes.txt', '.hidden', 'desktop.ini', 'list.CSV', 'notes.HTML'):
         (workspace.root / 'photos/gt' / name).write_text('no image')
     assert names(dataset(workspace)) == ['000.png', '001.png', '002.png', '003.png']
 
