@@ -1,10 +1,10 @@
-"""Quality against cost: every network a point, PSNR against parameters, multiply-adds or latency."""
+"""PSNR against parameters, multiply-adds, activations or latency: one point for every network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from kdsr.benchmark.results import SetScores, Task
 from kdsr.cost.complexity import Complexity, count
@@ -21,7 +21,8 @@ except ImportError as error:
     raise UserError(f'drawing needs matplotlib ({error}): pip install "kdsr[plots]"') from None
 
 OUTPUT = (720, 1280)
-COSTS: dict[str, tuple[str, Callable[[Complexity], float]]] = {
+Cost = Literal['parameters', 'multi-adds', 'activations', 'latency']
+COSTS: dict[Cost, tuple[str, Callable[[Complexity], float]]] = {
     'parameters': ('parameters [K]', lambda row: row.parameters / 1e3),
     'multi-adds': ('MultiAdds [G] for 1280x720', lambda row: row.multi_adds / 1e9),
     'activations': ('activations [M] for 1280x720', lambda row: row.activations / 1e6),
@@ -30,19 +31,19 @@ COSTS: dict[str, tuple[str, Callable[[Complexity], float]]] = {
 
 
 def plot_costs(
-    tasks: Sequence[Task], results: Sequence[SetScores], costs: Sequence[str], out: Path, device: str = 'cpu'
+    tasks: Sequence[Task], results: Sequence[SetScores], costs: Sequence[Cost], out: Path, device: str = 'cpu'
 ) -> list[Path]:
-    """Draw one picture per scale and cost, with a panel per set.
+    """Draw one picture per scale and cost, with one panel per set.
 
     Args:
-        tasks: What was tested.
-        results: Its results, in the same order.
-        costs: Names from `COSTS`; 'latency' runs the networks.
-        out: Folder.
-        device: Where to time them.
+        tasks: The tasks of a benchmark.
+        results: Their results, in the same order.
+        costs: What to draw PSNR against; 'latency' runs the networks.
+        out: Folder for the PNG files.
+        device: Where to time the networks.
 
     Returns:
-        The files.
+        The written files.
     """
     timing = Timing(device) if 'latency' in costs else None
     rows: dict[tuple[str, int], Complexity] = {}
@@ -61,13 +62,13 @@ def plot_costs(
     return paths
 
 
-def draw(results: Sequence[SetScores], rows: dict[str, Complexity], cost: str, path: str) -> None:
-    """Draw the results of one scale; models without a row (bicubic) are told in the corner.
+def draw(results: Sequence[SetScores], rows: dict[str, Complexity], cost: Cost, path: str) -> None:
+    """Draw the results of one scale. Models without a row (bicubic) are named in the corner.
 
     Args:
-        results: Of one scale.
+        results: Results of one scale.
         rows: Model to its complexity.
-        cost: Name from `COSTS`.
+        cost: What to draw PSNR against.
         path: PNG file to write.
     """
     label, value = COSTS[cost]
@@ -98,8 +99,8 @@ def _panel(axis: Any, points: Sequence[tuple[str, float, float]], colours: dict[
     axis.autoscale_view()
     left, right = axis.get_xlim()
     for model, x, y in points:
-        place = axis.transAxes.inverted().transform(axis.transData.transform((x, y)))[0] if right > left else 0
-        beyond = place > 0.6
+        position = axis.transAxes.inverted().transform(axis.transData.transform((x, y)))[0] if right > left else 0
+        beyond = position > 0.6
         axis.annotate(
             model,
             (x, y),

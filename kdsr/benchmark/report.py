@@ -1,4 +1,4 @@
-"""The tables of `kdsr benchmark`: Markdown for people, CSV and JSON for programs, the protocol on top."""
+"""The results of `kdsr benchmark` with their protocol: Markdown for people, CSV and JSON for programs."""
 
 from __future__ import annotations
 
@@ -16,32 +16,43 @@ from kdsr.benchmark.protocol import Protocol
 from kdsr.benchmark.results import SetScores
 from kdsr.benchmark.tasks import OVERLAP
 from kdsr.environment import commit, processor
+from kdsr.markdown import markdown_table
+from kdsr.wording import counted
 
 QUADRANTS = '†'
-ROUNDED = {False: 'as it is, not rounded', True: 'rounded'}
+ROUNDED = {False: 'not rounded', True: 'rounded'}
 
 
 @dataclasses.dataclass(frozen=True)
 class About:
-    """How the numbers came about: the protocol, and the device's name for torch."""
+    """How the numbers were made.
+
+    Attributes:
+        protocol: How networks were run and scored.
+        device: torch's name of the device.
+    """
 
     protocol: Protocol
     device: str
 
     def lines(self, results: Sequence[SetScores]) -> list[str]:
-        """Return the protocol in words."""
+        """Return the protocol in words.
+
+        Args:
+            results: The results, for what was different between them.
+        """
         chosen = self.protocol
         channels = 'R, G and B' if chosen.rgb else 'the Y channel (BT.601, 16..235)'
         border = 'S' if chosen.crop_border is None else str(chosen.crop_border)
         lines = [
-            f'PSNR [dB] / SSIM on {channels}; super-resolved images rounded to 8 bits; {border} pixels of border left '
-            "out; mean over the images of a set; BasicSR's `calculate_psnr` and `calculate_ssim`.",
+            f'PSNR [dB] / SSIM on {channels}; super-resolved images rounded to 8 bits; {border} pixels cut from each '
+            "border; mean over the images of a set; BasicSR's `calculate_psnr` and `calculate_ssim`.",
         ]
         y_networks = sorted({r.model for r in results if r.luminance})
         if y_networks and not chosen.rgb:
             rounding = ROUNDED[chosen.round_gt]
-            lines.append(f'Networks of luminance ({", ".join(y_networks)}): the ground truth is {rounding}.')
-        cut = f'tiles of {chosen.tile} LR pixels, {OVERLAP} of overlap' if chosen.tile else 'no tiles'
+            lines.append(f'Luminance networks ({", ".join(y_networks)}): the ground truth is {rounding}.')
+        cut = f'tiles of {chosen.tile} LR pixels, overlap {OVERLAP}' if chosen.tile else 'no tiles'
         quarters = 'where marked †' if any(r.quadrants for r in results) else 'no'
         ensemble = 'mean of 8 orientations' if chosen.self_ensemble else 'no'
         lines.append(f'Self-ensemble: {ensemble}; quadrants: {quarters}; {cut}.')
@@ -55,30 +66,35 @@ class About:
         device = torch.device(self.device)
         if device.type == 'cuda' and torch.cuda.is_available():
             return torch.cuda.get_device_name(device)
-        return f'{processor()}, {torch.get_num_threads()} thread(s)'
+        return f'{processor()}, {counted(torch.get_num_threads(), "thread")}'
 
 
 def markdown(results: Sequence[SetScores], about: About) -> str:
-    """Return the protocol, a table per scale, and the files of the weights."""
-    text = ['# Benchmark', '', *(f'* {line}' for line in about.lines(results)), '']
+    """Return the protocol, one table per scale, and the files of the weights.
+
+    Args:
+        results: The results, in the order of the rows.
+        about: How they were made.
+    """
+    blocks = ['# Benchmark', '\n'.join(f'* {line}' for line in about.lines(results))]
     for scale in sorted({r.scale for r in results}):
-        text += [*_table([r for r in results if r.scale == scale], scale), '']
-    text += ['| model | weights | sha256 |', '|---|---|---|']
-    files = {f'| {r.model} x{r.scale} | {r.source} | {r.fingerprint[:16] or "-"} |': None for r in results}
-    return '\n'.join([*text, *files, ''])
+        blocks.append(_table([r for r in results if r.scale == scale], scale))
+    files = {(f'{r.model} x{r.scale}', r.source, r.fingerprint[:16] or '-'): None for r in results}
+    blocks.append(markdown_table(['model', 'weights', 'sha256'], list(files)))
+    return '\n\n'.join(blocks) + '\n'
 
 
-def _table(results: Sequence[SetScores], scale: int) -> list[str]:
+def _table(results: Sequence[SetScores], scale: int) -> str:
     sets = list(dict.fromkeys(r.set_name for r in results))
     counts = {r.set_name: len(r.images) for r in results}
-    heads = [f'x{scale}', 'parameters', *(f'{name} ({counts[name]})' for name in sets)]
-    lines = [f'| {" | ".join(heads)} |', '|---' + '|---:' * (len(heads) - 1) + '|']
+    head = [f'x{scale}', 'parameters', *(f'{name} ({counts[name]})' for name in sets)]
+    rows = []
     for model in dict.fromkeys(r.model for r in results):
         own = {r.set_name: r for r in results if r.model == model}
         size = next(iter(own.values())).parameters
         cells = [_cell(own[name]) if name in own else '-' for name in sets]
-        lines.append(f'| {" | ".join([model, "-" if size is None else f"{size:,}", *cells])} |')
-    return lines
+        rows.append([model, '-' if size is None else f'{size:,}', *cells])
+    return markdown_table(head, rows, numbers=range(1, len(head)))
 
 
 def _cell(result: SetScores) -> str:
@@ -86,7 +102,7 @@ def _cell(result: SetScores) -> str:
 
 
 def csv_text(results: Sequence[SetScores]) -> str:
-    """Return one line per image, and one per set whose image is `mean`."""
+    """Return one line per image, and one per set, where `image` is `mean`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(['model', 'scale', 'set', 'image', 'psnr', 'ssim'])
@@ -97,7 +113,7 @@ def csv_text(results: Sequence[SetScores]) -> str:
 
 
 def json_text(results: Sequence[SetScores], about: About) -> str:
-    """Return everything: protocol, versions, and the results with their images."""
+    """Return everything: protocol, versions, device, and the results with the scores of every image."""
     content = {
         'kdsr': kdsr.__version__,
         'commit': commit(),

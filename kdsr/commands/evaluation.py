@@ -236,7 +236,16 @@ def add_attribution(commands: Commands) -> None:
 def _pictures(args: argparse.Namespace) -> None:
     from kdsr.pictures.folders import pictures
 
-    print(pictures(args.gt, args.folders, args.scale, args.crop, args.count, args.size, args.out))
+    text = pictures(
+        args.gt,
+        args.folders,
+        scale=args.scale,
+        crops=args.crop,
+        count=args.count,
+        size=args.size,
+        out=args.out,
+    )
+    print(text)
 
 
 def add_pictures(commands: Commands) -> None:

@@ -27,7 +27,7 @@ from kdsr.errors import UserError
 from kdsr.models.validation import colour_image
 from kdsr.networks.subjects import find_weights, read_weights_of
 from kdsr.pictures.folders import with_boxes
-from kdsr.pictures.photo_rows import BICUBIC, Box, Row, most_telling_rows
+from kdsr.pictures.photo_rows import BICUBIC, Box, Row, choose_rows_by_difference
 
 MOST_IMAGES = 24  # how many images of all validation sets together are searched for differences
 Run = Callable[[Batch], np.ndarray]  # lq and gt, RGB, to (S*h, S*w, 3), uint8, BGR
@@ -56,7 +56,7 @@ def choose_rows(
     references = frozenset({BICUBIC, *teachers})
     rows = _rows(summary, {**methods, **teachers}, references, list(crops) if crops else None)
     try:
-        return (with_boxes(rows, crops) if crops else most_telling_rows(rows, count, size)), problems
+        return (with_boxes(rows, crops) if crops else choose_rows_by_difference(rows, count, size)), problems
     except FileNotFoundError as error:
         return [], [*problems, f'No crops were drawn: {error}']
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, sdpa_flop_count
 
 from kdsr import options, plugins
 from kdsr.cost.latency import Timing, time_network
@@ -206,30 +205,16 @@ def _networks(path: str, opt: Mapping[str, Any]) -> Iterator[tuple[str, Any, str
         yield f'aggregator of {run}', block['aggregator'].get('network'), 'lq'
 
 
-def _convolution(
-    x: Sequence[int],
-    weight: Sequence[int],
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    transposed: bool,
-    *rest: Any,
-    out_shape: Sequence[int],
-    **kwargs: Any,
-) -> int:
-    # weight: (C_out, C_in / groups, ...), transposed (C_in, C_out / groups, ...)
-    pixels = x[0] * prod(out_shape[2:])
-    return 2 * pixels * prod(weight)
+def _convolution(x: Sequence[int], weight: Sequence[int], *rest: Any, out_shape: Sequence[int], **kwargs: Any) -> int:
+    """Count a transposed convolution on its output, as the papers do; torch counts it on its input."""
+    return conv_flop_count(list(x), list(weight), list(out_shape), transposed=False)
 
 
-def _attention(
-    query: Sequence[int], key: Sequence[int], value: Sequence[int], *rest: Any, out_shape: Any, **kwargs: Any
-) -> int:
-    return 2 * prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *rest: Any, **kwargs: Any) -> int:
+    """Count the CPU's attention, for which torch has no formula."""
+    return sdpa_flop_count(query, key, value)
 
 
-# torch counts transposed convolutions on their input, and does not know the CPU's attention.
 _FORMULAS: dict[Any, Any] = {
     torch.ops.aten.convolution: _convolution,
     torch.ops.aten._convolution: _convolution,

@@ -1,4 +1,4 @@
-"""`kdsr complexity`: what networks cost, as the tables of the NTIRE efficient super-resolution challenges show it."""
+"""`kdsr complexity`: the cost of networks, in the format of the NTIRE efficient super-resolution challenges."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from kdsr.cost.complexity import Complexity, of_networks, of_option_files
 from kdsr.cost.latency import Timing
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
+from kdsr.markdown import markdown_table
 from kdsr.options import parse_value
 
 Tables = Mapping[str, Sequence[Complexity]]
 
 
 def parse_network(text: str) -> dict[str, Any]:
-    """Read a network's options as they are given on the command line, ``{type: RFDN, upscale: 4}``.
+    """Read the options of a network from the command line, ``{type: RFDN, upscale: 4}``.
 
     Raises:
-        UserError: it is no mapping with a `type`.
+        UserError: the text is not a mapping with a `type`.
     """
     options = parse_value(text)
     if not isinstance(options, dict) or 'type' not in options:
@@ -38,20 +39,20 @@ def complexity_tables(
     input_size: tuple[int, int] = (256, 256),
     timing: Timing | None = None,
 ) -> dict[str, list[Complexity]]:
-    """Count networks at both sizes of the literature: the challenges' input and the papers' output.
+    """Count networks at two sizes: the input of the challenges, and the output of the papers.
 
     Args:
-        option_files: Their students, teachers and aggregators.
-        networks: Options of others.
+        option_files: Option files; their students, teachers and aggregators are counted.
+        networks: Options of other networks.
         output_size: (H, W) of the super-resolved image.
         input_size: (h, w) of the low-resolution image.
-        timing: How to time them; None not to run them.
+        timing: How to time the networks; None runs none.
 
     Returns:
-        Heading to rows.
+        Heading of each table to its rows.
 
     Raises:
-        UserError: nothing is given, or it cannot be counted.
+        UserError: there is nothing to count, or a network cannot be counted.
     """
     if not option_files and not networks:
         raise UserError("name option files, or networks: --network '{type: RFDN, upscale: 4}'.")
@@ -69,27 +70,29 @@ def complexity_tables(
 
 
 def markdown(tables: Tables, timing: Timing | None = None) -> str:
-    """Return the tables as Markdown, with what the numbers are."""
+    """Return the tables as Markdown, with the meaning of their numbers.
+
+    Args:
+        tables: Heading of each table to its rows.
+        timing: How the networks were timed; None if they were not.
+    """
     gpu = timing is not None and timing.device.startswith('cuda')
     memory = "the GPU's own peak" if gpu else 'weights and the tensors alive at a time in fp32, without workspaces'
-    lines = [
+    about = (
         'MultiAdds: of convolutions, linear layers and matrix products (the challenges call them FLOPs). '
-        f'Activations: values that convolutions give. Memory: {memory}.'
-    ]
+        f'Activations: values that convolutions return. Memory: {memory}.'
+    )
+    head = ['network', 'parameters', 'MultiAdds [G]', 'activations [M]', 'conv', 'memory [MB]']
     if timing:
-        lines[0] += f' Latency: {timing.described()}.'
+        about += f' Latency: {timing.describe()}.'
+        head.append('latency [ms]')
+    blocks = [about]
     for heading, rows in tables.items():
-        lines += ['', f'{heading}:', '']
-        lines.append('| network | parameters | MultiAdds [G] | activations [M] | conv | memory [MB] |')
-        lines.append('|---|---:|---:|---:|---:|---:|')
-        if timing:
-            lines[-2] += ' latency [ms] |'
-            lines[-1] += '---:|'
-        lines += [_line(row) for row in rows]
-    return '\n'.join(lines)
+        blocks += [f'{heading}:', markdown_table(head, map(_cells, rows), numbers=range(1, len(head)))]
+    return '\n\n'.join(blocks)
 
 
-def _line(row: Complexity) -> str:
+def _cells(row: Complexity) -> list[str]:
     cells = [
         row.name,
         f'{row.parameters:,}',
@@ -98,13 +101,11 @@ def _line(row: Complexity) -> str:
         str(row.convolutions),
         f'{row.memory / 1e6:,.1f}',
     ]
-    if row.seconds is not None:
-        cells.append(f'{row.seconds * 1e3:,.1f}')
-    return f'| {" | ".join(cells)} |'
+    return cells if row.seconds is None else [*cells, f'{row.seconds * 1e3:,.1f}']
 
 
 def write_csv(tables: Tables, path: str) -> None:
-    """Write one line per network and size: plain numbers, bytes and seconds."""
+    """Write the tables as CSV, one line per network and size, in plain numbers, bytes and seconds."""
     text = io.StringIO()
     fields = [field.name for field in dataclasses.fields(Complexity)]
     writer = csv.writer(text, lineterminator='\n')
@@ -115,9 +116,9 @@ def write_csv(tables: Tables, path: str) -> None:
 
 
 def write_json(tables: Tables, path: str, timing: Timing | None = None) -> None:
-    """Write the same as JSON, with how it was timed."""
+    """Write the tables as JSON, with the way of timing."""
     content = {
-        'timing': timing.described() if timing else None,
+        'timing': timing.describe() if timing else None,
         'sizes': {heading: [dataclasses.asdict(row) for row in rows] for heading, rows in tables.items()},
     }
     write_durably(Path(path), (json.dumps(content, indent=1) + '\n').encode())

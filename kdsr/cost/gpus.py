@@ -1,4 +1,4 @@
-"""What common GPUs can do at most, by their vendor's data sheets (`gpus.csv`)."""
+"""The peak performance of common GPUs, from their vendor's data sheets (`gpus.csv`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from kdsr.cost.operation_counter import CONVOLUTION, HALF
+from kdsr.cost.operation_counter import CONVOLUTION, HALF, Kind
 from kdsr.errors import UserError, did_you_mean
 
 FILE = Path(__file__).with_name('gpus.csv')
@@ -19,15 +19,15 @@ class Gpu:
     """A graphics card.
 
     Attributes:
-        name: Of the card.
+        name: Name of the card.
         memory: Bytes.
-        bandwidth: Bytes a second.
-        single: FLOP a second in fp32.
-        tensor: FLOP a second of convolutions that PyTorch hands to tensor cores (TF32) although they are fp32; those of
-            `single` where the card has none.
-        half: FLOP a second of tensor cores in fp16 and bf16, sums in fp32, nothing sparse.
-        bf16: Whether it has bf16.
-        source: Where the numbers are from.
+        bandwidth: Bytes per second.
+        single: FLOP per second in fp32.
+        tensor: FLOP per second of fp32 convolutions, which PyTorch computes on tensor cores in TF32; equal to `single`
+            where the card has none.
+        half: FLOP per second of tensor cores in fp16 and bf16, with sums in fp32, without sparsity.
+        bf16: Whether it supports bf16.
+        source: Where the numbers come from.
     """
 
     name: str
@@ -39,10 +39,10 @@ class Gpu:
     bf16: bool
     source: str
 
-    def peak(self, kind: str) -> float:
-        """Return the FLOP a second of a kind of operation, see :class:`kdsr.cost.operation_counter.Operation`.
+    def peak(self, kind: Kind) -> float:
+        """Return the FLOP per second of a kind of operation, see :class:`kdsr.cost.operation_counter.Operation`.
 
-        Convolutions in fp32 are given to the tensor cores by PyTorch's defaults, matrix products are not.
+        By default, PyTorch computes fp32 convolutions on tensor cores, but not fp32 matrix products.
         """
         return {CONVOLUTION: self.tensor, HALF: self.half}.get(kind, self.single)
 
@@ -62,10 +62,10 @@ def known_gpus() -> tuple[Gpu, ...]:
 
 
 def find_gpus(names: Sequence[str]) -> list[Gpu]:
-    """Return the cards of these names, spelt with or without spaces and capitals; all when empty.
+    """Return the cards with these names, or all when empty. Spaces and capitals do not matter.
 
     Raises:
-        UserError: a name is not in the table, or fits several cards.
+        UserError: a name is not in the table, or several cards match it.
     """
     found: list[Gpu] = []
     for name in names:
@@ -73,9 +73,9 @@ def find_gpus(names: Sequence[str]) -> list[Gpu]:
         fitting = fitting or [gpu for gpu in known_gpus() if _plain(gpu.name).startswith(_plain(name))]
         if len(fitting) != 1:
             known = [gpu.name for gpu in known_gpus()]
-            several = f'it may be {" or ".join(gpu.name for gpu in fitting)}' if fitting else 'its data are not here'
+            several = f'matches {" and ".join(gpu.name for gpu in fitting)}' if fitting else 'unknown card'
             hint = did_you_mean(name, known)
-            raise UserError(f'--gpu {name!r}: {several}.{hint} Known are: {", ".join(known)}.')
+            raise UserError(f'--gpu {name!r}: {several}.{hint} Known: {", ".join(known)}.')
         found += fitting
     return list(dict.fromkeys(found)) or list(known_gpus())
 

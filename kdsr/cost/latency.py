@@ -1,4 +1,4 @@
-"""How long a network takes for one image."""
+"""The time that a network takes for one image."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -14,6 +15,9 @@ from torch import nn
 from kdsr.distillation.precision import autocast
 from kdsr.environment import processor
 from kdsr.errors import UserError
+from kdsr.wording import counted
+
+Precision = Literal['fp32', 'bf16', 'fp16']
 
 
 @dataclass(frozen=True)
@@ -22,43 +26,43 @@ class Timing:
 
     Attributes:
         device: 'cpu', 'cuda', 'cuda:1', ...
-        repeats: Runs of which the median is taken.
-        warmup: Runs before them.
-        precision: 'fp32', 'bf16' or 'fp16' (autocast).
+        repeats: Number of timed runs; their median is taken.
+        warmup: Number of runs before them.
+        precision: Of convolutions and matrix products, by autocast.
     """
 
     device: str = 'cpu'
     repeats: int = 10
     warmup: int = 3
-    precision: str = 'fp32'
+    precision: Precision = 'fp32'
 
-    def described(self) -> str:
-        """Return device, threads and precision in words."""
+    def describe(self) -> str:
+        """Return device, threads, precision and number of runs in words."""
         device = torch.device(self.device)
         if device.type == 'cuda':
             where = torch.cuda.get_device_name(device)
         else:
-            where = f'{processor()}, {torch.get_num_threads()} thread(s)'
+            where = f'{processor()}, {counted(torch.get_num_threads(), "thread")}'
         return f'{where}, {self.precision}, batch 1, median of {self.repeats} runs after {self.warmup}'
 
 
 def time_network(network: nn.Module, input_shape: Sequence[int], timing: Timing) -> tuple[float, int | None]:
-    """Run a network on random numbers.
+    """Time a network on an image of random numbers.
 
     Args:
         network: It is not changed.
         input_shape: (C, h, w).
-        timing: How.
+        timing: How to time it.
 
     Returns:
-        Median seconds of a run, and on a GPU the peak of its memory in bytes, weights included.
+        Median seconds of a run, and the peak of the GPU's memory in bytes, weights included; None on a CPU.
 
     Raises:
-        UserError: the device is not there, or its memory is too small.
+        UserError: there is no such device, or its memory is too small.
     """
     device = torch.device(timing.device)
     if device.type == 'cuda' and not torch.cuda.is_available():
-        raise UserError(f'--device {timing.device}: PyTorch sees no GPU here.')
+        raise UserError(f'--device {timing.device}: PyTorch finds no GPU on this machine.')
     try:
         return _timed(copy.deepcopy(network).to(device).eval(), input_shape, timing, device)
     except torch.cuda.OutOfMemoryError as error:

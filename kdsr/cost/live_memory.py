@@ -12,9 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class LiveTensors(TorchDispatchMode):
-    """Add up the bytes of all storages that operations return, as long as they live.
+    """Adds up the bytes of all storages that operations return, until they are freed.
 
     Attributes:
+        alive: Bytes that are alive now.
         peak: The most bytes that were alive at a time.
     """
 
@@ -24,7 +25,7 @@ class LiveTensors(TorchDispatchMode):
         self._known: set[int] = set()
 
     def add(self, tensor: Tensor) -> None:
-        """Count a tensor's storage until it is freed."""
+        """Count the storage of a tensor until it is freed."""
         storage = tensor.untyped_storage()
         if id(storage) in self._known:
             return
@@ -38,19 +39,19 @@ class LiveTensors(TorchDispatchMode):
         self.alive -= size
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation and count what it returns."""
+        """Run an operation and count the tensors that it returns."""
         result = function(*args, **(kwargs or {}))
-        for one in result if isinstance(result, (tuple, list)) else [result]:
-            if isinstance(one, Tensor):
-                self.add(one)
+        for value in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(value, Tensor):
+                self.add(value)
         return result
 
 
 def peak_memory(network: nn.Module, input_shape: Sequence[int]) -> int:
     """Return the most bytes that weights, input and intermediate results of one forward pass hold at a time.
 
-    What a kernel allocates and frees inside (the workspace of a convolution) is not seen, so that the number is the
-    same on every device; a GPU's own peak is higher by that.
+    Memory that a kernel allocates and frees inside (the workspace of a convolution) is not counted, so that the number
+    is the same on every device. A GPU's own peak is higher by that amount.
 
     Args:
         network: On the meta device, where nothing is computed.

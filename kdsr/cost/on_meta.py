@@ -1,4 +1,4 @@
-"""Networks on torch's meta device, where shapes are computed and numbers are not."""
+"""Networks on torch's meta device, which computes shapes but no numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-# What `torch.autocast` computes in low precision, and what it brings back to fp32, as far as networks here use it.
+# Functions that `torch.autocast` computes in low precision or in fp32, as far as networks here use them.
 _LOW = {'conv2d', 'conv_transpose2d', 'linear', 'matmul', '__matmul__', 'bmm', 'addmm', 'baddbmm', 'einsum',
         'scaled_dot_product_attention', 'prelu'}  # fmt: skip
 _SINGLE = {'softmax', 'layer_norm', 'group_norm', 'norm', 'sum', 'l1_loss', 'mse_loss'}
@@ -20,7 +20,7 @@ _SINGLE = {'softmax', 'layer_norm', 'group_norm', 'norm', 'sum', 'l1_loss', 'mse
 def on_meta(network: nn.Module) -> nn.Module:
     """Return a copy of a network on the meta device, with the tensors that it keeps as plain attributes."""
     network = copy.deepcopy(network).to('meta')
-    for module in network.modules():  # BasicSR's EDSR keeps its mean as a plain attribute
+    for module in network.modules():  # BasicSR's EDSR keeps its mean as such an attribute
         for name, value in list(vars(module).items()):
             if isinstance(value, Tensor):
                 setattr(module, name, value.to('meta'))
@@ -28,10 +28,10 @@ def on_meta(network: nn.Module) -> nn.Module:
 
 
 class _Autocast(TorchFunctionMode):
-    """Casts the arguments of operations as `torch.autocast` does, which refuses the meta device.
+    """Casts the arguments of functions as `torch.autocast` does, because that refuses the meta device.
 
     Attributes:
-        dtype: Of the operations that autocast computes in low precision; None to leave all as they are.
+        dtype: Type of the functions in low precision; None casts nothing.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class _Autocast(TorchFunctionMode):
     def cast(
         self, device_type: str, dtype: torch.dtype | None = None, enabled: bool = True, **rest: Any
     ) -> Iterator[None]:
-        """Stand in for `torch.autocast`."""
+        """Cast the functions inside, in place of `torch.autocast`."""
         before, self.dtype = self.dtype, dtype if enabled else None
         try:
             yield
@@ -65,7 +65,7 @@ def _cast(value: Any, dtype: torch.dtype) -> Any:
 
 @contextlib.contextmanager
 def autocast_on_meta() -> Iterator[None]:
-    """Let `torch.autocast` work on the meta device: it refuses it, even to be switched off there."""
+    """Make `torch.autocast` work on the meta device. It refuses that device, even with `enabled=False`."""
     autocast, mode = torch.autocast, _Autocast()
     torch.autocast = mode.cast  # type: ignore[assignment,misc]
     try:

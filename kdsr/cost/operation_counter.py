@@ -1,4 +1,4 @@
-"""What the operations of a training step cost: arithmetic, memory traffic, and how much is alive at a time."""
+"""What the operations of a training step cost: arithmetic, memory traffic, and the tensors alive at a time."""
 
 from __future__ import annotations
 
@@ -6,39 +6,44 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import flop_registry
 
 from kdsr.cost.live_memory import LiveTensors
 
-CONVOLUTION, PRODUCT, HALF, OTHER = 'convolution', 'product', 'half', 'other'
+Kind = Literal['convolution', 'product', 'half', 'other']
+CONVOLUTION: Kind = 'convolution'
+PRODUCT: Kind = 'product'
+HALF: Kind = 'half'
+OTHER: Kind = 'other'
 _aten = torch.ops.aten
 
 
 class Operation(NamedTuple):
-    """What one call of a kernel costs at least.
+    """The least that one call of a kernel costs.
 
     Attributes:
-        kind: CONVOLUTION or PRODUCT (of matrices) in single precision, HALF for both in half precision, OTHER.
+        kind: CONVOLUTION or PRODUCT (of matrices) in single precision, HALF for both in half precision, or OTHER.
         flop: Floating-point operations of convolutions and matrix products, two for a multiply-add; 0 for OTHER.
-        moved: Bytes of the tensors that it reads and writes, each once.
+        moved: Bytes of the tensors that it reads and writes, each counted once.
     """
 
-    kind: str
+    kind: Kind
     flop: int
     moved: int
 
 
 class OperationCounter(LiveTensors):
-    """Notes every operation by the part of the step that it belongs to.
+    """Counts every operation, by the part of the step that it belongs to.
 
-    Views and allocations are no operations. A transposed convolution is counted as it is computed, its kernel at each
-    pixel of its INPUT.
+    Views and allocations are not counted. The formulas are those of `torch.utils.flop_counter`. It counts a transposed
+    convolution as it is computed: its kernel at each pixel of its INPUT.
 
     Attributes:
-        operations: Part of the step to operations, with how often they are run.
+        operations: Part of the step to its operations, with the number of calls of each.
     """
 
     def __init__(self) -> None:
@@ -48,7 +53,7 @@ class OperationCounter(LiveTensors):
 
     @contextlib.contextmanager
     def counted_as(self, part: str) -> Iterator[None]:
-        """Note what runs inside as belonging to `part`."""
+        """Count the operations inside as operations of `part`."""
         before, self._part = self._part, part
         try:
             yield
@@ -56,14 +61,14 @@ class OperationCounter(LiveTensors):
             self._part = before
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation, note what it costs, and count what it returns."""
+        """Run an operation, and count its cost and what it returns."""
         result = super().__torch_dispatch__(function, types, args, kwargs)
         if not _is_free(function):
             read = list(_tensors((args, kwargs or {})))
             written = list(_tensors(result))
             moved = sum(min(t.numel() * t.element_size(), t.untyped_storage().nbytes()) for t in (*read, *written))
             formula = _FORMULAS.get(function.overloadpacket)
-            flop = formula(args, written[0].shape) if formula else 0
+            flop = formula(*args, **(kwargs or {}), out_val=result) if formula else 0
             operation = Operation(_kind(function, written) if flop else OTHER, flop, moved)
             self.operations.setdefault(self._part, Counter())[operation] += 1
         return result
@@ -86,45 +91,28 @@ def _tensors(value: Any) -> Iterator[Tensor]:
         yield from _tensors(list(value.values()))
 
 
-def _kind(function: Any, written: Sequence[Tensor]) -> str:
+def _kind(function: Any, written: Sequence[Tensor]) -> Kind:
     if written[0].dtype in (torch.bfloat16, torch.float16):
         return HALF
     return CONVOLUTION if function.overloadpacket in _CONVOLUTIONS else PRODUCT
 
 
-def _convolution(args: Sequence[Any], out: Sequence[int]) -> int:
-    # args: x, weight, bias, stride, padding, dilation, transposed, ...; weight (C_out, C_in / groups, ...),
-    # transposed (C_in, C_out / groups, ...)
-    x, weight, transposed = args[0], args[1], args[6]
-    pixels = x.shape[2:] if transposed else out[2:]
-    return 2 * x.shape[0] * prod(pixels) * weight.numel()
-
-
-def _convolution_backward(args: Sequence[Any], out: Sequence[int]) -> int:
-    # args: gradient of the output, x, weight, sizes of the bias, ..., transposed (7), ..., wanted gradients (last)
+def _convolution_backward(*args: Any, out_val: Any) -> int:
+    """Count both gradients of a convolution; torch counts those of the weights of g groups g times too high."""
     gradient, x, weight, transposed, wanted = args[0], args[1], args[2], args[7], args[10]
     pixels = (x if transposed else gradient).shape[2:]
     return 2 * x.shape[0] * prod(pixels) * weight.numel() * sum(wanted[:2])
 
 
-def _product(position: int) -> Any:
-    """Return the cost of a product whose first factor (..., n, k) stands at a position among the arguments."""
-    return lambda args, out: 2 * prod(out) * args[position].shape[-1]
-
-
 _CONVOLUTIONS = {_aten.convolution, _aten.convolution_backward}
 _FORMULAS: dict[Any, Any] = {
-    _aten.convolution: _convolution,
+    **flop_registry,
     _aten.convolution_backward: _convolution_backward,
-    _aten.mm: _product(0),
-    _aten.bmm: _product(0),
-    _aten.addmm: _product(1),
-    _aten.baddbmm: _product(1),
-    _aten.addmm_: _product(1),
-    _aten.baddbmm_: _product(1),
+    _aten.addmm_: flop_registry[_aten.addmm],
+    _aten.baddbmm_: flop_registry[_aten.baddbmm],
 }
 
 
 def flop_of(operations: Iterable[Counter[Operation]]) -> int:
-    """Return the floating-point operations of all."""
+    """Return the floating-point operations of all counted operations together."""
     return sum(operation.flop * times for counted in operations for operation, times in counted.items())

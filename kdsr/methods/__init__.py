@@ -1,4 +1,4 @@
-"""What is known of each method in one place: the tables of the documents and `kdsr methods` are made of it."""
+"""The table of methods, and the documents and `kdsr methods`, which are made from it."""
 
 from kdsr.methods.listing import list_methods, show_method
 from kdsr.methods.table import METHODS, Measured, Method, Rows

@@ -1,4 +1,4 @@
-"""The options of a loss, network or view, from its constructor and what its docstring says of each argument."""
+"""The options of a loss, network or view, from its constructor and its docstring."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY
 
 from kdsr.distillation.views import VIEW_REGISTRY
 from kdsr.errors import UserError
+from kdsr.markdown import markdown_table
 
 REQUIRED = 'required'
 _ELSEWHERE = re.compile(r'See :class:`(\w+)`')
@@ -19,7 +20,7 @@ _ELSEWHERE = re.compile(r'See :class:`(\w+)`')
 
 @dataclass(frozen=True)
 class Argument:
-    """One option: its name, its default as it stands in YAML ('required' where there is none), and what it means."""
+    """One option: its name, its default as written in YAML ('required' where it has none), and its meaning."""
 
     name: str
     default: str
@@ -30,7 +31,7 @@ def registered(name: str) -> type:
     """Return the loss, network or view that is registered under a name.
 
     Raises:
-        UserError: there is none.
+        UserError: nothing is registered under that name.
     """
     for registry in (LOSS_REGISTRY, ARCH_REGISTRY, VIEW_REGISTRY):
         if name in registry:
@@ -39,7 +40,7 @@ def registered(name: str) -> type:
 
 
 def arguments_of(cls: type) -> list[Argument]:
-    """Return the arguments of a class in the order of its constructor; `about` is empty where nothing is said."""
+    """Return the arguments of a class in the order of its constructor; `about` is empty where there is no text."""
     texts = _explained(cls)
     cited = _cited(cls)
     return [
@@ -49,7 +50,7 @@ def arguments_of(cls: type) -> list[Argument]:
 
 
 def _explained(cls: type) -> dict[str, str]:
-    """Return argument to text; what a docstring leaves to that of a base class is taken from there."""
+    """Return argument to text; `See :class:` is replaced by the text of that base class."""
     own = _section(cls, 'Args')
     for name, text in own.items():
         found = _ELSEWHERE.match(text)
@@ -60,7 +61,7 @@ def _explained(cls: type) -> dict[str, str]:
 
 
 def _section(cls: type, title: str) -> dict[str, str]:
-    """Return the entries of a section of a docstring, `name: text` or `[1] text`, each as one line."""
+    """Return the entries of a docstring's section, `name: text` or `[1] text`, each as one line."""
     found = re.search(rf'^{title}:\n(.*?)(?=^\S|\Z)', inspect.getdoc(cls) or '', re.MULTILINE | re.DOTALL)
     entries: dict[str, str] = {}
     name = ''
@@ -75,13 +76,13 @@ def _section(cls: type, title: str) -> dict[str, str]:
 
 
 def _cited(cls: type) -> dict[str, str]:
-    """Return the authors of each reference of a docstring, by its number."""
+    """Return the number of each reference in a docstring to its authors."""
     names = {number: text.split('. ')[0].split(', ') for number, text in _section(cls, 'References').items()}
     return {n: ' and '.join(who) if len(who) < 3 else f'{who[0]} et al.' for n, who in names.items()}
 
 
 def _with_names(text: str, cited: Mapping[str, str]) -> str:
-    """Put the authors in place of the numbers of references, which stand in the docstring only."""
+    """Replace the numbers of references by their authors."""
 
     def authors(found: re.Match[str]) -> str:
         numbers = found[1].split(', ')
@@ -101,18 +102,13 @@ def _in_yaml(default: Any) -> str:
 
 
 def argument_table(classes: Iterable[str]) -> str:
-    """Return the options of some classes as Markdown, a table each."""
-    lines: list[str] = []
+    """Return the options of some classes as Markdown, one table per class."""
+    blocks: list[str] = []
     for name in classes:
-        lines += ['', f'`{name}`', '', '| option | default | |', '|---|---|---|']
-        lines += [f'| `{a.name}` | {_default(a)} | {_cell(a.about)} |' for a in arguments_of(registered(name))]
-    return '\n'.join(lines[1:])
+        rows = [(f'`{a.name}`', _default(a), a.about.replace('*', r'\*')) for a in arguments_of(registered(name))]
+        blocks += [f'`{name}`', markdown_table(['option', 'default', ''], rows)]
+    return '\n\n'.join(blocks)
 
 
 def _default(argument: Argument) -> str:
     return argument.default if argument.default == REQUIRED else f'`{argument.default}`'
-
-
-def _cell(text: str) -> str:
-    """Keep the bars and stars of a formula from being read as Markdown."""
-    return re.sub(r'([|*])', r'\\\1', text)

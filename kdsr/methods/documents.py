@@ -9,6 +9,7 @@ from pathlib import Path
 from kdsr.deployment import zoo_listing
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
+from kdsr.markdown import markdown_table
 from kdsr.methods.arguments import argument_table
 from kdsr.methods.files import files_of, kinds_of_files, networks_of
 from kdsr.methods.results import measured_table, paper_table
@@ -16,13 +17,16 @@ from kdsr.methods.table import METHODS, Method
 
 
 def documents(root: str | Path) -> dict[Path, str]:
-    """Return what the documents with generated parts should say.
+    """Return the documents with generated parts, as they should be.
 
     Args:
         root: The folder of the checkout.
 
+    Returns:
+        File to its whole text.
+
     Raises:
-        UserError: a page has not the comments that enclose a part.
+        UserError: a page lacks the comments around a generated part.
     """
     root = Path(root)
     docs = root / 'docs'
@@ -39,28 +43,28 @@ def documents(root: str | Path) -> dict[Path, str]:
             'files': _files(method),
             'results': _results(method, root),
         }
-    return {page: _renewed(page, of_page) for page, of_page in parts.items()}
+    return {page: _replace_parts(page, of_page) for page, of_page in parts.items()}
 
 
 def write_documents(root: str | Path) -> None:
-    """Bring the generated parts of the documents up to date; `make docs` does."""
+    """Write the generated parts of the documents again, as `make docs` does.
+
+    Args:
+        root: The folder of the checkout.
+    """
     for page, text in documents(root).items():
         write_durably(page, text.encode())
 
 
-def _renewed(page: Path, parts: Mapping[str, str]) -> str:
+def _replace_parts(page: Path, parts: Mapping[str, str]) -> str:
     text = page.read_text(encoding='utf-8')
     for name, part in parts.items():
         start, end = f'<!-- {name} -->', f'<!-- /{name} -->'
         if text.count(start) != 1 or text.count(end) != 1:
-            raise UserError(f'{page} needs one {start} and one {end}: what `make docs` writes stands between them.')
+            raise UserError(f'{page} needs {start} and {end} once each: `make docs` writes between them.')
         before, _, rest = text.partition(start)
         text = f'{before}{start}\n{part}\n{end}{rest.partition(end)[2]}'
     return text
-
-
-def _row(*cells: str) -> str:
-    return f'| {" | ".join(cells)} |'
 
 
 def _patterns(method: Method) -> str:
@@ -70,25 +74,25 @@ def _patterns(method: Method) -> str:
 
 def _short_table() -> str:
     """Return the table of README.md."""
-    lines = [_row('method', 'compares', 'networks', 'files in `options/`', 'ablations'), '|---' * 5 + '|']
+    rows = []
     for method in METHODS:
         alone = f'; alone: {", ".join(f"`{pattern}`" for pattern in method.alone)}' if method.alone else ''
         ablations = f'`ablations/{method.name}/`: {method.ablated}' if method.ablations else ''
         link = f'[{method.title}](docs/methods/{method.name}.md) ({method.source})'
-        lines.append(_row(link, method.compares, networks_of(method), _patterns(method) + alone, ablations))
-    return '\n'.join(lines)
+        rows.append((link, method.compares, networks_of(method), _patterns(method) + alone, ablations))
+    return markdown_table(['method', 'compares', 'networks', 'files in `options/`', 'ablations'], rows)
 
 
 def _long_table() -> str:
     """Return the table of docs/methods.md."""
     head = ('method', 'paper', 'compares', 'teachers', '`kdsr cache`', 'trains besides the student', 'in the YAML',
             'networks with option files')  # fmt: skip
-    lines = [_row(*head), '|---' * len(head) + '|']
+    rows = []
     for m in METHODS:
         classes = ', '.join(f'`{name}`' for name in m.classes)
         link, paper = f'[{m.title}](methods/{m.name}.md)', f'[{m.source}]({m.url})'
-        lines.append(_row(link, paper, m.compares, m.teachers, m.cache, m.trains, classes, networks_of(m)))
-    return '\n'.join(lines)
+        rows.append((link, paper, m.compares, m.teachers, m.cache, m.trains, classes, networks_of(m)))
+    return markdown_table(head, rows)
 
 
 def _reference(method: Method) -> str:
@@ -98,20 +102,18 @@ def _reference(method: Method) -> str:
 def _files(method: Method) -> str:
     kinds = kinds_of_files(method)
     if not kinds:
-        return 'None: no table of the papers has it.'
-    lines = [_row('', 'in `options/`', 'files'), '|---|---|---|']
-    for kind, patterns in kinds:
-        lines.append(_row(kind, ', '.join(f'`{p}`' for p in patterns), str(len(files_of(patterns)))))
-    return '\n'.join(lines)
+        return 'None: no table of the papers has this method.'
+    rows = [(kind, ', '.join(f'`{p}`' for p in patterns), str(len(files_of(patterns)))) for kind, patterns in kinds]
+    return markdown_table(['', 'in `options/`', 'files'], rows)
 
 
 def _results(method: Method, root: Path) -> str:
     paper, measured = paper_table(method), method.measured
     lines = ['**In the papers** (PSNR in dB, SSIM where it is printed, on luminance):', '', paper]
     if not paper:
-        lines = ['**In the papers**: none of the tables that kdsr follows has it.']
+        lines = ['**In the papers**: none of the tables that kdsr follows has this method.']
     if measured is None:
         return '\n'.join([*lines, '', '**Measured here**: nothing yet.'])
     anchor = re.sub(r'[^\w -]', '', measured.section.lower()).replace(' ', '-')
-    told = f'**Measured here** (PSNR in dB; [{measured.section}](../results.md#{anchor}) tells how, and what it shows):'
-    return '\n'.join([*lines, '', told, '', measured_table(measured, root / 'benchmarks' / 'results')])
+    text = f'**Measured here** (PSNR in dB; see [{measured.section}](../results.md#{anchor}) for the conditions):'
+    return '\n'.join([*lines, '', text, '', measured_table(measured, root / 'benchmarks' / 'results')])

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from kdsr.methods.table import Method
 from kdsr.options.shipped import expanded, shipped_names
 
-# Network in the name of a file to its name, in the order in which they are told.
+# Network in the name of a file, to its name; in the order of the tables.
 _NETWORKS = {
     'swinir': 'SwinIR', 'rcan': 'RCAN', 'edsr': 'EDSR', 'san': 'SAN', 'fsrcnn': 'FSRCNN', 'fsrcnn_l': 'FSRCNN-L',
     'vdsr': 'VDSR', 'idn': 'IDN', 'carn': 'CARN', 'rfdn': 'RFDN', 'rfdn_l': 'RFDN-L', 'e_rfdn': 'E-RFDN',
@@ -19,13 +19,13 @@ _TRAINED = re.compile(rf'(?:^|_)({"|".join(sorted(_NETWORKS, key=len, reverse=Tr
 
 
 def files_of(patterns: Iterable[str]) -> list[str]:
-    """Return the names of the option files that fit one of the patterns."""
+    """Return the names of the shipped option files that match one of the patterns."""
     plain = [whole for pattern in patterns for whole in expanded(pattern)]
     return [name for name in shipped_names() if any(fnmatch.fnmatchcase(name, pattern) for pattern in plain)]
 
 
 def networks_of(method: Method) -> str:
-    """Say which networks a method has option files for, at which scales: 'RCAN, EDSR at x2, x3, x4'."""
+    """Return the networks and scales that a method has option files for: 'RCAN, EDSR at x2, x3, x4'."""
     scales: dict[str, set[str]] = {}
     for name in files_of(method.runs):
         found = _TRAINED.search(PurePosixPath(name).name)
@@ -38,7 +38,7 @@ def networks_of(method: Method) -> str:
 
 
 def kinds_of_files(method: Method) -> list[tuple[str, tuple[str, ...]]]:
-    """Return what kinds of option files a method has, each with its patterns."""
+    """Return the kinds of option files that a method has, each with its patterns."""
     kinds = [
         ('the runs, one stage after the other' if method.staged else 'the runs', method.runs),
         ('the students alone', method.alone),

@@ -5,26 +5,27 @@ from __future__ import annotations
 from kdsr.errors import UserError, did_you_mean
 from kdsr.methods.files import files_of, kinds_of_files, networks_of
 from kdsr.methods.table import METHODS, Method
+from kdsr.wording import counted
 
 
 def list_methods() -> str:
-    """Return a line for every method: its name, where it comes from, and what it compares."""
+    """Return one line per method: its name, its source, and what it compares."""
     rows = [(m.name, f'{m.title} ({m.source})', m.compares) for m in METHODS]
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
     lines = [f'{name:<{widths[0]}}  {source:<{widths[1]}}  {compares}' for name, source, compares in rows]
-    return '\n'.join([*lines, '', 'More of one: kdsr methods NAME'])
+    return '\n'.join([*lines, '', 'More about one of them: kdsr methods NAME'])
 
 
 def show_method(name: str) -> str:
     """Return the facts about one method, with its option files and its page.
 
     Args:
-        name: Its name, or what `kdsr distil --method` calls it; capitals are the same.
+        name: Its name, or its name in `kdsr distil --method`; upper and lower case are equal.
 
     Raises:
         UserError: there is no such method.
     """
-    method = _method(name)
+    method = _find(name)
     facts = {
         'paper': f'{method.source}, {method.url}',
         'compares': method.compares,
@@ -33,7 +34,7 @@ def show_method(name: str) -> str:
         'trains besides': method.trains,
         'in the YAML': ', '.join(method.classes),
         'networks': networks_of(method),
-        **{kind.partition(',')[0].partition(':')[0]: _counted(method, kind) for kind, _ in kinds_of_files(method)},
+        **{kind.partition(',')[0].partition(':')[0]: _list_files(method, kind) for kind, _ in kinds_of_files(method)},
         'list or copy': f'kdsr options {" ".join(repr(p) for p in method.runs)}' if method.runs else '',
         'your own file': f'kdsr distil FILE.yml --teacher TEACHER --method {method.word}' if method.word else '',
         'page': f'docs/methods/{method.name}.md: equations, every option, results, traps',
@@ -42,16 +43,14 @@ def show_method(name: str) -> str:
     return '\n'.join([f'{method.title}: {method.paper}', *shown])
 
 
-def _method(name: str) -> Method:
+def _find(name: str) -> Method:
     for method in METHODS:
         if name.lower() in (method.name, method.word, method.title.lower()):
             return method
     names = [method.name for method in METHODS]
-    raise UserError(
-        f'there is no method {name!r}.{did_you_mean(name, names) or " There are: " + ", ".join(names) + "."}'
-    )
+    raise UserError(f'unknown method {name!r}.{did_you_mean(name, names) or " Methods: " + ", ".join(names) + "."}')
 
 
-def _counted(method: Method, kind: str) -> str:
+def _list_files(method: Method, kind: str) -> str:
     patterns = dict(kinds_of_files(method))[kind]
-    return f'{", ".join(patterns)} ({len(files_of(patterns))} files)'
+    return f'{", ".join(patterns)} ({counted(len(files_of(patterns)), "file")})'

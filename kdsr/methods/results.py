@@ -1,4 +1,4 @@
-"""What the papers print of a method, and what was measured here, as tables of its page."""
+"""The tables of a method's page: the numbers that papers print, and those measured here."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 from kdsr.comparison.papers import MISPRINT
 from kdsr.comparison.significance import mean_and_spread
+from kdsr.markdown import markdown_table
 from kdsr.methods.table import Measured, Method, Rows
 from kdsr.papers.results import TABLES, Cell, paper_cells
 
-_OF_PARAMETERS = re.compile(r' exact \d+$')  # a note on the network's size, not on the numbers
+_OF_PARAMETERS = re.compile(r' exact \d+$')  # a note about the size of the network, not about the numbers
 _SETS = ('Set5', 'Set14', 'B100', 'Urban100', 'Manga109')
 
 
@@ -22,18 +23,17 @@ def paper_table(method: Method) -> str:
     if not cells:
         return ''
     sets = [name for name in _SETS if any(cell.set == name for cell in cells)]
-    lines = [f'| table | network | row | {" | ".join(sets)} |', '|---' * (3 + len(sets)) + '|']
     digits = {rows.paper: _digits(cell.psnr for cell in cells if cell.paper == rows.paper) for rows in method.rows}
     shown: dict[tuple[str, str, str], dict[str, str]] = {}
     for cell in cells:
         key = (f'{cell.paper}, Table {cell.table}', f'{_network(cell)} x{cell.scale}', _escaped(cell.row))
         shown.setdefault(key, {})[cell.set] = _shown(cell, digits[cell.paper])
-    lines += [f'| {" | ".join([*key, *(found.get(name, "") for name in sets)])} |' for key, found in shown.items()]
-    return '\n'.join([*lines, *_remarks(cells, sets)])
+    rows = [[*key, *(found.get(name, '') for name in sets)] for key, found in shown.items()]
+    return '\n'.join([markdown_table(['table', 'network', 'row', *sets], rows), *_remarks(cells, sets)])
 
 
 def _cells(wanted: Rows) -> list[Cell]:
-    """Return the cells of some rows, network by network, and in the order in which the rows are wanted."""
+    """Return the cells of some rows, network by network, in the order of `wanted.rows`."""
     cells = [
         cell for cell in paper_cells()
         if cell.paper == wanted.paper and cell.table in TABLES[wanted.paper] and cell.scale in wanted.scales
@@ -53,7 +53,7 @@ def _network(cell: Cell) -> str:
 
 
 def _digits(values: Iterable[float | None]) -> int:
-    """Return with how many digits a paper prints PSNR: the most that any of its numbers needs."""
+    """Return the number of decimals of PSNR in a paper: the most that any of its numbers has."""
     return max(len(repr(value).partition('.')[2]) for value in values if value is not None)
 
 
@@ -68,8 +68,8 @@ def _escaped(row: str) -> str:
 
 
 def _remarks(cells: Sequence[Cell], sets: Sequence[str]) -> Iterator[str]:
-    """Yield a paragraph: misprints, and what else is to be known of these rows."""
-    told = [
+    """Yield a paragraph with the misprints and notes of the cells, after an empty line; nothing if there are none."""
+    remarks = [
         f'{MISPRINT} {_network(c)} x{c.scale}, {_escaped(c.row)}, {c.set}: likely a misprint, '
         f'{c.misprint.split()[0].upper()} {c.misprint.split()[1]} was meant.'
         for c in cells if c.misprint
@@ -81,35 +81,35 @@ def _remarks(cells: Sequence[Cell], sets: Sequence[str]) -> Iterator[str]:
     for note, noted in notes.items():
         rows, networks, on = (list(dict.fromkeys(x)) for x in zip(*((c.row, _network(c), c.set) for c in noted)))
         place = '' if len(on) == len(sets) else f' on {", ".join(on)}'
-        told.append(f'{_escaped(", ".join(rows))} ({", ".join(networks)}){place}: {note}.')
-    if told:
+        remarks.append(f'{_escaped(", ".join(rows))} ({", ".join(networks)}){place}: {note}.')
+    if remarks:
         yield ''
-        yield ' '.join(told)
+        yield ' '.join(remarks)
 
 
 def measured_table(measured: Measured, results: Path) -> str:
-    """Return what a comparison came to, as Markdown.
+    """Return the results of a comparison as Markdown.
 
     Args:
-        measured: Which comparison, and which of its runs.
+        measured: The comparison, and its runs to show.
         results: The folder benchmarks/results.
     """
-    last = _last(results / measured.study / 'results.csv')
+    last = _read_last(results / measured.study / 'results.csv')
     sets = list(dict.fromkeys(name for _, name in last))
     base = next(iter(measured.runs))
-    lines = [f'| run | seeds | {" | ".join(sets)} |', '|---' * (2 + len(sets)) + '|']
+    rows = []
     for label, title in measured.runs.items():
         shown = []
         for name in sets:
             mean, spread = mean_and_spread(last[label, name])
             gain = mean - mean_and_spread(last[base, name])[0]
             shown.append(f'{mean:.3f} ± {spread:.3f}' + (f' ({gain:+.3f})' if label != base else ''))
-        lines.append(f'| {title} | {len(last[label, sets[0]])} | {" | ".join(shown)} |')
-    return '\n'.join(lines)
+        rows.append([title, str(len(last[label, sets[0]])), *shown])
+    return markdown_table(['run', 'seeds', *sets], rows)
 
 
-def _last(file: Path) -> dict[tuple[str, str], list[float]]:
-    """Return (run, set) to the PSNR after the last iteration, of every seed."""
+def _read_last(file: Path) -> dict[tuple[str, str], list[float]]:
+    """Return (run, set) to the PSNR of every seed after the last iteration."""
     found: dict[tuple[str, str, str], tuple[int, float]] = {}
     with file.open(encoding='utf-8', newline='') as lines:
         for row in csv.DictReader(lines):

@@ -1,4 +1,4 @@
-"""The table of methods: a row of it, a page in docs/methods/ and its loss are what a method consists of."""
+"""The table of methods. A method consists of its row here, its page in docs/methods/, and its loss."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Rows:
 
     Attributes:
         paper: As `kdsr.papers.results` calls it.
-        rows: Their names as printed, in the order in which they are shown.
-        own: The row that a network must have to be shown; any when empty.
-        scales: Which are shown.
+        rows: Their names as printed, in the order of the page.
+        own: Only networks with this row are shown; all networks when empty.
+        scales: The scales to show.
     """
 
     paper: str
@@ -26,12 +26,12 @@ class Rows:
 
 @dataclass(frozen=True)
 class Measured:
-    """A comparison that was run here.
+    """A comparison that was run with kdsr.
 
     Attributes:
         study: Its folder in benchmarks/results.
-        section: Where docs/results.md tells of it.
-        runs: Label to what it is, the baseline first.
+        section: Its section in docs/results.md.
+        runs: Label to title, the baseline first.
     """
 
     study: str
@@ -41,25 +41,25 @@ class Measured:
 
 @dataclass(frozen=True)
 class Method:
-    """One row.
+    """One method.
 
     Attributes:
-        name: Of its page, docs/methods/<name>.md, and for `kdsr methods`.
-        title: What it is called.
-        authors, paper, venue, url: Where it comes from.
-        compares: What of student and teacher.
-        classes: Its losses, networks and views, by their registered names.
-        teachers: Which it needs; empty for none.
+        name: Its name for `kdsr methods`; its page is docs/methods/<name>.md.
+        title: Its name in the papers.
+        authors, paper, venue, url: The paper.
+        compares: What it compares between student and teacher.
+        classes: Registered names of its losses, networks and views.
+        teachers: The teachers that it needs; empty for none.
         cache: Whether `kdsr cache` helps.
-        trains: What learns besides the student.
-        runs: Patterns of its option files, {a,b} for either.
-        staged: Whether `runs` are stages, to be trained in this order.
-        alone: Patterns of the files of the students without teachers.
+        trains: What is trained besides the student.
+        runs: Patterns of its option files; {a,b} stands for a or b.
+        staged: Whether `runs` are stages, which are trained in this order.
+        alone: Patterns of the option files of its students without teachers.
         ablations: Patterns of its ablations and readings.
-        ablated: What these are.
-        rows: What of the papers' tables its page shows.
-        measured: What was measured here.
-        word: What `kdsr distil --method` calls it; empty where it does not know it.
+        ablated: What these vary, in words.
+        rows: The rows of the papers' tables that its page shows.
+        measured: The measurement that its page shows.
+        word: Its name in `kdsr distil --method`; empty where that command does not offer it.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Method:
 
     @property
     def source(self) -> str:
-        """Who published it where, in a few words."""
+        """Authors and venue, in a few words."""
         names = self.authors.split(', ')
         who = ', '.join(names) if len(names) < 3 else f'{names[0]} et al.'
         return f'{who}, {self.venue}'

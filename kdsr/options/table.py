@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from kdsr.markdown import markdown_table
+
 
 @dataclass(frozen=True)
 class Option:
@@ -185,9 +187,13 @@ def document() -> str:
         '```',
     ]
     for block, rows in TABLE.items():
-        lines += ['', f'## `{block}`', '', '| key | value | |', '|---|---|---|']
-        for key, option in rows.items():
-            kind = ' or '.join(option.choices) or kind_of(option)
-            required = ', required' if option.required else ''
-            lines.append(f'| `{key}` | {kind}{required} | {option.doc} |')
+        cells = [
+            (
+                f'`{key}`',
+                (' or '.join(option.choices) or kind_of(option)) + (', required' if option.required else ''),
+                option.doc,
+            )
+            for key, option in rows.items()
+        ]
+        lines += ['', f'## `{block}`', '', markdown_table(['key', 'value', ''], cells)]
     return '\n'.join(lines) + '\n'

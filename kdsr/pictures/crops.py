@@ -1,4 +1,4 @@
-"""Crop comparisons as the papers print them: where in the photo, what each method makes of it, and where it errs."""
+"""Crop comparisons as in the papers: a photo with a box, the crop of every method, and the errors in it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 
 from kdsr.metrics import score
-from kdsr.pictures.photo_rows import Box, Row, boxed
+from kdsr.pictures.photo_rows import Box, Row, with_box
 
 mpl.use('Agg')
 from matplotlib import pyplot as plt
@@ -20,51 +20,51 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 
 FRAME = '#e8000b'
-CELL = 2.05  # inches
-IN_A_LINE = 6  # crops; more go into further lines beside the photo
-BRIGHTEST = 99.5  # percentile of the errors at which the colours end
+CELL = 2.05  # width of a crop in inches
+IN_A_LINE = 6  # crops in a line; more go into further lines beside the photo
+BRIGHTEST = 99.5  # percentile of the errors at the end of the colour scale
 
 
 def crop_comparison(rows: Sequence[Row], path: str, size: int = 96) -> None:
-    """Draw for each photo: the photo with a box, then the box in the ground truth and in every method.
+    """Draw each photo with its box, and the crop in the box of the ground truth and of every method.
 
-    The best PSNR of the crops is bold; bicubic and teachers do not count.
+    The best PSNR of the crops is bold; bicubic and teachers are not compared.
 
     Args:
-        rows: The photos; all with the same methods.
+        rows: The photos, all with the same methods.
         path: PNG file to write; its folder is created.
-        size: Side of the box in pixels where a row has none; it is put where the methods differ most.
+        size: Side of the box in pixels for rows without one; it is placed where the methods differ most.
     """
-    rows = [boxed(row, size) for row in rows]
+    rows = [with_box(row, size) for row in rows]
     figure, blocks = _blocks(rows)
     for row, (photo, *cells) in zip(rows, blocks):
         _photo(photo, row, 'right: PSNR / SSIM\nof the whole photo' if row.captions else '')
         box = _box_of(row)
         gt = box.cut(row.gt)
         crops = {name: box.cut(image) for name, image in row.methods.items()}
-        told = row.captions or _scores(crops, gt)
-        best = '' if row.captions else max(row.compared(), key=lambda name: float(told[name].split()[0]))
-        _show(cells[0], gt, 'GT', told.get('GT', ''))
+        captions = row.captions or _scores(crops, gt)
+        best = '' if row.captions else max(row.compared(), key=lambda name: float(captions[name].split()[0]))
+        _show(cells[0], gt, 'GT', captions.get('GT', ''))
         for axis, (name, crop) in zip(cells[1:], crops.items()):
-            _show(axis, crop, name, told.get(name, ''), bold=name == best)
+            _show(axis, crop, name, captions.get(name, ''), bold=name == best)
     _save(figure, path)
 
 
 def _scores(crops: Mapping[str, np.ndarray], gt: np.ndarray) -> dict[str, str]:
-    """Return the line beneath each crop, PSNR and SSIM on Y; beneath the ground truth what the lines mean."""
+    """Return the caption of each crop, PSNR and SSIM on Y; the caption of the ground truth explains them."""
     found = {name: score(crop, gt, 0) for name, crop in crops.items()}
     return {'GT': 'PSNR / SSIM', **{name: f'{psnr:.2f} / {ssim:.4f}' for name, (psnr, ssim) in found.items()}}
 
 
 def error_comparison(rows: Sequence[Row], path: str, size: int = 96) -> None:
-    """Draw the same parts as |image - ground truth|, mean over the channels, all on one colour scale with its bar.
+    """Draw |image - ground truth| in the same crops, mean over the channels, on one colour scale.
 
     Args:
-        rows: As for :func:`crop_comparison`.
+        rows: The photos, all with the same methods.
         path: PNG file to write; its folder is created.
-        size: As there.
+        size: Side of the box in pixels for rows without one, see :func:`crop_comparison`.
     """
-    rows = [boxed(row, size) for row in rows]
+    rows = [with_box(row, size) for row in rows]
     errors = [
         {name: _error(_box_of(row).cut(image), _box_of(row).cut(row.gt)) for name, image in row.methods.items()}
         for row in rows
@@ -90,12 +90,12 @@ def _error(image: np.ndarray, gt: np.ndarray) -> np.ndarray:
 
 
 def _box_of(row: Row) -> Box:
-    assert row.box is not None  # every row was given one
+    assert row.box is not None  # every row has one now
     return row.box
 
 
 def _blocks(rows: Sequence[Row]) -> tuple[Figure, Iterator[list[plt.Axes]]]:
-    """Return a figure with a block of axes for each photo: the photo, high as all lines of the block, and the crops."""
+    """Return a figure, and for each photo the axes of the photo and of its crops."""
     crops = 1 + max(len(row.methods) for row in rows)
     lines = -(-crops // IN_A_LINE)
     columns = -(-crops // lines)
@@ -141,7 +141,15 @@ def _save(figure: Figure, path: str) -> None:
 
 
 def draw_crops_and_errors(rows: Sequence[Row], folder: str) -> dict[str, str]:
-    """Draw `crops.png` and `errors.png`; return title to file name."""
+    """Draw `crops.png` and `errors.png`.
+
+    Args:
+        rows: The photos.
+        folder: Where the files go.
+
+    Returns:
+        Title to file name.
+    """
     drawings: dict[str, tuple[str, Callable[[Sequence[Row], str], None]]] = {
         'Crops': ('crops.png', crop_comparison),
         'Errors in these crops': ('errors.png', error_comparison),

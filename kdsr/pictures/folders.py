@@ -1,4 +1,4 @@
-"""`kdsr pictures`: crops and error maps out of folders of images that are there already."""
+"""`kdsr pictures`: crops and error maps of images in folders."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from dataclasses import replace
 from kdsr.data.matlab_bicubic import imresize_bicubic, upsample_bicubic
 from kdsr.errors import UserError, did_you_mean
 from kdsr.pictures.images import read_image
-from kdsr.pictures.photo_rows import BICUBIC, Box, Row, most_telling_rows
+from kdsr.pictures.photo_rows import BICUBIC, Box, Row, choose_rows_by_difference
 
 ENDINGS = ('.png', '.bmp', '.jpg', '.jpeg', '.tif', '.tiff')
-SMALLEST = 16  # pixels of a crop; SSIM leaves out 5 at each side
+SMALLEST = 16  # side of a crop in pixels; SSIM cannot use 5 pixels at each side
 
 
 def pictures(
     gt_folder: str,
     folders: Sequence[str],
+    *,
     scale: int | None = None,
     crops: Sequence[str] = (),
     count: int = 3,
@@ -28,20 +29,20 @@ def pictures(
     """Draw crop comparisons and error maps of images in folders.
 
     Args:
-        gt_folder: The ground truth.
-        folders: Of results, `LABEL=FOLDER` or `FOLDER`, in the order in which they are shown. A result is called as its
-            ground truth, or has an ending after an underscore, as BasicSR writes them: `zebra_run.png`.
-        scale: S, to show bicubic too: made from the ground truth as MATLAB does; None for no bicubic.
-        crops: By hand, `IMAGE:x,y,w,h`; otherwise the `count` photos in which the methods differ most.
-        count: See there.
-        size: Side of the crops that are looked for.
+        gt_folder: Folder of the ground truth.
+        folders: Folders of results, `LABEL=FOLDER` or `FOLDER`, in the order of the columns. A result has the name of
+            its ground truth, or that name with an underscore and more, as BasicSR writes it: `zebra_run.png`.
+        scale: S, to draw bicubic too, made from the ground truth as MATLAB does; None for no bicubic.
+        crops: `IMAGE:x,y,w,h`, to draw instead of the places where the methods differ most.
+        count: How many photos to choose: those in which the methods differ most.
+        size: Side of the chosen crops in pixels.
         out: Folder for `crops.png` and `errors.png`.
 
     Returns:
-        What was written.
+        The written files, in words.
 
     Raises:
-        UserError: there is no matplotlib; folders, images or crops are missing or do not fit.
+        UserError: matplotlib is missing; folders, images or crops are missing or do not fit.
     """
     check_matplotlib()
     from kdsr.pictures.crops import draw_crops_and_errors
@@ -49,7 +50,7 @@ def pictures(
     wanted = parse_crops(crops)
     names = list(wanted) or None
     rows = folder_rows(gt_folder, _labelled(folders), scale, names)
-    chosen = with_boxes(rows, wanted) if wanted else most_telling_rows(rows, count, size)
+    chosen = with_boxes(rows, wanted) if wanted else choose_rows_by_difference(rows, count, size)
     if not chosen:
         raise UserError(f'{gt_folder}: none of its images is in all the other folders.')
     files = draw_crops_and_errors(chosen, out)
@@ -57,20 +58,24 @@ def pictures(
 
 
 def _labelled(folders: Sequence[str]) -> dict[str, str]:
-    """Return label to folder; a folder without a label is called as itself."""
+    """Return label to folder; a folder without a label gets its own name."""
     found: dict[str, str] = {}
     for text in folders:
         label, equals, folder = text.partition('=')
         if not equals:
             label, folder = os.path.basename(os.path.normpath(text)), text
         if label in found:
-            raise UserError(f'two folders are called {label!r}: write LABEL=FOLDER.')
+            raise UserError(f'two folders have the name {label!r}: write LABEL=FOLDER.')
         found[label] = folder
     return found
 
 
 def check_matplotlib() -> None:
-    """Refuse to go on where nothing can be drawn."""
+    """Check that matplotlib is installed.
+
+    Raises:
+        UserError: it is not.
+    """
     if importlib.util.find_spec('matplotlib') is None:
         raise UserError('drawing needs matplotlib: pip install "kdsr[plots]"')
 
@@ -79,7 +84,7 @@ def parse_crops(crops: Iterable[str]) -> dict[str, list[Box]]:
     """Read `IMAGE:x,y,w,h`, or `IMAGE:x,y,w` for a square; return image to boxes.
 
     Raises:
-        UserError: it is written differently, or too small for an SSIM.
+        UserError: a crop is written differently, or is too small for SSIM.
     """
     found: dict[str, list[Box]] = {}
     for crop in crops:
@@ -90,41 +95,47 @@ def parse_crops(crops: Iterable[str]) -> dict[str, list[Box]]:
         except ValueError:
             raise UserError(f'--crop {crop!r}: write IMAGE:x,y,w,h, for example zebra:120,80,96,96') from None
         if not name or min(width, height) < SMALLEST or min(left, top) < 0:
-            raise UserError(f'--crop {crop!r}: an image and a part of at least {SMALLEST}x{SMALLEST} pixels in it.')
+            raise UserError(
+                f'--crop {crop!r}: name an image and a crop in it of at least {SMALLEST}x{SMALLEST} pixels.'
+            )
         found.setdefault(name, []).append(Box(top, left, height, width))
     return found
 
 
 def with_boxes(rows: Iterable[Row], wanted: Mapping[str, Sequence[Box]]) -> list[Row]:
-    """Return a row for every box, in the order in which they were asked for.
+    """Return a row for every box, in the order of `wanted`.
+
+    Args:
+        rows: The photos.
+        wanted: Name of the photo to its boxes.
 
     Raises:
-        UserError: there is no such image, or the box is not inside.
+        UserError: there is no such photo, or a box is not inside it.
     """
-    there = {row.title: row for row in rows if row.title in wanted}
+    known = {row.title: row for row in rows if row.title in wanted}
     found = []
     for name, boxes in wanted.items():
-        if name not in there:
-            raise UserError(f'--crop {name}: there is no such image in all folders.{did_you_mean(name, there)}')
-        height, width = there[name].gt.shape[:2]
+        if name not in known:
+            raise UserError(f'--crop {name}: there is no such image in all folders.{did_you_mean(name, known)}')
+        height, width = known[name].gt.shape[:2]
         for box in boxes:
             if box.top + box.height > height or box.left + box.width > width:
-                told = f'{box.left},{box.top},{box.width},{box.height}'
-                raise UserError(f'--crop {name}:{told} is not inside the image of {width}x{height} pixels.')
-            found.append(replace(there[name], box=box))
+                numbers = f'{box.left},{box.top},{box.width},{box.height}'
+                raise UserError(f'--crop {name}:{numbers} is not inside the image of {width}x{height} pixels.')
+            found.append(replace(known[name], box=box))
     return found
 
 
 def folder_rows(
     gt_folder: str, folders: Mapping[str, str], scale: int | None, names: Sequence[str] | None = None
 ) -> Iterator[Row]:
-    """Yield the photos that all folders have, one after the other.
+    """Yield the photos that are in all folders, one at a time.
 
     Args:
-        gt_folder: The ground truth.
-        folders: Label to folder.
-        scale: S for bicubic too.
-        names: Only these; all when None.
+        gt_folder: Folder of the ground truth.
+        folders: Label to folder of results.
+        scale: S, for bicubic too; None for no bicubic.
+        names: Names of the photos to take; None for all.
 
     Raises:
         UserError: a folder is missing, or the sizes of images differ.
@@ -148,7 +159,7 @@ def folder_rows(
 
 def _images(folder: str) -> dict[str, str]:
     if not os.path.isdir(folder):
-        raise UserError(f'{folder!r} is no folder (looked in {os.getcwd()!r}).')
+        raise UserError(f'{folder!r} is not a folder (looked in {os.getcwd()!r}).')
     files = sorted(file for file in os.listdir(folder) if file.lower().endswith(ENDINGS))
     if not files:
         raise UserError(f'there are no images in {folder!r}.')
@@ -156,7 +167,7 @@ def _images(folder: str) -> dict[str, str]:
 
 
 def _matched(folder: str, gts: Iterable[str]) -> dict[str, str]:
-    """Return ground-truth name to result; of several names that a file begins with, the longest is its own."""
+    """Return name of the ground truth to file; if a file begins with several names, the longest one counts."""
     found: dict[str, str] = {}
     for name, path in _images(folder).items():
         fitting = [gt for gt in gts if name == gt or name.startswith(f'{gt}_')]

@@ -1,4 +1,4 @@
-"""Photos of a crop comparison: the images of each method, and the part of the photo that tells them apart."""
+"""Photos of a crop comparison: the images of each method, and the box in which they differ most."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BICUBIC = 'bicubic'
 
 @dataclass(frozen=True)
 class Box:
-    """A part of a photo, in pixels."""
+    """A rectangle in a photo, in pixels."""
 
     top: int
     left: int
@@ -22,7 +22,7 @@ class Box:
     width: int
 
     def cut(self, image: np.ndarray) -> np.ndarray:
-        """Return the part of an image."""
+        """Crop an image."""
         return image[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
@@ -33,10 +33,10 @@ class Row:
     Attributes:
         title: Name of the photo.
         gt: (H, W, 3), uint8, BGR.
-        methods: Name to image, all of the size of `gt`, in the order in which they are shown.
-        captions: Name to the line beneath its crop; where empty, PSNR and SSIM of the crop.
-        box: What is enlarged; None to look for where the methods differ most.
-        references: Methods that are shown, but not compared: bicubic, teachers.
+        methods: Name to image, all of the size of `gt`, in the order of the columns.
+        captions: Name to the text beneath its crop; when empty, PSNR and SSIM of the crop.
+        box: The crop; None for the place where the methods differ most.
+        references: Methods that are drawn but not compared: bicubic, teachers.
     """
 
     title: str
@@ -47,18 +47,18 @@ class Row:
     references: frozenset[str] = frozenset({BICUBIC})
 
     def compared(self) -> list[str]:
-        """Return the names of the methods that are no references; of all where there are only those."""
+        """Return the names of the methods without references, or all names where there are only references."""
         return [name for name in self.methods if name not in self.references] or list(self.methods)
 
 
-def most_telling_box(row: Row, size: int) -> tuple[int, int]:
-    """Return (top, left) of the square of `size` pixels in which the methods differ most from each other."""
-    top, left, _ = _most_telling(row, size)
+def find_box(row: Row, size: int) -> tuple[int, int]:
+    """Return (top, left) of the square of `size` pixels in which the methods differ most."""
+    top, left, _ = _find_differences(row, size)
     return top, left
 
 
-def _most_telling(row: Row, size: int) -> tuple[int, int, float]:
-    """Return top, left and the mean spread of the methods there; of one method, its distance from the truth."""
+def _find_differences(row: Row, size: int) -> tuple[int, int, float]:
+    """Return top, left and the mean spread of the methods there; a single method is compared with the ground truth."""
     images = [row.methods[name] for name in row.compared()]
     images += [row.gt] if len(images) == 1 else []
     spread = np.stack([image.astype(np.float32) for image in images]).std(axis=0).mean(axis=2)
@@ -69,26 +69,26 @@ def _most_telling(row: Row, size: int) -> tuple[int, int, float]:
     return int(top), int(left), float(valid.max())
 
 
-def most_telling_rows(rows: Iterable[Row], count: int, size: int) -> list[Row]:
-    """Return the `count` photos with the squares in which the methods differ most, boxes set, the first one first.
+def choose_rows_by_difference(rows: Iterable[Row], count: int, size: int) -> list[Row]:
+    """Return the `count` photos with the largest differences between methods, with their boxes, largest first.
 
     Args:
-        rows: Photos, one at a time in memory.
+        rows: Photos; they are read one at a time, and only `count` are kept in memory.
         count: How many to keep.
-        size: Side of the squares; smaller in smaller photos.
+        size: Side of the boxes; smaller in smaller photos.
     """
     kept: list[tuple[float, int, Row]] = []
     for number, row in enumerate(rows):
         side = min(size, *row.gt.shape[:2])
-        top, left, spread = _most_telling(row, side)
+        top, left, spread = _find_differences(row, side)
         entry = (spread, -number, replace(row, box=Box(top, left, side, side)))
         (heapq.heappushpop if len(kept) >= count else heapq.heappush)(kept, entry)
     return [row for _, _, row in sorted(kept, key=lambda entry: entry[:2], reverse=True)]
 
 
-def boxed(row: Row, size: int) -> Row:
-    """Return a row with a box: its own, or the most telling square of `size` pixels."""
+def with_box(row: Row, size: int) -> Row:
+    """Return a row with a box: its own, or the square of `size` pixels in which the methods differ most."""
     if row.box is not None:
         return row
     side = min(size, *row.gt.shape[:2])
-    return replace(row, box=Box(*most_telling_box(row, side), side, side))
+    return replace(row, box=Box(*find_box(row, side), side, side))

@@ -263,8 +263,8 @@ def test_rounding_the_ground_truth_is_said(run):
         results += run(weights, network=str(FSRCNN), protocol=Protocol(round_gt=round_gt))[1]
         texts.append(Path('out/benchmark.md').read_text())
     assert results[0].psnr != results[1].psnr
-    assert 'Networks of luminance (y): the ground truth is as it is, not rounded.' in texts[0]
-    assert 'Networks of luminance (y): the ground truth is rounded.' in texts[1]
+    assert 'Luminance networks (y): the ground truth is not rounded.' in texts[0]
+    assert 'Luminance networks (y): the ground truth is rounded.' in texts[1]
 
 
 def test_reports_and_pictures(run, capsys):
@@ -279,7 +279,15 @@ def test_reports_and_pictures(run, capsys):
     assert '| x2 | parameters | Set5 (3) |' in text
     assert f'| bicubic | - | {mean["bicubic"][0]:.2f} / {mean["bicubic"][1]:.4f} |' in text
     assert f'{mean["a"][0]:.2f} / {mean["a"][1]:.4f} † |' in text
-    for words in ('Y channel', 'S pixels of border', 'mean of 8', 'where marked †', 'Set5 x2 made', 'fp32', 'kdsr 0'):
+    for words in (
+        'Y channel',
+        'S pixels cut from each border',
+        'mean of 8',
+        'where marked †',
+        'Set5 x2 made',
+        'fp32',
+        'kdsr 0',
+    ):
         assert words in text
     rows = list(csv.DictReader(Path('out/benchmark.csv').read_text().splitlines()))
     assert [r['image'] for r in rows] == ['0', '1', '2', 'mean'] * 2

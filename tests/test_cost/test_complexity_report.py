@@ -10,6 +10,7 @@ from kdsr.cost.complexity import count
 from kdsr.cost.complexity_report import complexity_tables, markdown, parse_network
 from kdsr.cost.latency import Timing, time_network
 from kdsr.errors import UserError
+from kdsr.wording import counted
 
 FSRCNN = '{type: FSRCNN, upscale: 2}'
 
@@ -33,7 +34,7 @@ def test_latency_is_measured_and_said(capsys):
           '16', '24'])  # fmt: skip
     told = capsys.readouterr().out
     assert 'latency [ms] |' in told
-    assert f'{torch.get_num_threads()} thread(s), fp32, batch 1, median of 2 runs after 3' in told
+    assert f'{counted(torch.get_num_threads(), "thread")}, fp32, batch 1, median of 2 runs after 3' in told
     tables = complexity_tables([], [parse_network(FSRCNN)], (16, 24), (8, 12), Timing(repeats=1))
     assert all(row.seconds > 0 for rows in tables.values() for row in rows)
     assert 'latency' in markdown(tables, Timing())

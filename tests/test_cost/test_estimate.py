@@ -72,9 +72,9 @@ def test_cards_are_found_by_their_names():
         'RTX 4090', 'RTX 3090', 'A100 80GB', 'T4',
     ]  # fmt: skip
     assert find_gpus([]) == list(known_gpus())
-    with pytest.raises(UserError, match='A100 40GB or A100 80GB'):
+    with pytest.raises(UserError, match='matches A100 40GB and A100 80GB'):
         find_gpus(['A100'])
-    with pytest.raises(UserError, match=r'data are not here.*Known are: RTX 3060'):
+    with pytest.raises(UserError, match=r'unknown card.*Known: RTX 3060'):
         find_gpus(['MI250'])
 
 

@@ -19,9 +19,9 @@ def test_methods_are_listed_and_shown(capsys):
 
 
 def test_a_method_that_is_not_there_is_told():
-    with pytest.raises(UserError, match=r"no method 'lsdf'.*'lsfd'"):
+    with pytest.raises(UserError, match=r"unknown method 'lsdf'.*'lsfd'"):
         show_method('lsdf')
-    with pytest.raises(UserError, match='There are: mtkd, lsfd'):
+    with pytest.raises(UserError, match='Methods: mtkd, lsfd'):
         show_method('zzz')
 
 

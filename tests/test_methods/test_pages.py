@@ -14,7 +14,7 @@ from kdsr.checks.experiment import problems_of
 from kdsr.errors import UserError
 from kdsr.losses import csd_loss
 from kdsr.methods import METHODS
-from kdsr.methods.documents import _renewed, documents
+from kdsr.methods.documents import _replace_parts, documents
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / 'docs' / 'methods'
@@ -82,6 +82,6 @@ def test_every_word_of_kdsr_distil_is_of_a_method():
 def test_a_page_without_its_comments_is_refused(tmp_path):
     page = tmp_path / 'page.md'
     page.write_text('a\n<!-- files -->\nold\n<!-- /files -->\nb\n')
-    assert _renewed(page, {'files': r'new \1'}) == 'a\n<!-- files -->\nnew \\1\n<!-- /files -->\nb\n'
+    assert _replace_parts(page, {'files': r'new \1'}) == 'a\n<!-- files -->\nnew \\1\n<!-- /files -->\nb\n'
     with pytest.raises(UserError, match='<!-- results -->'):
-        _renewed(page, {'results': 'new'})
+        _replace_parts(page, {'results': 'new'})

@@ -52,8 +52,8 @@ def test_crops_by_hand():
         (['gt', 'ours', '--crop', 'img:0,0,8,8'], 'at least 16x16'),
         (['gt', 'ours', '--crop', 'img:40,0,16,16'], 'not inside'),
         (['gt', 'ours', '--crop', 'imgs:0,0,16,16'], 'no such image'),
-        (['gt', 'nothing'], 'is no folder'),
-        (['gt', 'ours', 'ours'], "two folders are called 'ours'"),
+        (['gt', 'nothing'], 'is not a folder'),
+        (['gt', 'ours', 'ours'], "two folders have the name 'ours'"),
         (['empty', 'ours'], 'no images'),
     ],
 )
