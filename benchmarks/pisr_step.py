@@ -25,6 +25,7 @@ from side_by_side import ROOT, Round, Step, keep, machine, parsed, spread, take_
 
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.teacher import build_teachers
+from kdsr.hourglass import decoder_of, encoder_of
 
 assert kdsr.__version__  # kdsr comes first: it repairs BasicSR's import
 
@@ -50,7 +51,8 @@ def steps_of(scale: int, batch: int, gt_size: int) -> dict[str, Step]:
             'PISR': build_model(opt),
             'PISR, codes from a cache': build_model(opt),
         }
-        models['PISR, codes from a cache'].teacher = build_teachers(opt, from_code=True)
+        cached_opt = {**opt, 'distillation': {**opt['distillation'], 'cache': 'any.raw'}}
+        models['PISR, codes from a cache'].teacher = build_teachers(cached_opt, decoder_of)
     generator = torch.Generator().manual_seed(0)
     gt = torch.rand(batch, 1, gt_size, gt_size, generator=generator)
     data = {'lq': torch.nn.functional.avg_pool2d(gt, scale), 'gt': gt}
@@ -58,7 +60,7 @@ def steps_of(scale: int, batch: int, gt_size: int) -> dict[str, Step]:
         model.feed_data(data)
     cached = models['PISR, codes from a cache']
     cached.teacher.to(cached.device)
-    cached.cached = models['PISR'].teacher.encode(Batch(cached.lq, cached.gt))
+    cached.code = encoder_of(models['PISR'].teacher)(Batch(cached.lq, cached.gt)).image
     return {name: lambda model=model: model.optimize_parameters(2) for name, model in models.items()}
 
 

@@ -38,7 +38,7 @@ def _prepare() -> None:
         from kdsr import compat
 
         compat.apply()  # what follows imports BasicSR
-        from kdsr import archs, data, lifecycle, losses, models  # noqa: F401 - the others register their classes
+        from kdsr import archs, data, lifecycle, losses, models, views  # noqa: F401 - the others register their classes
 
         lifecycle.apply()
         from kdsr.checks.experiment import refuse_mistakes

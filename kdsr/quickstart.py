@@ -24,8 +24,9 @@ from kdsr.data.prepare import prepare_benchmark_set, prepare_training_set
 from kdsr.distillation.checkpoint import load_weights
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.padding import run_padded
-from kdsr.distillation.teacher import FrozenNetwork, build_teachers, window_of
+from kdsr.distillation.teacher import FrozenNetwork, build_teachers
 from kdsr.errors import UserError
+from kdsr.experiment import window_of
 from kdsr.metrics import score
 from kdsr.pictures.crops import crop_comparison
 from kdsr.pictures.images import read_image, super_resolve
@@ -154,14 +155,14 @@ def _methods() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     methods: dict[str, Callable[[np.ndarray], np.ndarray]] = {'bicubic': lambda lq: upsample_bicubic(lq, SCALE)}
     for name, member in zip(teachers.names, teachers.members):
         methods[f'teacher {name}'] = _shown_by(member)
-    methods['fused teachers'] = lambda lq: super_resolve(lambda x: teachers(Batch(x)).sr, lq)
+    methods['fused teachers'] = lambda lq: super_resolve(lambda x: teachers(Batch(x)).image, lq)
     methods['student alone'] = _student('student_alone')
     methods['student distilled'] = _student('student_distilled')
     return methods
 
 
 def _shown_by(teacher: FrozenNetwork) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda lq: super_resolve(lambda x: teacher(x).sr, lq)
+    return lambda lq: super_resolve(lambda x: teacher(x).image, lq)
 
 
 def _student(run: str) -> Callable[[np.ndarray], np.ndarray]:

@@ -151,9 +151,10 @@ def _varied(
         raise UserError(f'{option_file} has a `distillation:` block already; edit it, or name the file without it.')
     if not opt['datasets'].get('train'):
         raise UserError(f'{option_file} trains nothing (`datasets.train`); name the file that trains the student.')
-    if opt['model_type'] not in ('SRModel', 'SwinIRModel', 'StudentModel'):
+    model = options.model_class_of(opt['model_type'])
+    if (model.trains, model.teachers, model.objective) != ('student', 'unused', 'image'):
         raise UserError(
-            f'{option_file}: `model_type: {opt["model_type"]}` has more than an image loss, and DistillationModel has '
+            f'{option_file}: `model_type: {model.name}` has more than an image loss, and DistillationModel has '
             'not. Distil from the PSNR-oriented file of the network (SRModel).'
         )
     if not given:
@@ -265,7 +266,7 @@ def _from_options(file: str) -> dict[str, Any]:
     given = own['path'].get('pretrain_network_g')
     trains = bool((own.get('datasets') or {}).get('train'))
     teacher = {'name': own['network_g'].get('type', 'teacher'), 'path': trained if trains or not given else given}
-    shown = {'input': 'gt'} if own.get('model_type') == 'PrivilegedTeacherModel' else {}
+    shown = {'input': 'gt'} if options.model_class_of(own.get('model_type')).shown == 'gt' else {}
     return {**teacher, **shown, 'network': own['network_g']}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product, zip_longest
 from math import gcd, prod
@@ -17,8 +17,8 @@ from kdsr import options, plugins
 from kdsr.authoring.paper_points import STAGES, paper_points
 from kdsr.distillation.building import build_network_at
 from kdsr.distillation.feature_tap import INPUT, FeatureTap
-from kdsr.distillation.teacher import window_of
 from kdsr.errors import UserError
+from kdsr.experiment import Experiment, check_networks, read_experiment, window_of
 from kdsr.networks.facts import input_channels
 
 SMALLEST_SIDE = 16  # of the low-resolution input; below that some networks' attentions have nothing to pool
@@ -77,10 +77,9 @@ def list_taps(option_file: str) -> str:
         UserError: the file or a network's options are wrong, or there is no network in it.
     """
     opt = options.load(option_file)
-    plugins.import_named(opt.get('import_modules') or ())
-    candidates = list(_candidates(opt, option_file))
-    if not candidates:
-        raise UserError(f'{option_file}: no `network_g` and no `distillation.teachers`, so there is nothing to tap.')
+    experiment = read_experiment(opt)
+    plugins.import_named(experiment.imports)
+    candidates = _candidates(opt, experiment, option_file)
     if len({candidate.name for candidate in candidates}) < len(candidates):
         raise UserError(f"{option_file}: two teachers have the same name, or one is called '{STUDENT}'.")
     side = _common_side([candidate.multiple for candidate in candidates])
@@ -93,18 +92,19 @@ def list_taps(option_file: str) -> str:
     return '\n\n'.join(parts)
 
 
-def _candidates(opt: Mapping[str, Any], option_file: str) -> Iterator[Tappable]:
-    if opt.get('network_g'):
-        shown_gt = opt.get('model_type') == 'PrivilegedTeacherModel'
-        yield build_candidate(STUDENT, 'network_g', opt['network_g'], int(opt.get('scale', 1)) if shown_gt else 1)
-    for i, teacher in enumerate((opt.get('distillation') or {}).get('teachers') or []):
-        where = f'distillation.teachers[{i}]'
-        if not isinstance(teacher, dict) or not isinstance(teacher.get('network'), dict):
-            raise UserError(f'{option_file}: {where}: needs a `network:`.')
-        magnified = int(opt.get('scale', 1)) if teacher.get('input') == 'gt' else 1
-        yield build_candidate(
-            str(teacher.get('name', f'teacher{i}')), f'{where}.network', teacher['network'], magnified
+def _candidates(opt: Mapping[str, Any], experiment: Experiment, option_file: str) -> list[Tappable]:
+    """Build the network that is trained, if the file has one, and the teachers."""
+    check_networks(opt, option_file)
+    trained = [network for network in experiment.networks if network.path == ('network_g',)]
+    return [
+        build_candidate(
+            name=network.name if network.frozen else STUDENT,
+            where=network.where,
+            network_opt=network.opt,
+            magnified=network.magnified,
         )
+        for network in (*trained, *experiment.teachers)
+    ]
 
 
 def build_candidate(name: str, where: str, network_opt: Mapping[str, Any], magnified: int = 1) -> Tappable:
@@ -263,7 +263,7 @@ def propose_features(opt: Mapping[str, Any], option_file: str) -> dict[str, dict
     Raises:
         UserError: see :func:`list_taps`.
     """
-    candidates = list(_candidates(opt, option_file))
+    candidates = _candidates(opt, read_experiment(opt), option_file)
     side = _common_side([candidate.multiple for candidate in candidates])
     networks = {candidate.name: explore(candidate, side) for candidate in candidates}
     return _proposed(networks.pop(STUDENT), networks)

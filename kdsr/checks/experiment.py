@@ -14,16 +14,9 @@ from kdsr.checks.networks import network_problems
 from kdsr.checks.pairs import pair_problems
 from kdsr.checks.registered import registry_problems
 from kdsr.errors import UserError
-from kdsr.options import (
-    ERROR,
-    WARNING,
-    OptionFile,
-    Problem,
-    block_of,
-    file_problems,
-    option_problems,
-    report,
-)
+from kdsr.experiment import Experiment, read_experiment, rules
+from kdsr.experiment.missing_files import file_problems
+from kdsr.options import ERROR, WARNING, OptionFile, Problem, block_of, option_problems, report
 
 
 def problems_of(
@@ -38,20 +31,27 @@ def problems_of(
         auto_resume: The run goes on with what it finds, and needs no weights to start with.
     """
     trains = _trains(file.opt) if is_train is None else is_train
-    opt = {**file.opt, 'is_train': trains, 'auto_resume': auto_resume}
     problems = [*file.problems, *option_problems(file.opt, trains)]
     with _silent():
         try:
             plugins.import_named(_modules(file.opt))
         except UserError as error:
             problems.append(Problem(('import_modules',), str(error)))
-        problems += registry_problems(file.opt, trains)
-        problems += network_problems(file.opt, trains)
+        experiment = read_experiment(file.opt, trains)
+        problems += registry_problems(file.opt, experiment)
+        problems += network_problems(experiment)
+        problems += _training_problems(experiment) if trains else ()
         if files:
-            problems += file_problems(opt)
+            problems += file_problems(experiment, auto_resume)
             if not any(problem.kind == ERROR for problem in problems):  # what follows relies on the keys
-                problems += pair_problems(opt, trains)
+                problems += pair_problems(experiment)
     return file.placed(dict.fromkeys(problems))
+
+
+def _training_problems(experiment: Experiment) -> Iterator[Problem]:
+    yield from rules.step_problems(experiment)
+    yield from rules.objective_problems(experiment)
+    yield from rules.start_problems(experiment)
 
 
 def refuse_mistakes(file: OptionFile, is_train: bool, auto_resume: bool = False) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from kdsr.checks.paired_files import find_paired_problems
@@ -12,33 +13,32 @@ from kdsr.data.raw_images import RawImages
 from kdsr.data.raw_paired_image_dataset import RawPairedImageDataset
 from kdsr.distillation.teacher_key import teacher_key
 from kdsr.errors import UserError
-from kdsr.options import ERROR, Path, Problem, block_of, report, used_cache
+from kdsr.experiment import Experiment, read_experiment
+from kdsr.options import ERROR, Path, Problem, report
 from kdsr.options.table import RAW_SET
 
 
-def pair_problems(opt: Mapping[str, Any], is_train: bool) -> Iterator[Problem]:
+def pair_problems(experiment: Experiment) -> Iterator[Problem]:
     """Look at the images of every set that is there: names, counts, sizes; no pixel is read.
 
     Args:
-        opt: All options, their keys checked.
-        is_train: For a training.
+        experiment: Its options are checked.
     """
-    for phase, dataset in block_of(opt, 'datasets').items():
-        if not isinstance(dataset, Mapping) or not all(
+    for phase, dataset in experiment.datasets.items():
+        if not all(
             isinstance(dataset.get(key), str) and os.path.isdir(os.path.expanduser(dataset[key]))
             for key in ('dataroot_gt', 'dataroot_lq')
         ):
             continue
-        where, trains = ('datasets', phase), is_train and phase == 'train'
+        where, trains = ('datasets', phase), experiment.is_train and phase == 'train'
         try:
             if dataset.get('type') == RAW_SET:
-                _open_raw(where, dataset, opt, trains)
+                _open_raw(where, dataset, experiment.scale, trains)
             elif dataset.get('type') == 'PairedImageDataset':
-                scale = opt.get('scale')
-                yield from find_paired_problems(where, dataset, scale if type(scale) is int else 0, trains)
+                yield from find_paired_problems(where, dataset, experiment.scale, trains)
         except UserError as error:
             yield Problem(where, str(error))
-    yield from _cache_problems(opt, is_train)
+    yield from _cache_problems(experiment)
 
 
 def refuse_bad_training_pairs(opt: Mapping[str, Any]) -> None:
@@ -47,28 +47,28 @@ def refuse_bad_training_pairs(opt: Mapping[str, Any]) -> None:
     Raises:
         UserError: it lists all problems.
     """
-    train_set = {'train': block_of(opt, 'datasets', 'train')}
-    errors = [p for p in pair_problems({**opt, 'datasets': train_set, 'distillation': {}}, True) if p.kind == ERROR]
+    experiment = read_experiment(opt, is_train=True).live()
+    train_set = {phase: dataset for phase, dataset in experiment.datasets.items() if phase == 'train'}
+    errors = [p for p in pair_problems(replace(experiment, datasets=train_set)) if p.kind == ERROR]
     if errors:
         raise UserError(f'the training images cannot be used:\n{report(errors)}')
 
 
-def _open_raw(where: Path, dataset: Mapping[str, Any], opt: Mapping[str, Any], trains: bool) -> None:
+def _open_raw(where: Path, dataset: Mapping[str, Any], scale: int, trains: bool) -> None:
     """Let the dataset judge: it reads no more than its index."""
-    if type(opt.get('scale')) is int and (not trains or type(dataset.get('gt_size')) is int):
-        phase = 'train' if trains else 'val'
-        RawPairedImageDataset({'name': where[1], **dataset, 'scale': opt['scale'], 'phase': phase})
+    if scale and (not trains or type(dataset.get('gt_size')) is int):
+        RawPairedImageDataset({'name': where[1], **dataset, 'scale': scale, 'phase': 'train' if trains else 'val'})
 
 
-def _cache_problems(opt: Mapping[str, Any], is_train: bool) -> Iterator[Problem]:
+def _cache_problems(experiment: Experiment) -> Iterator[Problem]:
     """Compare what the teacher cache was made with, as far as no file has to be read through for it."""
-    cache = used_cache(opt) if is_train else None
+    cache = experiment.used_cache if experiment.is_train else None
     if cache is None or not os.path.isdir(os.path.expanduser(cache.path)):
         return
     where = ('distillation', 'cache')
     try:
         made = read_settings(RawImages(cache.path, 'the cache').folder)
-        wanted = teacher_key(opt, cache, weights=False)
+        wanted = teacher_key(experiment, cache, weights=False)
     except UserError as error:
         yield Problem(where, str(error))
         return

@@ -15,31 +15,30 @@ from basicsr.utils.registry import (
     Registry,
 )
 
-from kdsr.checks.networks import named_networks
 from kdsr.distillation.building import argument_problems
-from kdsr.distillation.distillation_loss import DistillationLoss
+from kdsr.distillation.distillation_loss import DistillationLoss, foreign_loss
 from kdsr.distillation.views import VIEW_REGISTRY, View
 from kdsr.errors import did_you_mean
+from kdsr.experiment import Experiment
+from kdsr.experiment.reading import IMAGE_LOSSES
 from kdsr.options import Path, Problem, block_of
 from kdsr.plugins import brought_by
 
 # Constructors that are quick and have no effects: they tell what is wrong with the values of their arguments.
 _BUILT = (DistillationLoss, View, L1Loss, MSELoss, CharbonnierLoss, WeightedTVLoss)
 _WORDS = {'arch': 'network'}
-_IMAGE_LOSSES = ('pixel_opt', 'perceptual_opt', 'gan_opt', 'ldl_opt', 'feature_matching_opt', 'imitation_opt')
 
 
-def registry_problems(opt: Mapping[str, Any], is_train: bool) -> Iterator[Problem]:
+def registry_problems(opt: Mapping[str, Any], experiment: Experiment) -> Iterator[Problem]:
     """Check everything that has a `type:` or is a registered name.
 
     Args:
         opt: All options; `import_modules` are imported.
-        is_train: For a training.
+        experiment: Read from them.
     """
-    model = opt.get('model_type')
-    if isinstance(model, str):
-        yield from _name_problems(MODEL_REGISTRY, ('model_type',), model)
-    for network in named_networks(opt, is_train):
+    if isinstance(opt.get('model_type'), str):
+        yield from _name_problems(MODEL_REGISTRY, ('model_type',), experiment.model.name)
+    for network in filter(experiment.uses, experiment.networks):
         yield from typed_problems(ARCH_REGISTRY, network.path, network.opt)
     for phase, dataset in block_of(opt, 'datasets').items():
         if isinstance(dataset, Mapping) and isinstance(dataset.get('type'), str):
@@ -50,31 +49,27 @@ def registry_problems(opt: Mapping[str, Any], is_train: bool) -> Iterator[Proble
         given = ('img', 'img2', 'better')
         plain = {k: v for k, v in metric.items() if k != 'better'} if isinstance(metric, Mapping) else metric
         yield from typed_problems(METRIC_REGISTRY, ('val', 'metrics', name), plain, given)
-    if is_train:
-        yield from _loss_problems(opt)
+    if experiment.is_train:
+        yield from _loss_problems(opt, experiment)
 
 
-def _loss_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
-    train, block = block_of(opt, 'train'), block_of(opt, 'distillation')
-    for key in _IMAGE_LOSSES:
+def _loss_problems(opt: Mapping[str, Any], experiment: Experiment) -> Iterator[Problem]:
+    train = block_of(opt, 'train')
+    for key in IMAGE_LOSSES:
         if train.get(key) is not None:
             yield from typed_problems(LOSS_REGISTRY, ('train', key), train[key])
-    losses = {name: loss for name, loss in block_of(block, 'losses').items() if loss is not None}
-    features = [name for name, pair in block_of(block, 'features').items() if pair is not None]
-    for name, loss in losses.items():
+    features = [feature.name for feature in experiment.features]
+    for name, loss in experiment.losses.items():
         where: Path = ('distillation', 'losses', name)
         yield from typed_problems(LOSS_REGISTRY, where, loss)
         yield from _listed_names((*where, 'features'), loss, features, 'feature')
-        kind = loss.get('type') if isinstance(loss, Mapping) else None
+        kind = loss.get('type')
         registered = LOSS_REGISTRY.get(kind) if isinstance(kind, str) and kind in LOSS_REGISTRY else None
         if isinstance(registered, type) and not issubclass(registered, DistillationLoss):
-            yield Problem(
-                where, f'{kind} is no distillation loss; image losses of BasicSR belong into `train.pixel_opt`.'
-            )
-    for name, view in block_of(block, 'views').items():
-        if view is not None:
-            yield from typed_problems(VIEW_REGISTRY, ('distillation', 'views', name), view)
-            yield from _listed_names(('distillation', 'views', name, 'losses'), view, list(losses), 'loss')
+            yield Problem(where, foreign_loss(registered))
+    for name, view in experiment.views.items():
+        yield from typed_problems(VIEW_REGISTRY, ('distillation', 'views', name), view)
+        yield from _listed_names(('distillation', 'views', name, 'losses'), view, list(experiment.losses), 'loss')
 
 
 def _listed_names(path: Path, block: Any, known: list[str], what: str) -> Iterator[Problem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,8 +23,9 @@ from kdsr.data.matlab_bicubic import upsample_bicubic
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.padding import run_padded
 from kdsr.distillation.quadrants import run_in_quadrants
-from kdsr.distillation.teacher import TeacherEnsemble, build_teachers, window_of
+from kdsr.distillation.teacher import TeacherEnsemble, build_teachers
 from kdsr.errors import UserError
+from kdsr.experiment import read_experiment
 from kdsr.models.validation import colour_image
 from kdsr.networks.subjects import find_weights, read_weights_of
 from kdsr.pictures.folders import with_boxes
@@ -86,28 +88,32 @@ def _device() -> str:
 def _student(result: RunResult) -> Run:
     opt = result.run.opt
     network = read_weights_of(opt, lambda: find_weights(opt, 'latest', result.run.label), _device())
-    if opt['model_type'] == 'AggregationModel':
-        teachers = build_teachers(opt).to(_device())
-        return lambda batch: _picture(network(teachers.images(batch)))
-    privileged = opt['model_type'] == 'PrivilegedTeacherModel'
-    window = int(opt['scale']) if privileged else window_of(opt['network_g'])
-    padded = partial(run_padded, network, multiple=window)
+    experiment = read_experiment(opt)
+    trained = experiment.trained
+    padded = partial(run_padded, network, multiple=trained.multiple)
     run = partial(run_in_quadrants, padded) if (opt.get('val') or {}).get('quadrants') else padded
-    return partial(_run_in_colour, lambda batch: run(batch.gt if privileged else batch.lq), opt.get('color') == 'y')
+    teachers = build_teachers(experiment).to(_device()) if trained.shown == 'teacher_images' else None
+
+    def run_trained(batch: Batch) -> Tensor:
+        if teachers is not None:
+            batch = replace(batch, teacher_images=teachers.images(batch))
+        return run(batch.shown(trained.shown, trained.name))
+
+    return partial(_run_in_colour, run_trained, experiment.luminance)
 
 
 def _teachers(opt: Mapping[str, Any], known: Mapping[str, Run]) -> dict[str, Run]:
     """Return the teachers of a run as one network, unless they are known already."""
-    block = opt.get('distillation') or {}
-    if not block.get('teachers') or opt['model_type'] == 'AggregationModel':
+    experiment = read_experiment(opt)
+    names = experiment.teacher_names
+    if not names or experiment.student is None:
         return {}
-    name = ' + '.join(teacher['name'] for teacher in block['teachers'])
-    title = f'teacher {name}' if len(block['teachers']) == 1 else f'fused {name}'
+    title = f'teacher {names[0]}' if len(names) == 1 else f'fused {" + ".join(names)}'
     if title in known:
         return {}
-    options.check(dict(opt))
-    ensemble: TeacherEnsemble = build_teachers(opt).to(_device())
-    return {title: partial(_run_in_colour, lambda batch: ensemble(batch).sr, opt.get('color') == 'y')}
+    options.check(opt)
+    ensemble: TeacherEnsemble = build_teachers(experiment).to(_device())
+    return {title: partial(_run_in_colour, lambda batch: ensemble(batch).image, experiment.luminance)}
 
 
 def _run_in_colour(run: Callable[[Batch], Tensor], luminance: bool, batch: Batch) -> np.ndarray:

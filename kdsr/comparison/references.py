@@ -28,6 +28,7 @@ from kdsr.distillation.quadrants import run_in_quadrants
 from kdsr.distillation.teacher import TeacherEnsemble, build_teachers
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
+from kdsr.experiment import Network, read_experiment
 from kdsr.models.validation import measure
 from kdsr.pictures.photo_rows import BICUBIC
 
@@ -142,26 +143,29 @@ def _networks(comparison: Comparison) -> Iterator[_Network]:
 
 def _teachers(opt: Mapping[str, Any], in_tables: tuple[str, ...]) -> Iterator[_Network]:
     """Yield the teachers of an experiment that are not runs in the tables, and what combines several of them."""
-    block = opt.get('distillation') or {}
-    teachers = block.get('teachers') or []
-    for teacher in teachers:
-        if str(teacher.get('path') or '').startswith(in_tables or ('\0',)):
+    experiment = read_experiment(opt).live()
+    for teacher in experiment.teachers:
+        if (teacher.weights or '').startswith(in_tables or ('\0',)):
             continue
-        name = teacher['name']
-        sees = ' (sees the ground truth)' if teacher.get('input') == 'gt' else ''
+        name = teacher.name
+        sees = ' (sees the ground truth)' if teacher.shown == 'gt' else ''
         yield _Network(f'teacher {name}{sees}', _identity(teacher), lambda name=name: _one_teacher(opt, name))  # type: ignore[misc]
-    if len(teachers) > 1 and opt['model_type'] != 'AggregationModel':
-        names = ' + '.join(teacher['name'] for teacher in teachers)
-        identity = [*map(_identity, teachers), _identity(block.get('aggregator') or {})]
-        yield _Network(f'fused {names}', identity, lambda: _run_ensemble(_build(opt), opt))
+    if len(experiment.teachers) > 1 and experiment.student is not None:
+        names = ' + '.join(experiment.teacher_names)
+        yield _Network(f'fused {names}', [*map(_identity, experiment.frozen)], lambda: _run_ensemble(_build(opt), opt))
 
 
-def _identity(teacher: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a teacher, with size and date of its files."""
-    files = [teacher.get('path'), (teacher.get('network') or {}).get('path')]
-    stats = [os.stat(file) for file in files if file and os.path.isfile(file)]
-    taken = {key: teacher.get(key) for key in ('network', 'path', 'param_key', 'input', 'precision')}
-    return {**taken, 'files': [(stat.st_size, stat.st_mtime_ns) for stat in stats]}
+def _identity(network: Network) -> dict[str, Any]:
+    """Return what a frozen network gives its output by, with size and date of its files."""
+    stats = [os.stat(file) for _, file in network.files() if os.path.isfile(file)]
+    return {
+        'network': network.opt,
+        'path': network.weights,
+        'param_key': network.param_key,
+        'input': network.shown,
+        'precision': network.precision,
+        'files': [(stat.st_size, stat.st_mtime_ns) for stat in stats],
+    }
 
 
 def _build(opt: Mapping[str, Any]) -> TeacherEnsemble:
@@ -182,8 +186,8 @@ def _run_ensemble(ensemble: TeacherEnsemble, opt: Mapping[str, Any]) -> Run:
     def run(lq: Tensor, gt: Tensor, in_quarters: bool) -> Tensor:
         batch = Batch(as_validated(lq, opt).to(device), as_validated(gt, opt).to(device))
         if in_quarters and not privileged:
-            return run_in_quadrants(lambda quarter: ensemble(Batch(quarter)).sr, batch.lq)
-        return ensemble(batch).sr
+            return run_in_quadrants(lambda quarter: ensemble(Batch(quarter)).image, batch.lq)
+        return ensemble(batch).image
 
     return run
 

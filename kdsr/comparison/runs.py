@@ -20,6 +20,7 @@ from kdsr.comparison.training_record import Record, read_record
 from kdsr.data.parallel import count_processors
 from kdsr.durable import write_durably
 from kdsr.errors import UserError, did_you_mean
+from kdsr.experiment import missing_files, read_experiment
 from kdsr.wording import counted
 
 POLL_SECONDS = 0.5
@@ -104,7 +105,7 @@ def check_files(runs: Iterable[PlannedRun], stand_in: str) -> None:
     problems: dict[str, str] = {}  # what is missing, to the first run that needs it
     for run in runs:
         try:
-            options.check_files(_with_stand_ins(run.opt, run.needs, stand_in))
+            missing_files.check_files(read_experiment(_with_stand_ins(run.opt, run.needs, stand_in)))
         except UserError as error:
             problems.setdefault(str(error), run.name)
     if problems:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from kdsr.cost.live_memory import peak_memory
 from kdsr.cost.on_meta import autocast_on_meta, on_meta
 from kdsr.distillation.building import build_network_at
 from kdsr.errors import UserError
+from kdsr.experiment import Experiment, Network, check_networks, read_experiment
 from kdsr.networks.facts import input_channels, lr_shape, parameters, scale_of
 
 
@@ -153,21 +154,14 @@ def of_option_files(
     rows: dict[str, Complexity] = {}
     for path in paths:
         opt = options.load(path)
-        plugins.import_named(opt.get('import_modules') or ())
-        for name, network_opt, shown in _networks(path, opt):
-            if name in rows:
-                continue
-            if not isinstance(network_opt, dict):
-                raise UserError(f'{path}: {name} has no `network` with a `type:`.')
-            network = build_network_at(name, network_opt)
-            aggregator = network_opt.get('type') == 'DCTSwin'  # its input is the teachers' images
-            scale = int(opt.get('scale') or 1) if aggregator or shown == 'gt' else scale_of(network, network_opt)
-            size = input_size or (output_size[0] // scale, output_size[1] // scale)
-            shape = lr_shape(network, network_opt, size)
-            if aggregator or shown == 'gt':
-                large = [scale * side for side in input_size] if input_size else output_size
-                shape = 3 * network_opt.get('num_teachers', 3) if aggregator else input_channels(network), *large
-            rows[name] = count(name, network, shape, timing)
+        experiment = read_experiment(opt).live()
+        plugins.import_named(experiment.imports)
+        check_networks(opt, path)
+        for described in experiment.networks:
+            name = _name_of(described, experiment, path)
+            if described.role != 'other' and name not in rows:
+                network = build_network_at(name, described.opt)
+                rows[name] = count(name, network, _shape_of(described, network, output_size, input_size), timing)
     return list(rows.values())
 
 
@@ -190,19 +184,24 @@ def of_networks(
     return rows
 
 
-def _networks(path: str, opt: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
-    """Yield name, options and input ('lq' or 'gt') of every network that an option file names."""
-    run = str(opt.get('name') or os.path.splitext(os.path.basename(path))[0])
-    block = opt.get('distillation') or {}
-    teachers = block.get('teachers') or [] if isinstance(block, dict) else None
-    if not isinstance(teachers, list) or not all(isinstance(t, dict) for t in teachers):
-        raise UserError(f'{path}: `distillation.teachers` must be a list of mappings.')
-    yield run, opt.get('network_g'), 'gt' if opt.get('model_type') == 'PrivilegedTeacherModel' else 'lq'
-    for i, teacher in enumerate(teachers):
-        scale = f' x{opt["scale"]}' if 'scale' in opt else ''
-        yield f'teacher {teacher.get("name", i)}{scale}', teacher.get('network'), teacher.get('input', 'lq')
-    if block.get('aggregator'):
-        yield f'aggregator of {run}', block['aggregator'].get('network'), 'lq'
+def _name_of(network: Network, experiment: Experiment, path: str) -> str:
+    run = experiment.name or os.path.splitext(os.path.basename(path))[0]
+    if network.role == 'teacher':
+        return f'teacher {network.name} x{experiment.scale}' if experiment.scale else f'teacher {network.name}'
+    return f'aggregator of {run}' if network.frozen else run
+
+
+def _shape_of(
+    described: Network, network: nn.Module, output_size: tuple[int, int], input_size: tuple[int, int] | None
+) -> tuple[int, ...]:
+    """Return (C, h, w) of the input of a network of an experiment."""
+    if described.shown == 'lq':
+        scale = scale_of(network, described.opt)
+        size = input_size or (output_size[0] // scale, output_size[1] // scale)
+        return lr_shape(network, described.opt, size)
+    large = tuple(described.magnified * side for side in input_size) if input_size else output_size
+    channels = described.channels if described.shown == 'teacher_images' else input_channels(network)
+    return (channels, *large)
 
 
 def _convolution(x: Sequence[int], weight: Sequence[int], *rest: Any, out_shape: Sequence[int], **kwargs: Any) -> int:

@@ -13,6 +13,7 @@ from kdsr.cost.gpus import Gpu
 from kdsr.cost.operation_counter import Operation
 from kdsr.cost.training_step import StepCost, step_cost
 from kdsr.errors import UserError
+from kdsr.experiment import Experiment, read_experiment
 
 GIB = 1 << 30
 FITS, TIGHT, TOO_SMALL, NO_BF16 = 'fits', 'tight', 'too small', 'no bf16'
@@ -122,20 +123,19 @@ def estimate(path: str, overrides: Sequence[str] = ()) -> Estimate:
             f'{path} trains nothing (no `train:` and `datasets.train`): name the option file of a training.'
         )
     refuse_errors(file, is_train=True)
-    opt = options.complete(options.clean(file), path)
-    train_set, train_opt = opt['datasets']['train'], opt['train']
-    _need(path, {'datasets.train.gt_size': train_set.get('gt_size'), 'scale': opt.get('scale'),
-                 'datasets.train.batch_size_per_gpu': train_set.get('batch_size_per_gpu'),
-                 'train.total_iter': train_opt.get('total_iter'),
-                 'train.optim_g': train_opt.get('optim_g')})  # fmt: skip
+    experiment = read_experiment(options.complete(options.clean(file), path), is_train=True)
+    training = experiment.training
+    _need(path, {'datasets.train.gt_size': training.crop, 'scale': experiment.scale,
+                 'datasets.train.batch_size_per_gpu': training.batch_size,
+                 'train.total_iter': training.iterations, 'train.optim_g': training.optimiser})  # fmt: skip
     return Estimate(
-        opt['name'],
-        int(train_opt['total_iter']),
-        int(train_set['batch_size_per_gpu']),
-        int(train_set['gt_size']) // int(opt['scale']),
-        step_cost(opt),
-        frozenset(_precisions(opt)),
-        tuple(_notes(opt)),
+        name=experiment.name,
+        iterations=training.iterations,
+        batch=training.batch_size,
+        crop=training.crop // experiment.scale,
+        cost=step_cost(experiment),
+        precisions=frozenset(_precisions(experiment)),
+        notes=tuple(_notes(experiment)),
     )
 
 
@@ -145,23 +145,18 @@ def _need(path: str, values: Mapping[str, Any]) -> None:
         raise UserError(f'{path}: missing for an estimate: {", ".join(missing)}.')
 
 
-def _networks(opt: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    block = opt.get('distillation') or {}
-    return [*(block.get('teachers') or []), block.get('aggregator') or {}]
+def _precisions(experiment: Experiment) -> Iterator[str]:
+    yield from filter(None, [experiment.training.amp])
+    if experiment.used_cache is None:
+        yield from (network.precision for network in experiment.frozen)
 
 
-def _precisions(opt: Mapping[str, Any]) -> Iterator[str]:
-    yield from filter(None, [opt['train'].get('amp')])
-    if not options.used_cache(opt):
-        yield from (network['precision'] for network in _networks(opt) if network.get('precision'))
-
-
-def _notes(opt: Mapping[str, Any]) -> Iterator[str]:
-    if opt['train'].get('perceptual_opt'):
+def _notes(experiment: Experiment) -> Iterator[str]:
+    if 'perceptual_opt' in experiment.training.image_losses:
         yield '`perceptual_opt` is not counted'
-    if opt['train'].get('compile'):
+    if experiment.training.compile:
         yield 'nothing is assumed to be gained by `train.compile`'
-    if options.used_cache(opt):
+    if experiment.used_cache is not None:
         yield 'making the teacher cache (`kdsr cache`) is not counted'
-    if any(network.get('device') for network in _networks(opt)):
+    if any(network.device for network in experiment.frozen):
         yield "teachers with a `device` of their own are counted on the student's"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -14,22 +14,24 @@ from torch import Tensor, nn
 
 import kdsr.archs
 import kdsr.losses  # noqa: F401 - registers the networks and losses
-from kdsr import options
-from kdsr.checks.networks import OTHER, NamedNetwork
+from kdsr.checks.skeletons import skeleton_of
 from kdsr.cost.on_meta import autocast_on_meta, on_meta
 from kdsr.cost.operation_counter import Operation, OperationCounter
 from kdsr.distillation.building import build_loss_at, build_network_at
 from kdsr.distillation.cached_teachers import CachedTeachers, without_border
 from kdsr.distillation.feature_tap import FeatureTap
-from kdsr.distillation.outputs import Batch, NetworkOutput
+from kdsr.distillation.outputs import Batch, NetworkOutput, Teacher
 from kdsr.distillation.padding import run_padded
 from kdsr.distillation.precision import at_least_float32, autocast, laid_out, lay_out
-from kdsr.distillation.teacher import TeacherEnsemble, build_teachers, window_of
+from kdsr.distillation.teacher import build_teachers
 from kdsr.distillation.views import View, build_view, view_terms
 from kdsr.errors import UserError
+from kdsr.experiment import Experiment, Network, Training, read_experiment
+from kdsr.hourglass import decoder_of
+from kdsr.options.model_classes import MODEL_CLASSES
 
 STUDENT, TEACHERS, LOSSES = 'student', 'teachers', 'losses'
-MODELS = ('SRModel', 'SwinIRModel', 'StudentModel', 'DistillationModel', 'AggregationModel', 'PrivilegedTeacherModel')
+MODELS = tuple(row.name for row in MODEL_CLASSES.values() if row.objective != 'other')
 _META = torch.device('meta')
 _MOMENTS = {'SGD': 1, 'RMSprop': 1, 'ASGD': 1}  # tensors as large as the weights; Adam and the others keep two
 _ENCODING = 'encoding'
@@ -63,10 +65,10 @@ class _Parts:
         losses: `distillation.losses`, with their helpers.
     """
 
-    opt: Mapping[str, Any]
+    experiment: Experiment
     student: nn.Module
     tap: FeatureTap
-    teachers: TeacherEnsemble | None = None
+    teachers: Teacher | None = None
     image_loss: nn.Module | None = None
     imitation: nn.Module | None = None
     losses: nn.ModuleDict = field(default_factory=nn.ModuleDict)
@@ -74,9 +76,9 @@ class _Parts:
     margin: int = 0
 
     @property
-    def train_opt(self) -> Mapping[str, Any]:
-        """The `train` section."""
-        return self.opt['train']
+    def training(self) -> Training:
+        """How a step is taken."""
+        return self.experiment.training
 
 
 class _Cuts:
@@ -97,122 +99,114 @@ class _Cuts:
         torch.autograd.backward([tensor for tensor, _ in reached], [gradient for _, gradient in reached])
 
 
-def step_cost(opt: Mapping[str, Any]) -> StepCost:
+def step_cost(opt: Mapping[str, Any] | Experiment) -> StepCost:
     """Count what one training step costs.
 
     Every network, teacher and loss is built and run, forward and backward, at the crop and batch of the option file,
     on the meta device. Weight files are not read, except by networks that are what their file is (`Spandrel`).
 
     Args:
-        opt: Checked options of a training, see :func:`kdsr.options.load_experiment`.
+        opt: Checked options of a training, see :func:`kdsr.options.load_experiment`, or the experiment itself.
 
     Raises:
         UserError: another model than `MODELS`, or something that needs numbers to be run.
     """
-    kind = opt.get('model_type')
-    if kind not in MODELS:
-        raise UserError(f'`model_type: {kind}` cannot be estimated: only {", ".join(MODELS)} can.')
+    experiment = read_experiment(opt)
+    if experiment.model.name not in MODELS:
+        raise UserError(f'`model_type: {experiment.model.name}` cannot be estimated: only {", ".join(MODELS)} can.')
     try:
         with autocast_on_meta(), torch.random.fork_rng(devices=[]):
-            return _count(_build(opt))
+            return _count(_build(experiment))
     except (RuntimeError, NotImplementedError) as error:
-        raise UserError(f'{opt["name"]} cannot be estimated: {error}') from error
+        raise UserError(f'{experiment.name} cannot be estimated: {error}') from error
 
 
-def _skeleton(where: str, opt: Mapping[str, Any]) -> nn.Module:
+def _skeleton(network: Network) -> nn.Module:
     """Build a network on the meta device, if it can be without making its weights first."""
-    network = NamedNetwork((where,), dict(opt), OTHER).skeleton()
-    return on_meta(build_network_at(where, opt) if network is None else network)
+    skeleton = skeleton_of(network.opt)
+    return on_meta(build_network_at(network.where, network.opt) if skeleton is None else skeleton)
 
 
-def _batch(opt: Mapping[str, Any], size: int) -> Batch:
+def _batch(experiment: Experiment, size: int) -> Batch:
     """Return a batch of the training's crops: (N, C, h, w) and (N, C, S*h, S*w), with what a cache delivers."""
-    train_set, scale = opt['datasets']['train'], int(opt.get('scale', 1))
-    gt_size = int(train_set['gt_size'])
-    channels = 1 if 'y' in (opt.get('color'), train_set.get('color')) else 3
-    lq, gt = (torch.empty(size, channels, side, side, device=_META) for side in (gt_size // scale, gt_size))
-    if not options.used_cache(opt):
+    crop, scale, channels = experiment.training.crop, experiment.scale or 1, experiment.channels
+    lq, gt = (torch.empty(size, channels, side, side, device=_META) for side in (crop // scale, crop))
+    if experiment.used_cache is None:
         return Batch(lq, gt)
-    if options.caches_code(opt):
-        return Batch(lq, gt, torch.empty_like(lq))
-    teachers = len(opt['distillation']['teachers']) if opt.get('model_type') == 'AggregationModel' else 1
-    return Batch(lq, gt, torch.cat([gt] * teachers, dim=1))
+    if experiment.content == 'code':
+        return Batch(lq, gt, code=torch.empty_like(lq))
+    images = len(experiment.teachers) if experiment.content == 'teacher_images' else 1
+    return Batch(lq, gt, torch.cat([gt] * images, dim=1))
 
 
-def _build(opt: Mapping[str, Any]) -> _Parts:
-    train_opt = opt['train']
-    channels_last = bool(train_opt.get('channels_last', False))
-    student = lay_out(_skeleton('network_g', opt['network_g']), channels_last).train()
-    block = opt.get('distillation') or {} if opt['model_type'] == 'DistillationModel' else {}
-    points = {name: pair['student'] for name, pair in (block.get('features') or {}).items() if pair is not None}
-    if train_opt.get('imitation_opt'):
+def _build(experiment: Experiment) -> _Parts:
+    training = experiment.training
+    student = lay_out(_skeleton(experiment.trained), training.channels_last).train()
+    points = {feature.name: feature.student for feature in experiment.features}
+    if 'imitation_opt' in training.image_losses:
         points = {_ENCODING: 'encoder'}
-    parts = _Parts(opt, student, FeatureTap(student, points))
+    parts = _Parts(experiment, student, FeatureTap(student, points))
     for key, attribute in (('pixel_opt', 'image_loss'), ('imitation_opt', 'imitation')):
-        if train_opt.get(key):
-            setattr(parts, attribute, on_meta(build_loss_at(f'train.{key}', train_opt[key])))
-    if opt['model_type'] in ('DistillationModel', 'AggregationModel'):
-        parts.teachers, parts.margin = _teachers(opt)
-    if block:
-        _add_losses(parts, block)
+        if key in training.image_losses:
+            setattr(parts, attribute, on_meta(build_loss_at(f'train.{key}', training.image_losses[key])))
+    if experiment.model.teachers != 'unused':
+        parts.teachers, parts.margin = _teachers(experiment)
+    if experiment.model.objective == 'distillation':
+        _add_losses(parts)
     else:
-        parts.tap.calibrate(partial(student, _shown(parts, _batch(opt, 2))))
+        parts.tap.calibrate(partial(student, _shown(parts, _batch(experiment, 2))))
     return parts
 
 
-def _teachers(opt: Mapping[str, Any]) -> tuple[TeacherEnsemble, int]:
+def _teachers(experiment: Experiment) -> tuple[Teacher, int]:
     """Return the teachers, all on one device, and the margin of their cache."""
-    block = dict(opt['distillation'])
-    networks = [{**teacher, 'device': None} for teacher in block['teachers']]
-    block['teachers'] = networks
-    if block.get('aggregator'):
-        block['aggregator'] = {**block['aggregator'], 'device': None}
-    cache, from_code = options.used_cache(opt), options.caches_code(opt)
-    if cache and not from_code:
-        return CachedTeachers([teacher['name'] for teacher in networks]), cache.margin
-    return build_teachers({**opt, 'distillation': block}, bool(cache), _skeleton), 0
+    networks = tuple(replace(network, device=None) for network in experiment.networks)
+    cache, experiment = experiment.used_cache, replace(experiment, networks=networks)
+    if cache is None:
+        return build_teachers(experiment, build=_skeleton), 0
+    if experiment.content == 'code':
+        return build_teachers(experiment, decoder_of, _skeleton), 0
+    return CachedTeachers(experiment.teacher_names), cache.margin
 
 
-def _add_losses(parts: _Parts, block: Mapping[str, Any]) -> None:
+def _add_losses(parts: _Parts) -> None:
     """Build losses, their helpers, and views as a dry run on two samples shapes them."""
     assert parts.teachers is not None
-    batch = _batch(parts.opt, 2)
+    experiment = parts.experiment
+    batch = _batch(experiment, 2)
     parts.tap.calibrate(partial(parts.student, batch.lq))
     parts.teachers.calibrate(batch)
     with torch.no_grad():
         student, teacher = _run_student(parts, batch.lq), parts.teachers(batch)
-    for name, loss_opt in (block.get('losses') or {}).items():
-        if loss_opt is None:  # a variant switches off a loss of its base
-            continue
+    for name, loss_opt in experiment.losses.items():
         loss = build_loss_at(f'distillation.losses.{name}', loss_opt)
         loss.build_helpers(student, teacher)  # type: ignore[operator]
         parts.losses[name] = on_meta(loss)
-    for name, view_opt in (block.get('views') or {}).items():
-        if view_opt is not None:
-            parts.views[name] = build_view(f'distillation.views.{name}', view_opt, parts.losses, batch)
+    for name, view_opt in experiment.views.items():
+        parts.views[name] = build_view(f'distillation.views.{name}', view_opt, parts.losses, batch)
 
 
 def _run_student(parts: _Parts, image: Tensor, tapped: bool = True) -> NetworkOutput:
-    train_opt = parts.train_opt
-    channels_last = bool(train_opt.get('channels_last', False))
-    with parts.tap if tapped else contextlib.nullcontext({}) as features, autocast(_META, train_opt.get('amp')):
+    channels_last = parts.training.channels_last
+    with parts.tap if tapped else contextlib.nullcontext({}) as features, autocast(_META, parts.training.amp):
         sr = parts.student(laid_out(image, channels_last))
     return NetworkOutput(at_least_float32(sr.contiguous() if channels_last else sr), features)
 
 
 def _shown(parts: _Parts, batch: Batch) -> Tensor:
     """Return what the network that is trained is shown."""
-    kind = parts.opt['model_type']
-    if kind == 'AggregationModel':
+    shown = parts.experiment.trained.shown
+    if shown == 'teacher_images' and batch.teacher_images is None:
         assert parts.teachers is not None
         return parts.teachers.images(batch)
-    return batch.gt if kind == 'PrivilegedTeacherModel' else batch.lq  # type: ignore[return-value]
+    return batch.shown(shown)
 
 
 def _count(parts: _Parts) -> StepCost:
-    counter, rounds = OperationCounter(), int(parts.train_opt.get('accumulate') or 1)
-    batch = _batch(parts.opt, max(1, int(parts.opt['datasets']['train']['batch_size_per_gpu']) // rounds))
-    modules = {STUDENT: parts.student, TEACHERS: parts.teachers or nn.Module(), LOSSES: parts.losses}
+    counter, rounds = OperationCounter(), parts.training.accumulate
+    batch = _batch(parts.experiment, max(1, parts.training.batch_size // rounds))
+    teachers = parts.teachers if isinstance(parts.teachers, nn.Module) else nn.Module()
+    modules = {STUDENT: parts.student, TEACHERS: teachers, LOSSES: parts.losses}
     for module in modules.values():
         for tensor in (*module.parameters(), *module.buffers()):
             counter.add(tensor)
@@ -221,8 +215,8 @@ def _count(parts: _Parts) -> StepCost:
         for _ in range(min(rounds, 2)):  # from the second on, the gradients of the first are there too
             counter.operations.clear()
             _run(parts, batch, counter)
-    average = 1 if float(parts.train_opt.get('ema_decay') or 0) > 0 else 0
-    moments = _MOMENTS.get(parts.train_opt['optim_g']['type'], 2)
+    average = 1 if parts.training.ema_decay > 0 else 0
+    moments = _MOMENTS.get(parts.training.optimiser['type'], 2)
     kept = moments * sum(p.numel() for p in learnt) + average * sum(p.numel() for p in parts.student.parameters())
     return StepCost(
         {part: Counter({o: rounds * n for o, n in counted.items()}) for part, counted in counter.operations.items()},
@@ -233,7 +227,7 @@ def _count(parts: _Parts) -> StepCost:
 
 def _run(parts: _Parts, batch: Batch, counter: OperationCounter) -> None:
     """Run forward and backward as the models do: the student, the teachers, the losses, the views."""
-    for tensor in (batch.lq, batch.gt, batch.cached):
+    for tensor in (batch.lq, batch.gt, batch.teacher_images, batch.code):
         if tensor is not None:
             counter.add(tensor)
     cuts = _Cuts()
@@ -241,7 +235,7 @@ def _run(parts: _Parts, batch: Batch, counter: OperationCounter) -> None:
     def student(image: Tensor, tapped: bool = False) -> NetworkOutput:
         with counter.counted_as(STUDENT):
             output = _run_student(parts, image, tapped)
-        return NetworkOutput(cuts(output.sr), {name: cuts(feature) for name, feature in output.features.items()})
+        return NetworkOutput(cuts(output.image), {name: cuts(feature) for name, feature in output.features.items()})
 
     with counter.counted_as(TEACHERS):
         image = _shown(parts, batch)
@@ -256,7 +250,7 @@ def _run(parts: _Parts, batch: Batch, counter: OperationCounter) -> None:
 
 def _terms(parts: _Parts, answer: NetworkOutput, batch: Batch, counter: OperationCounter) -> Iterator[Tensor]:
     if parts.image_loss is not None:
-        yield parts.image_loss(answer.sr, batch.gt)
+        yield parts.image_loss(answer.image, batch.gt)
     if parts.imitation is not None:
         yield parts.imitation(answer.features[_ENCODING], batch.lq)
     if parts.losses:
@@ -280,6 +274,6 @@ def _view_terms(
     def image_terms(image: Tensor, gt: Tensor | None) -> dict[str, Tensor]:
         return {} if parts.image_loss is None else {'l_pix': parts.image_loss(image, gt)}
 
-    network = partial(run_padded, lambda image: student(image).sr, multiple=window_of(parts.opt['network_g']))
+    network = partial(run_padded, lambda image: student(image).image, multiple=parts.experiment.trained.multiple)
     for view in parts.views.values():
         yield from view_terms(view, batch, network, teacher, parts.losses, image_terms).values()

@@ -26,8 +26,11 @@ from kdsr.distillation.cached_teachers import CachedTeachers
 from kdsr.distillation.health import check_teacher
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.teacher import TeacherEnsemble, build_teachers
-from kdsr.distillation.teacher_key import CODE, NOT_HERE, OWN_IMAGES, content_of, teacher_key
+from kdsr.distillation.teacher_key import NOT_HERE, teacher_key
 from kdsr.errors import UserError
+from kdsr.experiment import Experiment, read_experiment
+from kdsr.experiment.missing_files import check_files
+from kdsr.hourglass import decoder_of
 from kdsr.wording import printable
 
 _SAMPLE = 48  # side of the crops on which the teachers are checked and timed, in low-resolution pixels
@@ -59,11 +62,12 @@ def make_cache(
     Raises:
         UserError: no cache is named, the teachers or images cannot be used, or the folder holds another cache.
     """
-    cache = _checked_cache(opt, tile)
+    experiment = read_experiment(opt)
+    cache = _checked_cache(opt, experiment, tile)
     devices = _devices(opt)
     workers = check_workers(workers, len(devices))
-    with training_images(opt) as images:
-        writer = _writer(opt, cache, images)
+    with training_images(experiment) as images:
+        writer = _writer(experiment, cache, images)
         if writer.complete:
             if progress:
                 tqdm.write(
@@ -71,7 +75,7 @@ def make_cache(
                 )
             return writer.final
         pending = [number for number, name in enumerate(images.names) if name not in writer.finished]
-        run = TeacherRun(opt, cache.self_ensemble, tile)
+        run = TeacherRun(experiment, cache.self_ensemble, tile)
         run.start(devices[0], images)
         seconds = _announce(run, images, pending, writer, min(workers, len(devices)), progress)
         if workers != 1:
@@ -84,14 +88,13 @@ def make_cache(
     return writer.final
 
 
-def _writer(opt: Mapping[str, Any], cache: options.Cache, images: TrainingImages) -> RawWriter:
-    key = teacher_key(opt, cache)
+def _writer(experiment: Experiment, cache: options.Cache, images: TrainingImages) -> RawWriter:
+    key = teacher_key(experiment, cache)
     settings = {**key, LQ: images.digest()}
     sources = {name: 'x'.join(map(str, size)) for name, size in zip(images.names, images.sizes)}
-    planes = 1 if key['colour'] == 'Y' else 3
-    copies = len(opt['distillation']['teachers']) if content_of(opt) == OWN_IMAGES else 1
-    dtype = 'float32' if content_of(opt) == CODE else 'uint8'
-    return RawWriter(Path(cache.path).expanduser(), settings, sources, planes * copies, dtype)
+    copies = len(experiment.teachers) if experiment.content == 'teacher_images' else 1
+    dtype = 'float32' if experiment.content == 'code' else 'uint8'
+    return RawWriter(Path(cache.path).expanduser(), settings, sources, experiment.channels * copies, dtype)
 
 
 def _announce(
@@ -102,11 +105,11 @@ def _announce(
     Returns:
         Seconds for one low-resolution pixel on one device.
     """
-    opt = run.opt
+    experiment = run.experiment
     numbers = pending[:: max(1, len(pending) // _SAMPLES)][:_SAMPLES]
     batches = [run.batch(number, _SAMPLE) for number in numbers]
-    if batches and opt['distillation'].get('health_check', True):
-        get_root_logger().info(check_teacher(run.teachers, batches, opt['scale']))
+    if batches and experiment.health_check:
+        get_root_logger().info(check_teacher(run.teachers, batches, experiment.scale))
     seconds = _seconds_per_pixel(run, batches)
     pixels = sum(math.prod(images.sizes[number]) for number in pending)
     needed = writer.bytes_per_pixel * run.scale**2 * pixels
@@ -171,8 +174,8 @@ _of_this_worker: list[TeacherRun] = []
 
 def _start_in_worker(run: TeacherRun, devices: list[str], threads: int, number: int) -> None:
     torch.set_num_threads(threads)
-    plugins.import_named(run.opt.get('import_modules') or ())
-    images = contextlib.ExitStack().enter_context(training_images(run.opt))  # open until the process ends
+    plugins.import_named(run.experiment.imports)
+    images = contextlib.ExitStack().enter_context(training_images(run.experiment))  # open until the process ends
     run.start(devices[number % len(devices)], images)
     _of_this_worker.append(run)
 
@@ -181,26 +184,27 @@ def _run_in_worker(number: int) -> np.ndarray:
     return _of_this_worker[0](number)
 
 
-def open_cache(opt: Mapping[str, Any]) -> TeacherEnsemble:
+def open_cache(experiment: Experiment) -> TeacherEnsemble | CachedTeachers:
     """Return the teachers that answer from `distillation.cache`, after a look at whether it belongs to the experiment.
 
     Where codes are cached (PISR), the teacher's decoder answers.
 
     Args:
-        opt: All options of the experiment.
+        experiment: That uses a cache.
 
     Raises:
         UserError: the cache was made by other teachers, or from other images; the message says which.
     """
-    cache = options.used_cache(opt)
+    cache = experiment.used_cache
     assert cache is not None
     cached = RawImages(cache.path, 'distillation.cache')
-    made, wanted = read_settings(cached.folder), teacher_key(opt, cache)
+    made, wanted = read_settings(cached.folder), teacher_key(experiment, cache)
     for name in [name for name, value in wanted.items() if value == NOT_HERE and name in made]:
         get_root_logger().warning(f'distillation.cache: {name} cannot be compared, {NOT_HERE}.')
         wanted[name] = made[name]
-    with training_images(opt) as images:
-        problems = _differing_samples(cached, images, 1 if content_of(opt) == CODE else opt['scale'])
+    stores_code = experiment.content == 'code'
+    with training_images(experiment) as images:
+        problems = _differing_samples(cached, images, 1 if stores_code else experiment.scale)
         made_of = {} if problems else {LQ: images.digest()}
     wanted = {LQ: made.get(LQ), **wanted, **made_of}
     problems += differences(made, wanted)
@@ -209,9 +213,7 @@ def open_cache(opt: Mapping[str, Any]) -> TeacherEnsemble:
             f'distillation.cache: {cache.path} was made with {"; ".join(problems)}. Make another: delete it or change '
             '`cache`, and run `kdsr cache` on this option file. `exact: true` under `cache` runs the teachers live.'
         )
-    if content_of(opt) == CODE:
-        return build_teachers(opt, from_code=True)
-    return CachedTeachers([teacher['name'] for teacher in opt['distillation']['teachers']])
+    return build_teachers(experiment, decoder_of) if stores_code else CachedTeachers(experiment.teacher_names)
 
 
 def _differing_samples(cached: RawImages, images: TrainingImages, scale: int) -> list[str]:
@@ -220,16 +222,15 @@ def _differing_samples(cached: RawImages, images: TrainingImages, scale: int) ->
     return [f'other training images: {line}' for line in differences(made, wanted)[:1]]
 
 
-def _checked_cache(opt: Mapping[str, Any], tile: int | None) -> options.Cache:
+def _checked_cache(opt: Mapping[str, Any], experiment: Experiment, tile: int | None) -> options.Cache:
     options.check(opt)
-    cache = options.cache_of(opt)
+    cache = experiment.cache
     if cache is None:
         raise UserError(
             'this option file names no cache. Say where it should be: `distillation: {cache: datasets/cache/NAME.raw}`.'
         )
-    without = {**opt['distillation'], 'cache': None}
-    options.check_files({**opt, 'distillation': without})
-    if not (opt.get('datasets') or {}).get('train'):
+    check_files(experiment.live())
+    if 'train' not in experiment.datasets:
         raise UserError('a cache is made of the training set, and there is no `datasets.train`.')
     if tile is not None and tile != 0 and tile < 2 * OVERLAP:
         raise UserError(f'tiles must have at least {2 * OVERLAP} pixels a side, or be 0 for whole images; got {tile}.')

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import torch
 from basicsr.utils.color_util import rgb2ycbcr_pt
@@ -13,9 +10,10 @@ from torch import Tensor
 from kdsr.data.training_images import TrainingImages
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.teacher import TeacherEnsemble, build_teachers
-from kdsr.distillation.teacher_key import CODE, OWN_IMAGES, colour_of, content_of
 from kdsr.distillation.tiling import run_tiled, self_ensemble
 from kdsr.errors import UserError
+from kdsr.experiment import Experiment
+from kdsr.hourglass import encoder_of
 
 WHOLE = 512 * 512  # low-resolution pixels up to which an image is not cut, unless asked for
 TILE, OVERLAP = 384, 64
@@ -25,23 +23,24 @@ class TeacherRun:
     """What one process does: teachers on a device, and their answer to a training image. Picklable until it starts.
 
     Args:
-        opt: All options of the experiment.
+        experiment: With teachers.
         ensemble: Answer with the mean over the eight flips and turns.
         tile: See :func:`make_cache`.
     """
 
-    def __init__(self, opt: Mapping[str, Any], ensemble: bool, tile: int | None) -> None:
-        self.opt, self._ensemble, self._tile = opt, ensemble, tile
-        self._y, self._content = colour_of(opt) == 'Y', content_of(opt)
+    def __init__(self, experiment: Experiment, ensemble: bool, tile: int | None) -> None:
+        self.experiment, self._ensemble, self._tile = experiment, ensemble, tile
+        self._stores_code = experiment.content == 'code'
 
     def not_started(self) -> TeacherRun:
         """Return another for the same work, without teachers."""
-        return TeacherRun(self.opt, self._ensemble, self._tile)
+        return TeacherRun(self.experiment, self._ensemble, self._tile)
 
     def start(self, device: str, images: TrainingImages) -> None:
         """Load the teachers."""
         self._images, self._device = images, torch.device(device)
-        self.teachers: TeacherEnsemble = build_teachers(self.opt).to(self._device)
+        self.teachers: TeacherEnsemble = build_teachers(self.experiment).to(self._device)
+        self._encoder = encoder_of(self.teachers) if self._stores_code else None
         self._multiple = int(np.lcm.reduce([member.multiple for member in self.teachers.members]))
 
     @torch.no_grad()
@@ -58,7 +57,7 @@ class TeacherRun:
                 'has. Run the same command with smaller tiles, for example --tile 192; what is finished is kept.'
             ) from error
         self._check(number, image, (height, width))
-        image = image[0] if self._content == CODE else image[0].clamp(0, 1).mul(255).round_().byte()
+        image = image[0] if self._stores_code else image[0].clamp(0, 1).mul(255).round_().byte()
         stored: np.ndarray = image.cpu().numpy()
         return stored
 
@@ -70,27 +69,29 @@ class TeacherRun:
         what = f'of {tuple(image.shape[-2:])} instead of {wanted} pixels'
         raise UserError(
             f'{self._images.names[number]}: what the teachers make of {size} pixels is '
-            f'{"not finite" if tuple(image.shape[-2:]) == wanted else what} (`scale: {self.opt["scale"]}`).'
+            f'{"not finite" if tuple(image.shape[-2:]) == wanted else what} (`scale: {self.experiment.scale}`).'
         )
 
     @property
     def scale(self) -> int:
         """How many times larger than the low-resolution image what is stored is."""
-        return 1 if self._content == CODE else int(self.opt['scale'])
+        return 1 if self._stores_code else self.experiment.scale
 
     def batch(self, number: int, side: int | None = None) -> Batch:
         """Return a training image, or the square of that side at its centre."""
         pair = [torch.from_numpy(np.array(image)) for image in self._images.pair(number)]
         if side is not None:
-            pair = _centre(pair, side, self.opt['scale'])
+            pair = _centre(pair, side, self.experiment.scale)
         lq, gt = (image.to(self._device)[None].float().div_(255) for image in pair)
-        return Batch(*(rgb2ycbcr_pt(image, y_only=True) if self._y else image for image in (lq, gt)))
+        y_only = self.experiment.channels == 1
+        return Batch(*(rgb2ycbcr_pt(image, y_only=True) if y_only else image for image in (lq, gt)))
 
     def answer(self, batch: Batch) -> Tensor:
         """Return what is to be stored of a batch, (N, C, S*h, S*w), or (N, C, h, w) of codes."""
-        if self._content == CODE:
-            return self.teachers.encode(batch)
-        plain = self.teachers.images if self._content == OWN_IMAGES else lambda b: self.teachers(b).sr
+        if self._encoder is not None:
+            return self._encoder(batch).image
+        own_images = self.experiment.content == 'teacher_images'
+        plain = self.teachers.images if own_images else lambda b: self.teachers(b).image
         return self_ensemble(plain, batch) if self._ensemble else plain(batch)
 
     def _tile_of(self, height: int, width: int) -> int:

@@ -15,6 +15,7 @@ from kdsr.compat.lmdb_files import read_meta_info
 from kdsr.data.raw_images import RawImages, Window
 from kdsr.data.set_headers import read_folder_headers
 from kdsr.errors import UserError
+from kdsr.experiment import Experiment
 from kdsr.lifecycle.bad_samples import NamedSamples
 from kdsr.options.table import RAW_SET
 
@@ -97,16 +98,16 @@ class PairedTrainingImages(TrainingImages):
 
 
 @contextlib.contextmanager
-def training_images(opt: Mapping[str, Any]) -> Iterator[TrainingImages]:
+def training_images(experiment: Experiment) -> Iterator[TrainingImages]:
     """Open the training set of an experiment.
 
     Args:
-        opt: All options; the training set may already be one that reads a cache.
+        experiment: Its training set may already be one that reads a cache.
 
     Raises:
         UserError: the set is of an unknown kind, or its two halves do not belong together.
     """
-    train_set = {'name': 'train', **opt['datasets']['train'], 'scale': opt['scale']}
+    train_set = {'name': 'train', **experiment.datasets['train'], 'scale': experiment.scale}
     train_set['type'] = train_set.pop('images', train_set['type'])
     if train_set['type'] == RAW_SET:
         yield RawTrainingImages(train_set)

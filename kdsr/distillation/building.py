@@ -12,6 +12,7 @@ from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, Registry
 from torch import nn
 
 from kdsr.errors import UserError, did_you_mean
+from kdsr.experiment import argument_of as argument_of
 
 
 def build_network_at(where: str, opt: Mapping[str, Any]) -> nn.Module:
@@ -77,11 +78,3 @@ def _takes_any(registered: Callable[..., Any]) -> bool:
     parameters = inspect.signature(registered).parameters.values()
     ignored = getattr(registered, '__module__', '').split('.')[0] == 'basicsr'
     return not ignored and any(p.kind is p.VAR_KEYWORD for p in parameters)
-
-
-def argument_of(opt: Mapping[str, Any], name: str) -> Any:
-    """Return what the network of `opt` gets for an argument, given or by default; None if it has none of that name."""
-    if name in opt:
-        return opt[name]
-    parameter = inspect.signature(ARCH_REGISTRY.get(opt['type'])).parameters.get(name)
-    return None if parameter is None or parameter.default is parameter.empty else parameter.default

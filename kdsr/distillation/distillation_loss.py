@@ -69,6 +69,11 @@ class DistillationLoss(nn.Module):
         return [(n, student.features[n], teacher.features[n]) for n in names]
 
 
+def foreign_loss(kind: type) -> str:
+    """Say why a registered loss cannot stand in `distillation.losses`."""
+    return f'{kind.__name__} is not a distillation loss; image losses of BasicSR belong into `train.pixel_opt`.'
+
+
 def measurements(losses: nn.ModuleDict) -> dict[str, Tensor]:
     """Return what the losses measured in their last run, as `<name>_<loss>`, for the log."""
     named = cast('Iterable[tuple[str, DistillationLoss]]', losses.items())

@@ -178,11 +178,27 @@ def _is_size(value: Any) -> bool:
 
 
 def _find(network: nn.Module, name: str, point: str) -> tuple[nn.Module, bool]:
-    is_input = point.endswith(INPUT)
-    path = point[: -len(INPUT)] if is_input else point
+    text = missing_module(network, point)
+    if text is not None:
+        raise UserError(f'feature {name!r}: {text}')
+    return network.get_submodule(point.removesuffix(INPUT)), point.endswith(INPUT)
+
+
+def missing_module(network: nn.Module, point: str) -> str | None:
+    """Say that a network has no such module, with the close names; return None where it has it.
+
+    Args:
+        network: Any module.
+        point: Module path, with or without `:input`.
+    """
+    path, modules = point.removesuffix(INPUT), dict(network.named_modules())
     if not path:
-        raise UserError(f'feature {name!r}: {point!r} names no module.')
-    return module_at(network, path, f'feature {name!r}'), is_input
+        return f'{point!r} names no module.'
+    if path in modules:
+        return None
+    children = ', '.join(n for n, _ in network.named_children())
+    hint = did_you_mean(path, modules) or f' Its parts are {children}.'
+    return f'{type(network).__name__} has no module {path!r}.{hint}'
 
 
 def module_at(network: nn.Module, path: str, where: str) -> nn.Module:
@@ -191,9 +207,7 @@ def module_at(network: nn.Module, path: str, where: str) -> nn.Module:
     Raises:
         UserError: there is none; the message names `where` it was asked for, and the close ones.
     """
-    modules = dict(network.named_modules())
-    if path not in modules:
-        children = ', '.join(n for n, _ in network.named_children())
-        hint = did_you_mean(path, modules) or f' Its parts are {children}.'
-        raise UserError(f'{where}: {type(network).__name__} has no module {path!r}.{hint}')
-    return modules[path]
+    text = missing_module(network, path) if path else None
+    if text is not None:
+        raise UserError(f'{where}: {text}')
+    return network.get_submodule(path)

@@ -70,18 +70,17 @@ def _psnr(error: float) -> float:
 @torch.no_grad()
 def _squared_errors(teacher: TeacherEnsemble, batch: Batch, scale: int, names: list[str]) -> Tensor:
     """Return the sum of squared errors of each name, and the number of values."""
-    if batch.gt is None:
-        raise UserError('the check of the teachers needs pairs with ground truth.')
+    gt = batch.shown('gt', 'the check of the teachers')
     images = {BICUBIC: F.interpolate(batch.lq, scale_factor=scale, mode='bicubic', align_corners=False)}
     for name, member in zip(teacher.names, teacher.members):
-        images[name] = TeacherEnsemble({name: member}, teacher.inputs)(batch).sr
-        if images[name].shape != batch.gt.shape:
+        images[name] = TeacherEnsemble({name: member}, teacher.inputs)(batch).image
+        if images[name].shape != gt.shape:
             raise UserError(
                 f'teacher {name!r}: its image is {tuple(images[name].shape[1:])}, the ground truth '
-                f'{tuple(batch.gt.shape[1:])}. Is it a network for x{scale}?'
+                f'{tuple(gt.shape[1:])}. Is it a network for x{scale}?'
             )
     if FUSED in names:
-        images[FUSED] = teacher(batch).sr
-    gt = batch.gt.float()
+        images[FUSED] = teacher(batch).image
+    gt = gt.float()
     sums = [(images[name].float().clamp(0, 1) - gt).square().sum() for name in names]
     return torch.stack([*sums, gt.new_tensor(gt.numel())])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from typing import Protocol
 
 from torch import Tensor
 
 from kdsr.errors import UserError
+from kdsr.options import Shown
 
 
 @dataclass(frozen=True)
@@ -15,20 +18,38 @@ class Batch:
 
     Attributes:
         lq: (N, C, h, w), RGB (or Y) in [0, 1].
-        gt: (N, C, S*h, S*w), RGB (or Y) in [0, 1]; None when there is no ground truth.
-        cached: What the teachers made of it before, (N, C', S*h, S*w), in [0, 1]; or what the encoder of a privileged
-            teacher made of the ground truth, (N, C', h, w), any range. None where all of them run live.
+        gt: (N, C, S*h, S*w), RGB (or Y) in [0, 1]; None without ground truth.
+        teacher_images: The images of the T teachers, (N, C*T, S*h, S*w), teacher by teacher, or the one image that is
+            taught, (N, C, S*h, S*w), in [0, 1]; None unless a cache delivers them or a network is shown them.
+        code: Output of a privileged teacher's encoder for `gt`, (N, C', h, w), any range; None unless a cache delivers
+            it.
     """
 
     lq: Tensor
     gt: Tensor | None = None
-    cached: Tensor | None = None
+    teacher_images: Tensor | None = None
+    code: Tensor | None = None
+
+    def shown(self, what: Shown, who: str = 'a network') -> Tensor:
+        """Return the input of a network.
+
+        Args:
+            what: Name of the attribute.
+            who: The network, for the message.
+
+        Raises:
+            UserError: the batch has no such input.
+        """
+        image: Tensor | None = getattr(self, what)
+        if image is None:
+            raise UserError(_LACKING[what].format(who=who))
+        return image
 
     def split(self, parts: int) -> list[Batch]:
         """Return the batch in `parts` parts of N / parts samples, in order.
 
         Raises:
-            UserError: N is no multiple of `parts`.
+            UserError: N is not a multiple of `parts`.
         """
         if parts == 1:
             return [self]
@@ -39,26 +60,54 @@ class Batch:
         return [Batch(**dict(zip(names, row))) for row in zip(*columns)]
 
 
+_LACKING = {
+    'gt': '{who} needs the ground truth, but this batch has none. Does the dataset name `dataroot_gt`?',
+    'teacher_images': '`distillation.cache`: the training set delivers no cached images (key `teacher`).',
+    'code': '`distillation.cache`: the training set delivers no codes (key `code`).',
+}
+
+
 @dataclass(frozen=True)
 class NetworkOutput:
-    """What a student or a teacher gives for one batch.
+    """Output of a student or a teacher for one batch.
 
     Attributes:
-        sr: (N, C, S*h, S*w), RGB (or Y) around [0, 1], not clamped.
+        sr: (N, C, S*h, S*w), RGB (or Y) around [0, 1], not clamped; None from a teacher that stopped at its last tapped
+            module, because no loss compares its image.
         features: Feature name (as in `distillation.features`) to a map (N, C, h', w'), early to late.
     """
 
-    sr: Tensor
+    sr: Tensor | None
     features: dict[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def image(self) -> Tensor:
+        """The image `sr`, for losses that compare it.
 
-class FeaturesOnly(NetworkOutput):
-    """What a teacher gives that stopped at its last tapped module: `features` as ever, and no `sr`."""
+        Raises:
+            UserError: there is none: a loss whose class says `needs_teacher_image = False` asks for it.
+        """
+        if self.sr is None:
+            raise UserError("a loss asks for the teacher's image, but its class says `needs_teacher_image = False`.")
+        return self.sr
 
-    def __init__(self, features: dict[str, Tensor]) -> None:
-        object.__setattr__(self, 'features', features)
+
+class Teacher(Protocol):
+    """Whoever teaches: one frozen network, an ensemble with or without an aggregator, or a cache of their images."""
 
     @property
-    def sr(self) -> Tensor:
-        """Refuse: some loss promised not to ask."""
-        raise UserError("a loss asks for the teacher's image, but its class says `needs_teacher_image = False`.")
+    def names(self) -> Sequence[str]:
+        """The names of the teachers, in their order."""
+        ...
+
+    def __call__(self, batch: Batch, needs_image: bool = True) -> NetworkOutput:
+        """Return image and features for a batch, without a graph; the image may be None without `needs_image`."""
+        ...
+
+    def images(self, batch: Batch) -> Tensor:
+        """Return the image of each teacher, concatenated over channels: (N, C*T, S*h, S*w)."""
+        ...
+
+    def calibrate(self, batch: Batch) -> None:
+        """Prepare for batches of this size, see :meth:`~kdsr.distillation.feature_tap.FeatureTap.calibrate`."""
+        ...

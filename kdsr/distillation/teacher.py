@@ -7,17 +7,19 @@ from functools import partial
 from typing import Any
 
 import torch
-from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
-from kdsr.distillation.building import argument_of, build_network_at
+from kdsr.distillation.building import build_network_at
 from kdsr.distillation.checkpoint import load_weights
 from kdsr.distillation.feature_size import shrink
 from kdsr.distillation.feature_tap import FeatureTap
-from kdsr.distillation.outputs import Batch, FeaturesOnly, NetworkOutput
+from kdsr.distillation.outputs import Batch, NetworkOutput
 from kdsr.distillation.padding import run_padded
 from kdsr.distillation.precision import at_least_float32, autocast, laid_out, lay_out
 from kdsr.errors import UserError
+from kdsr.experiment import Experiment, Network, read_experiment, rules
+from kdsr.experiment import window_of as window_of
+from kdsr.options import Shown, dotted
 
 
 class FrozenNetwork(nn.Module):
@@ -67,17 +69,10 @@ class FrozenNetwork(nn.Module):
         """
         if not needs_image:
             features = self.tap.features_only(lambda: self._run(image)) if self.tap.points else {}
-            return FeaturesOnly(self._changed(features))
+            return NetworkOutput(None, self._changed(features))
         with self.tap as features:
             sr = self._run(image)
         return NetworkOutput(sr, self._changed(features))
-
-    @torch.no_grad()
-    def encode(self, image: Tensor) -> Tensor:
-        """Return what the encoder of an hourglass makes of an image (N, C, S*h, S*w): (N, C', h, w), any range."""
-        with autocast(image.device, self.precision):
-            code = self.network.encoder(laid_out(image, self.channels_last))  # type: ignore[operator]
-        return at_least_float32(code.contiguous())
 
     def calibrate(self, image: Tensor) -> None:
         """Learn from one run which features have to be copied when they are captured, and which is the last."""
@@ -94,23 +89,6 @@ class FrozenNetwork(nn.Module):
         return at_least_float32(sr.contiguous() if self.channels_last else sr)
 
 
-class Decoder(nn.Module):
-    """The decoder of an hourglass (PISR), at its own module path, for codes that its encoder made before.
-
-    Args:
-        network: Has an `encoder` and a `decoder`.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.decoder = network.decoder
-
-    def forward(self, code: Tensor) -> Tensor:
-        """Return the restored image (N, C, S*h, S*w) of a code (N, C', h, w)."""
-        restored: Tensor = self.decoder(code)  # type: ignore[operator]
-        return restored
-
-
 class TeacherEnsemble(nn.Module):
     """One or many frozen teachers that answer as one.
 
@@ -120,15 +98,15 @@ class TeacherEnsemble(nn.Module):
 
     Args:
         members: Teacher name to network, in the order in which the aggregator takes their images.
-        inputs: Teacher name to what it is shown, `lq` (the default), `gt` (privileged information), or `cached`, what
-            its encoder made of `gt` before.
+        inputs: Teacher name to the attribute of the batch that it is shown: 'lq' (the default), 'gt' (privileged
+            information), or 'code'.
         aggregator: Maps (N, 3*T, S*h, S*w), teacher by teacher, to (N, 3, S*h, S*w).
     """
 
     def __init__(
         self,
         members: Mapping[str, FrozenNetwork],
-        inputs: Mapping[str, str] | None = None,
+        inputs: Mapping[str, Shown] | None = None,
         aggregator: FrozenNetwork | None = None,
     ) -> None:
         super().__init__()
@@ -162,26 +140,16 @@ class TeacherEnsemble(nn.Module):
         outputs = self._outputs(batch, needs_image)
         features = {name: feature for output in outputs for name, feature in output.features.items()}
         if not needs_image:
-            return FeaturesOnly(features)
-        images = [output.sr for output in outputs]
+            return NetworkOutput(None, features)
+        images = [output.image for output in outputs]
         if self.aggregator is not None:
-            fused = self.aggregator(torch.cat(images, dim=1)).sr
+            fused = self.aggregator(torch.cat(images, dim=1)).image
             return NetworkOutput(fused.to(batch.lq.device), features)
         return NetworkOutput(images[0] if len(images) == 1 else torch.stack(images).mean(dim=0), features)
 
     def images(self, batch: Batch) -> Tensor:
         """Return the teachers' own images, concatenated over channels: (N, 3*T, S*h, S*w), teacher by teacher."""
-        return torch.cat([output.sr for output in self._outputs(batch)], dim=1)
-
-    def encode(self, batch: Batch) -> Tensor:
-        """Return what the encoder of the only teacher makes of the ground truth, (N, C', h, w).
-
-        Raises:
-            UserError: it is no hourglass.
-        """
-        (member,) = self.members
-        _check_hourglass(member.network, self.names[0])
-        return member.encode(self._shown(self.names[0], batch))
+        return torch.cat([output.image for output in self._outputs(batch)], dim=1)
 
     def calibrate(self, batch: Batch) -> None:
         """Learn from one run which features have to be copied when they are captured, and which is the last."""
@@ -193,21 +161,16 @@ class TeacherEnsemble(nn.Module):
         answers = [member(self._shown(name, batch), needs_image) for name, member in zip(self.names, self.members)]
         outputs = [_on(batch.lq.device, answer) for answer in answers]  # not before every device has its work
         for name, output in zip(self.names, outputs) if needs_image else ():
-            if output.sr.shape != outputs[0].sr.shape:
+            own, first = tuple(output.image.shape[1:]), tuple(outputs[0].image.shape[1:])
+            if own != first:
                 raise UserError(
-                    f'teacher {name!r} gives images of {tuple(output.sr.shape[1:])}, teacher {self.names[0]!r} of '
-                    f'{tuple(outputs[0].sr.shape[1:])}: all teachers must have one scale.'
+                    f'teacher {name!r} gives images of {own}, teacher {self.names[0]!r} of {first}: all teachers must '
+                    'have one scale.'
                 )
         return outputs
 
     def _shown(self, name: str, batch: Batch) -> Tensor:
-        shown = self.inputs.get(name, 'lq')
-        image = getattr(batch, shown)
-        if image is None and shown == 'cached':
-            raise UserError('`distillation.cache`: the training set delivers no codes (key `code`).')
-        if image is None:
-            raise UserError(f'teacher {name!r} is shown the ground truth (`input: gt`), but this batch has none.')
-        return image
+        return batch.shown(self.inputs.get(name, 'lq'), f'teacher {name!r}')
 
 
 def _move(network: FrozenNetwork) -> None:
@@ -219,127 +182,68 @@ def _move(network: FrozenNetwork) -> None:
 
 def _on(device: torch.device, output: NetworkOutput) -> NetworkOutput:
     features = {name: feature.to(device) for name, feature in output.features.items()}
-    return FeaturesOnly(features) if isinstance(output, FeaturesOnly) else NetworkOutput(output.sr.to(device), features)
-
-
-def window_of(network_opt: Mapping[str, Any]) -> int:
-    """Return the multiple that a network's input sides must have: its `window_size`, given or by default, else 1."""
-    return int(argument_of(network_opt, 'window_size') or 1)
+    return NetworkOutput(None if output.sr is None else output.sr.to(device), features)
 
 
 def build_teachers(
-    opt: Mapping[str, Any],
-    from_code: bool = False,
-    skeleton: Callable[[str, Mapping[str, Any]], nn.Module] | None = None,
+    experiment: Experiment | Mapping[str, Any],
+    part: Callable[[Network, nn.Module], nn.Module] | None = None,
+    build: Callable[[Network], nn.Module] | None = None,
 ) -> TeacherEnsemble:
-    """Build the teachers (and aggregator) of a checked `distillation:` block, with their weights, on the CPU.
+    """Build the teachers (and aggregator) of an experiment, with their weights, on the CPU.
+
+    They run live, whatever cache the experiment names.
 
     Args:
-        opt: All options of the experiment.
-        from_code: Of a privileged teacher only the decoder, which is shown what the encoder made before
-            (`options.caches_code`).
-        skeleton: Builds a network from its key in the YAML and its options instead, where no weights are needed: no
-            files are read then.
+        experiment: Its options are checked; or all options.
+        part: Returns the part of a teacher that runs on what a cache delivers; None to run whole teachers live.
+        build: Builds a network, where no weights are needed; None to load them.
 
     Raises:
         UserError: weights do not fit, or the aggregator was trained for other teachers or another order.
     """
-    block = opt['distillation']
-    _check_devices(opt)
-    members, inputs = {}, {}
-    for i, teacher in enumerate(block['teachers']):
-        name = teacher['name']
-        where = f'distillation.teachers[{i}]'
-        if skeleton is not None:
-            network = skeleton(f'{where}.network', teacher['network'])
-        else:
-            network = build_network_at(f'{where}.network', teacher['network'])
-            if teacher.get('path') is not None:
-                load_weights(network, teacher['path'], teacher.get('param_key'), f'teacher {name}')
-            elif not getattr(network, 'brings_weights', False):
-                raise UserError(f'{where}.path: missing; {teacher["network"]["type"]} brings no weights.')
-        multiple = getattr(network, 'multiple', window_of(teacher['network']))
-        if from_code:
-            _check_hourglass(network, name)
-            network = Decoder(network)
-        tapped = _tapped(block, name)
-        points = {feature: pair['teacher'] for feature, pair in tapped.items()}
-        changes = {
-            feature: partial(shrink, how=pair['shrink'], factor=int(opt['scale']))
-            for feature, pair in tapped.items()
-            if pair.get('shrink')
-        }
-        members[name] = _frozen(network, teacher, multiple, points, changes)
-        inputs[name] = 'cached' if from_code else teacher.get('input', 'lq')
-    return TeacherEnsemble(members, inputs, _aggregator(block.get('aggregator'), list(members), skeleton))
-
-
-def _check_hourglass(network: nn.Module, name: str) -> None:
-    if not (hasattr(network, 'encoder') and hasattr(network, 'decoder')):
-        raise UserError(
-            f'teacher {name!r}: with `cache` and `features`, what its encoder makes of the ground truth is cached; '
-            f'{type(network).__name__} has no `encoder` and `decoder`. Use PISRTeacher, or `exact: true` under `cache`.'
-        )
-
-
-def _tapped(block: Mapping[str, Any], teacher: str) -> dict[str, Any]:
-    features = block.get('features') or {}
-    only = len(block['teachers']) == 1
-    return {name: pair for name, pair in features.items() if only or pair['from'] == teacher}
-
-
-def _aggregator(
-    opt: Mapping[str, Any] | None,
-    teachers: list[str],
-    skeleton: Callable[[str, Mapping[str, Any]], nn.Module] | None,
-) -> FrozenNetwork | None:
-    if opt is None:
-        return None
-    where = 'distillation.aggregator.network'
-    if skeleton is not None:
-        return _frozen(skeleton(where, opt['network']), opt)
-    network = build_network_at(where, opt['network'])
-    content = load_weights(network, opt['path'], opt.get('param_key'), 'aggregator')
-    check_trained_for(content, teachers, opt['path'])
-    return _frozen(network, opt)
-
-
-def _frozen(
-    network: nn.Module,
-    opt: Mapping[str, Any],
-    multiple: int = 1,
-    points: Mapping[str, str] | None = None,
-    changes: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
-) -> FrozenNetwork:
-    how = {key: opt[key] for key in ('precision', 'channels_last', 'device') if opt.get(key) is not None}
-    return FrozenNetwork(network, multiple, points, changes, **how)
-
-
-def _check_devices(opt: Mapping[str, Any]) -> None:
-    networks = (*opt['distillation']['teachers'], opt['distillation'].get('aggregator') or {})
-    if opt.get('dist') and any(network.get('device') for network in networks):
+    experiment = read_experiment(experiment)
+    if part is None:
+        experiment = experiment.live()
+    if experiment.distributed and any(network.device for network in experiment.frozen):
         raise UserError(
             '`device` of a teacher is for a run of one process: several would all put their teachers there. '
             'Leave it out; each process then keeps its teachers on its own GPU.'
         )
+    members: dict[str, FrozenNetwork] = {}
+    aggregator = None
+    for network in experiment.frozen:
+        module = _with_weights(network, experiment.teacher_names) if build is None else build(network)
+        if network.role == 'aggregator':
+            aggregator = _frozen(network, module, experiment, multiple=1)  # it pads its input itself
+        else:
+            multiple = int(getattr(module, 'multiple', network.multiple))
+            module = module if part is None else part(network, module)
+            members[network.name] = _frozen(network, module, experiment, multiple)
+    return TeacherEnsemble(members, {teacher.name: teacher.shown for teacher in experiment.teachers}, aggregator)
 
 
-def check_trained_for(content: Mapping[str, Any], teachers: list[str], path: str) -> None:
-    """Refuse an aggregator's checkpoint that was trained for other teachers, or for another order of them.
+def _with_weights(network: Network, teachers: list[str]) -> nn.Module:
+    """Build a network and load its weights."""
+    module = build_network_at(network.where, network.opt)
+    name = f'teacher {network.name}' if network.role == 'teacher' else network.name
+    if network.weights is not None:
+        content = load_weights(module, network.weights, network.param_key, name)
+        if network.role == 'aggregator':
+            rules.enforce(rules.trained_for_problems(network, content, teachers))
+    elif not getattr(module, 'brings_weights', False):
+        raise UserError(f'{dotted(network.weights_path)}: missing; {network.opt["type"]} brings no weights.')
+    return module
 
-    Args:
-        content: Of the checkpoint; stage 1 stores the teachers' names in it.
-        teachers: Names of the teachers at hand, in order.
-        path: Of the checkpoint, for messages.
 
-    Raises:
-        UserError: the names or their order differ.
-    """
-    trained_for = content.get('teachers')
-    if trained_for is None:
-        get_root_logger().warning(f'{path} does not say for which teachers it was trained; taken as {teachers}.')
-    elif list(trained_for) != teachers:
-        raise UserError(
-            f'the aggregator {path!r} was trained for the teachers {list(trained_for)}, in this order; '
-            f'`distillation.teachers` names {teachers}. Use the same teachers, names and order as in stage 1.'
-        )
+def _frozen(network: Network, module: nn.Module, experiment: Experiment, multiple: int) -> FrozenNetwork:
+    taps = experiment.taps(network.name) if network.role == 'teacher' else ()
+    return FrozenNetwork(
+        module,
+        multiple=multiple,
+        points={tap.name: tap.teacher for tap in taps},
+        changes={tap.name: partial(shrink, how=tap.shrink, factor=experiment.scale) for tap in taps if tap.shrink},
+        precision=network.precision,
+        channels_last=network.channels_last,
+        device=network.device,
+    )

@@ -1,72 +1,59 @@
-"""What the images of a teacher cache depend on, in words: the key by which a stale or foreign cache is told."""
+"""The key of a teacher cache: everything that its images depend on. A cache with another key is stale or foreign."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from typing import Any
 
-from kdsr.options import Cache, caches_code
+from kdsr.experiment import Experiment, Network
+from kdsr.options import Cache
 
 NOT_HERE = 'file not here'
-OWN_IMAGES = "each teacher's image"
-CODE = "what the teacher's encoder makes of the ground truth"
-_WITHOUT_EFFECT = ('name', 'path', 'device', 'channels_last')
+_CONTENTS = {
+    'image': 'the image to be taught',
+    'teacher_images': "each teacher's image",
+    'code': "what the teacher's encoder makes of the ground truth",
+}
 
 
-def teacher_key(opt: Mapping[str, Any], cache: Cache, weights: bool = True) -> dict[str, Any]:
-    """Describe the teachers of a checked option file and what is made of them.
+def teacher_key(experiment: Experiment, cache: Cache, weights: bool = True) -> dict[str, Any]:
+    """Describe the teachers of an experiment and what is stored of them.
 
     Args:
-        opt: All options of the experiment.
+        experiment: Its options are checked.
         cache: `distillation.cache`.
-        weights: Digest the weights' files, which have to be read for it.
+        weights: Digest the weight files, which are read for it.
 
     Returns:
-        Plain JSON: for every teacher (and the aggregator) its options and a digest of its weights' file, `NOT_HERE`
+        Plain JSON: for every teacher (and the aggregator) its options and a digest of its weight file, `NOT_HERE`
         where that is gone; their order, the scale, the colour, what is stored.
     """
-    block = opt['distillation']
     key = {
-        'content': content_of(opt),
-        'scale': opt['scale'],
-        'colour': colour_of(opt),
+        'content': _CONTENTS[experiment.content],
+        'scale': experiment.scale,
+        'colour': 'Y' if experiment.channels == 1 else 'RGB',
         'self_ensemble': cache.self_ensemble,
-        'order of teachers': ', '.join(teacher['name'] for teacher in block['teachers']),
+        'order of teachers': ', '.join(experiment.teacher_names),
     }
-    networks = {f'teacher {teacher["name"]}': teacher for teacher in block['teachers']}
-    if block.get('aggregator') is not None:
-        networks['aggregator'] = block['aggregator']
-    for name, network in networks.items():
+    for network in experiment.frozen:
+        name = f'teacher {network.name}' if network.role == 'teacher' else network.name
         key[name] = _described(network)
         if weights:
-            key[f'weights of {name}'] = _digest(network.get('path') or network['network'].get('path'))
+            key[f'weights of {name}'] = _digest(next((file for _, file in network.files()), None))
     return key
 
 
-def colour_of(opt: Mapping[str, Any]) -> str:
-    """Say what networks are shown: 'RGB' or 'Y'."""
-    return 'Y' if 'y' in (opt.get('color'), opt['datasets']['train'].get('color')) else 'RGB'
-
-
-def content_of(opt: Mapping[str, Any]) -> str:
-    """Say what is stored.
-
-    Stage 1 of MTKD learns from each teacher's own image, PISR's student from features that its teacher's decoder makes
-    of a code, all else from the image that the teachers agree on.
-    """
-    if caches_code(opt):
-        return CODE
-    return OWN_IMAGES if opt['model_type'] == 'AggregationModel' else 'the image to be taught'
-
-
-def _described(network: Mapping[str, Any]) -> str:
+def _described(network: Network) -> str:
     """Write the options that change what a network gives; files go by their content."""
-    kept = {k: v for k, v in network.items() if k not in _WITHOUT_EFFECT and v is not None}
-    kept['network'] = {k: v for k, v in network['network'].items() if k != 'path'}
-    return json.dumps(kept, sort_keys=True)
+    settings = {
+        'network': {key: value for key, value in network.opt.items() if key != 'path'},
+        'input': 'gt' if network.shown in ('gt', 'code') else None,
+        'param_key': network.param_key,
+        'precision': None if network.precision == 'fp32' else network.precision,
+    }
+    return json.dumps({key: value for key, value in settings.items() if value is not None}, sort_keys=True)
 
 
 def _digest(path: str | None) -> str:

@@ -74,7 +74,7 @@ def compare_patches(run: TrainedRun, images: int | None = None) -> Findings:
     Raises:
         UserError: no image is as large as a training patch.
     """
-    size = int(run.opt['datasets']['train']['gt_size']) // run.scale
+    size = run.experiment.training.crop // run.scale
     found = Findings(size)
     for set_name in run.set_names():
         count = found.sets[set_name] = SetCount()
@@ -84,7 +84,7 @@ def compare_patches(run: TrainedRun, images: int | None = None) -> Findings:
                 if not len(low):  # the image is smaller than a patch
                     continue
                 student, teacher = _run_both(run.model, Batch(low, high))
-                alpha = adaptive_indicator(student.sr, teacher.sr, high)
+                alpha = adaptive_indicator(student.image, teacher.image, high)
                 count.patches += len(alpha)
                 count.rejected += int((alpha == 0).sum())
                 _add_features(found, run.model.losses, student, teacher)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.padding import run_padded
+from kdsr.distillation.teacher import TeacherEnsemble
 from kdsr.metrics import score
 from kdsr.networks.trained_run import TrainedRun
 
@@ -53,6 +54,7 @@ def _means(images: Iterator[Scores]) -> Scores:
 def _run_all(run: TrainedRun, batch: Batch) -> dict[str, Tensor]:
     """Return the outputs of the student, of each teacher, and of what combines several teachers."""
     model, teachers = run.model, run.model.teacher
+    assert isinstance(teachers, TeacherEnsemble)  # they run live
     student_input = model.shown(batch)
     images = {'student': run_padded(model.get_bare_model(model.net_g), student_input, multiple=model.window())}
     outputs = list(teachers.images(batch).chunk(len(teachers.names), dim=1))
@@ -60,5 +62,5 @@ def _run_all(run: TrainedRun, batch: Batch) -> dict[str, Tensor]:
     if len(outputs) > 1:
         images['mean of the teachers'] = torch.stack(outputs).mean(dim=0)
     if teachers.aggregator is not None:
-        images['aggregator'] = teachers.aggregator(torch.cat(outputs, dim=1)).sr
+        images['aggregator'] = teachers.aggregator(torch.cat(outputs, dim=1)).image
     return images

@@ -99,7 +99,7 @@ class AttentionTransferLoss(DistillationLoss):
 
     def distance(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> Tensor:
         """Return the sum over the features, a 0-dim tensor."""
-        total = at_least_float32(student.sr.new_zeros(()))
+        total = at_least_float32(student.image.new_zeros(()))
         for name, ours, theirs in self.pairs(student, teacher):
             total = total + attention_distance(*feature_pair('AttentionTransferLoss', name, ours, theirs), self.mode)
         return in_loss_range(total, self.loss_range, image_term=False)

@@ -217,7 +217,7 @@ class FAKDLoss(DistillationLoss):
 
     def distance(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> Tensor:
         """Return the sum over the features, a 0-dim tensor."""
-        total = at_least_float32(student.sr.new_zeros(()))
+        total = at_least_float32(student.image.new_zeros(()))
         equal = '`affinity: channel`' if self.affinity == 'channel' else ''
         for name, ours, theirs in self.pairs(student, teacher):
             ours, theirs = feature_pair('FAKDLoss', name, ours, theirs, equal)

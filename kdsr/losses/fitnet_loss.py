@@ -83,7 +83,7 @@ class FitNetLoss(DistillationLoss):
 
     def distance(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> Tensor:
         """Return the sum over the features, a 0-dim tensor."""
-        total = at_least_float32(student.sr.new_zeros(()))
+        total = at_least_float32(student.image.new_zeros(()))
         for name, ours, theirs in self.pairs(student, teacher):
             if self.regressor == 'conv1x1':
                 ours = self.regressors[helper_key(name)](ours)

@@ -21,9 +21,9 @@ def image_pair(student: NetworkOutput, teacher: NetworkOutput) -> tuple[Tensor, 
     Raises:
         ValueError: the shapes differ.
     """
-    if student.sr.shape != teacher.sr.shape:
+    if student.image.shape != teacher.image.shape:
         raise ValueError(
-            f'The student gives images of shape {tuple(student.sr.shape)} and the teacher of shape '
-            f'{tuple(teacher.sr.shape)}; a loss on images needs equal ones. Do both have the same scale?'
+            f'The student gives images of shape {tuple(student.image.shape)} and the teacher of shape '
+            f'{tuple(teacher.image.shape)}; a loss on images needs equal ones. Do both have the same scale?'
         )
-    return at_least_float32(student.sr), at_least_float32(teacher.sr.detach())
+    return at_least_float32(student.image), at_least_float32(teacher.image.detach())

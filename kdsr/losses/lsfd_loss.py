@@ -149,7 +149,7 @@ class LSFDLoss(DistillationLoss):
         if self.selective:
             image, target = image_pair(student, teacher)
             image = image.detach() if self.detach_attention else image
-        total = at_least_float32(student.sr.new_zeros(()))
+        total = at_least_float32(student.image.new_zeros(()))
         maps: dict[torch.Size, Tensor] = {}
         for name, ours, theirs in self.pairs(student, teacher):
             difference = feature_difference(*self.regressors.pair('LSFDLoss', name, ours, theirs), self.feature_norm)

@@ -146,7 +146,7 @@ class VIDLoss(DistillationLoss):
 
     def distance(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> Tensor:
         """Return the sum over the features, a 0-dim tensor."""
-        total = at_least_float32(student.sr.new_zeros(()))
+        total = at_least_float32(student.image.new_zeros(()))
         for name, ours, theirs in self.pairs(student, teacher):
             _, target = feature_pair('VIDLoss', name, ours, theirs)
             mean, raw = self.estimators[helper_key(name)](ours)

@@ -14,14 +14,15 @@ from kdsr.data.teacher_cache import open_cache
 from kdsr.distillation.checkpoint import read_checkpoint
 from kdsr.distillation.health import check_teacher
 from kdsr.distillation.outputs import Batch
-from kdsr.distillation.teacher import TeacherEnsemble, build_teachers, check_trained_for
+from kdsr.distillation.teacher import TeacherEnsemble, build_teachers
 from kdsr.errors import UserError
+from kdsr.experiment import rules
 from kdsr.models.student_model import StudentModel
 
 
 @MODEL_REGISTRY.register()
 class AggregationModel(StudentModel):
-    """StudentModel whose low-quality image is what the frozen teachers make of it.
+    """StudentModel whose network is shown the images of the frozen teachers.
 
     `network_g` is the aggregator; its input is (N, 3*T, S*h, S*w), the images of the T teachers in the order of
     `distillation.teachers`. Losses, validation and logs are StudentModel's: Eq. (1) of the paper is its `pixel_opt`.
@@ -29,44 +30,43 @@ class AggregationModel(StudentModel):
     images, and teachers run only where something is validated.
     """
 
-    lq: Tensor
     _teachers: TeacherEnsemble | None = None
 
     def __init__(self, opt: dict[str, Any]) -> None:
         options.check(opt)
         super().__init__(opt)
-        self.names = [teacher['name'] for teacher in opt['distillation']['teachers']]
-        pretrained = opt['path'].get('pretrain_network_g')
-        if pretrained:  # also when a run is resumed
-            check_trained_for(read_checkpoint(pretrained), self.names, pretrained)
-        if not self.is_train or not options.used_cache(opt):
+        aggregator, self.names = self.experiment.trained, self.experiment.teacher_names
+        if aggregator.weights is not None:  # also when a run is resumed
+            content = read_checkpoint(aggregator.weights)
+            rules.enforce(rules.trained_for_problems(aggregator, content, self.names))
+        if not self.is_train or self.experiment.used_cache is None:
             _ = self.teachers
         else:
-            open_cache(opt)  # a look at whether it fits
-        self._unchecked = self.is_train and bool(opt['distillation'].get('health_check', True))
+            open_cache(self.experiment)  # refuses one that does not fit
+        self._unchecked = self.is_train and self.experiment.health_check
 
     @property
     def teachers(self) -> TeacherEnsemble:
         """The live teachers; beside a cache, they are loaded when something is validated."""
         if self._teachers is None:
             with torch.random.fork_rng(devices=[]):
-                self._teachers = build_teachers(self.opt).to(self.device)
+                self._teachers = build_teachers(self.experiment).to(self.device)
         return self._teachers
 
     def feed_data(self, data: dict[str, Any]) -> None:
-        """Take a batch and replace its `lq` by the teachers' images."""
+        """Take a batch, and run the teachers on it where no cache delivers their images."""
         super().feed_data(data)
-        images = self._images(Batch(self.lq, getattr(self, 'gt', None))) if self.cached is None else self.cached
-        if images.shape[-1] != self.lq.shape[-1] * self.opt['scale']:
+        if self.teacher_images is None:
+            self.teacher_images = self._images(Batch(self.lq, getattr(self, 'gt', None)))
+        size, scale = tuple(self.teacher_images.shape[-2:]), self.experiment.scale
+        if size[-1] != self.lq.shape[-1] * scale:
             raise UserError(
-                f'the teachers turn {tuple(self.lq.shape[-2:])} into {tuple(images.shape[-2:])}, '
-                f'but this experiment is x{self.opt["scale"]} (`scale`).'
+                f'the teachers turn {tuple(self.lq.shape[-2:])} into {size}, but this experiment is x{scale} (`scale`).'
             )
-        self.lq = images
 
     def _images(self, batch: Batch) -> Tensor:
         if self._unchecked:  # on the first batch: no pair is at hand any earlier
-            get_root_logger().info(check_teacher(self.teachers, [batch], self.opt['scale']))
+            get_root_logger().info(check_teacher(self.teachers, [batch], self.experiment.scale))
             self._unchecked = False
         return self.teachers.images(batch)
 

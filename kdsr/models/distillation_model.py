@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,16 +16,17 @@ from torch import Tensor, nn
 from kdsr import options
 from kdsr.data.teacher_cache import open_cache
 from kdsr.distillation.building import build_loss_at
-from kdsr.distillation.cached_teachers import without_border
+from kdsr.distillation.cached_teachers import CachedTeachers, without_border
 from kdsr.distillation.checkpoint import load_weights, take_weights
-from kdsr.distillation.distillation_loss import DistillationLoss, measurements
+from kdsr.distillation.distillation_loss import DistillationLoss, foreign_loss, measurements
 from kdsr.distillation.feature_tap import FeatureTap, module_at
 from kdsr.distillation.health import check_teacher
-from kdsr.distillation.outputs import Batch, FeaturesOnly, NetworkOutput
+from kdsr.distillation.outputs import Batch, NetworkOutput, Teacher
 from kdsr.distillation.padding import run_padded
-from kdsr.distillation.teacher import build_teachers, window_of
+from kdsr.distillation.teacher import TeacherEnsemble, build_teachers
 from kdsr.distillation.views import View, build_view, view_terms
 from kdsr.errors import UserError
+from kdsr.experiment import rules
 from kdsr.models.student_model import StudentModel
 from kdsr.models.watching import check_reach, norms_by_term
 
@@ -45,61 +47,68 @@ class DistillationModel(StudentModel):
     def init_training_settings(self) -> None:
         """Build teachers, taps and losses, then let SRModel build EMA, image losses, optimiser and schedulers."""
         options.check(self.opt)
+        experiment = self.experiment
+        rules.enforce((*rules.objective_problems(experiment), *rules.start_problems(experiment)))
         with torch.random.fork_rng(devices=[]):  # the student's own random stream stays that of its baseline
-            self.cache = options.used_cache(self.opt)
-            self.teacher = (open_cache(self.opt) if self.cache else build_teachers(self.opt)).to(self.device)
+            cache = experiment.used_cache
+            self.teacher: Teacher = self._build_teacher()
             self._take_over_weights()
-            points = {n: p['student'] for n, p in (self.opt['distillation'].get('features') or {}).items()}
+            points = {feature.name: feature.student for feature in experiment.features}
             self.tap = FeatureTap(self.get_bare_model(self.net_g), points)
             student, teacher, pair = self._dry_run()
             self.losses = self._build_losses(student, teacher, pair)
+        self._margin = 0 if cache is None else cache.margin
         self._needs_image = any(loss.needs_teacher_image for loss in self.losses.values())
-        self._unchecked = bool(self.opt['distillation'].get('health_check', True)) and self.cache is None
-        train_opt = self.opt['train']
-        without_image_loss = not train_opt.get('pixel_opt') and not train_opt.get('perceptual_opt')
-        if without_image_loss:  # SRModel insists on one
-            train_opt['pixel_opt'] = {'type': 'L1Loss'}
-        super().init_training_settings()
-        if without_image_loss:
-            del train_opt['pixel_opt']
-            self.cri_pix = None
+        self._unchecked = experiment.health_check and cache is None
+        self._build_rest_of_sr_model()
         with torch.random.fork_rng(devices=[]):
             self.views = self._build_views(pair)
 
+    def _build_teacher(self) -> TeacherEnsemble | CachedTeachers:
+        live = self.experiment.used_cache is None
+        return (build_teachers(self.experiment) if live else open_cache(self.experiment)).to(self.device)
+
+    def _build_rest_of_sr_model(self) -> None:
+        """Let SRModel build EMA, image losses, optimiser and schedulers.
+
+        It refuses options without an image loss. Where distillation losses are all there is, it reads a copy of the
+        options with such a loss, which is then dropped.
+        """
+        own: dict[str, Any] = self.opt
+        if not self.experiment.training.has_image_loss:
+            self.opt = {**own, 'train': {**own['train'], 'pixel_opt': {'type': 'L1Loss'}}}
+        try:
+            super().init_training_settings()
+        finally:
+            self.opt = own
+        if not self.experiment.training.has_image_loss:
+            self.cri_pix = None
+
     def _take_over_weights(self) -> None:
         """Start from a part of a teacher (`init_from`), before EMA copies the student; a resumed run has its own."""
-        init = self.opt['distillation'].get('init_from')
-        path = self.opt['path']
-        if init is None or path.get('resume_state'):
+        init = self.experiment.init_from
+        if init is None or self.experiment.resumes:
             return
-        if path.get('pretrain_network_g'):
-            raise UserError('`path.pretrain_network_g` and `distillation.init_from` both say how the student starts.')
-        teacher = dict(zip(self.teacher.names, self.teacher.members))[init['teacher']].network
-        part = module_at(teacher, init.get('module') or '', 'distillation.init_from.module')
-        source = f'{init.get("module") or "the network"} of teacher {init["teacher"]!r}'
+        assert isinstance(self.teacher, TeacherEnsemble)  # the options refuse a cache of images
+        teacher = dict(zip(self.teacher.names, self.teacher.members))[init.teacher].network
+        part = module_at(teacher, init.module, 'distillation.init_from.module')
+        source = f'{init.module or "the network"} of teacher {init.teacher!r}'
         take_weights(self.get_bare_model(self.net_g), part.state_dict(), source, 'network_g')
 
     def _build_losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> nn.ModuleDict:
-        block, train_opt = self.opt['distillation'], self.opt['train']
-        loss_opts = {n: o for n, o in (block.get('losses') or {}).items() if o is not None}
-        taken_over = block.get('init_from') and (train_opt.get('pixel_opt') or train_opt.get('perceptual_opt'))
-        if not loss_opts and not taken_over:
-            raise UserError('`distillation.losses` is empty, so nothing is distilled. For the baseline: StudentModel.')
         losses = nn.ModuleDict()
-        for name, loss_opt in loss_opts.items():
-            loss = build_loss_at(f'distillation.losses.{name}', loss_opt)
+        for name, loss_opt in self.experiment.losses.items():
+            where = f'distillation.losses.{name}'
+            loss = build_loss_at(where, loss_opt)
             if not isinstance(loss, DistillationLoss):
-                raise UserError(
-                    f'distillation.losses.{name}: {type(loss).__name__} is no distillation loss; '
-                    'image losses of BasicSR belong into `train.pixel_opt`.'
-                )
+                raise UserError(f'{where}: {foreign_loss(type(loss))}')
             try:  # what does not fit shows here, before the first iteration
                 loss.build_helpers(student, teacher)
                 with torch.no_grad():
-                    seen = teacher if loss.needs_teacher_image else FeaturesOnly(teacher.features)
+                    seen = teacher if loss.needs_teacher_image else replace(teacher, sr=None)
                     loss.to(self.device)(student, seen, batch)
             except ValueError as error:
-                raise UserError(f'distillation.losses.{name}: {error}') from None
+                raise UserError(f'{where}: {error}') from None
             losses[name] = loss
         if self.opt['dist']:
             for tensor in losses.state_dict().values():
@@ -110,10 +119,8 @@ class DistillationModel(StudentModel):
     def _build_views(self, batch: Batch) -> dict[str, View]:
         """Build the views and run each once: what does not fit shows here."""
         views = {}
-        for name, view_opt in (self.opt['distillation'].get('views') or {}).items():
+        for name, view_opt in self.experiment.views.items():
             where = f'distillation.views.{name}'
-            if view_opt is None:  # a variant switches off a view of its base
-                continue
             views[name] = build_view(where, view_opt, self.losses, batch)
             self.net_g.eval()
             try:
@@ -130,8 +137,7 @@ class DistillationModel(StudentModel):
     def _dry_run(self) -> tuple[NetworkOutput, NetworkOutput, Batch]:
         """Run student and teachers once on a batch of the training size, to learn shapes and in-place changes."""
         network: nn.Module = self.get_bare_model(self.net_g)
-        batch = self.example_batch()
-        self._check_crop(batch.lq.shape[-1])
+        batch = self.example_batch(self._multiples())
         buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
         self.tap.calibrate(lambda: network.train()(batch.lq))  # what training changes in place, dropout included
         for name, buffer in network.named_buffers():
@@ -142,11 +148,12 @@ class DistillationModel(StudentModel):
         network.train()
         self.teacher.calibrate(batch)
         teacher = self.teacher(batch)
-        wanted = batch.gt.shape  # type: ignore[union-attr]
-        if student.sr.shape != wanted or teacher.sr.shape != wanted:
+        wanted = batch.shown('gt').shape
+        if student.image.shape != wanted or teacher.image.shape != wanted:
+            sizes = [tuple(image.shape[-2:]) for image in (batch.lq, batch.shown('gt'), student.image, teacher.image)]
             raise UserError(
-                f'`scale: {self.opt["scale"]}` turns {tuple(batch.lq.shape[-2:])} into {tuple(wanted[-2:])}, but the '
-                f'student gives {tuple(student.sr.shape[-2:])} and the teacher {tuple(teacher.sr.shape[-2:])}: '
+                f'`scale: {self.experiment.scale}` turns {sizes[0]} into {sizes[1]}, but the student gives {sizes[2]} '
+                f'and the teacher {sizes[3]}: '
                 "make `scale`, `network_g.upscale` and the teachers' `upscale` agree."
             )
         for name in sorted(self.tap.copied):
@@ -156,20 +163,11 @@ class DistillationModel(StudentModel):
             )
         return student, teacher, batch
 
-    def _check_crop(self, lq_size: int) -> None:
-        """Refuse crops that do not fit: the student sees them unpadded, and features of padded ones do not compare."""
-        windows = {'the student': window_of(self.opt['network_g'])}
-        for name, member in zip(self.teacher.names, self.teacher.members):
-            if member.tap.points:
-                windows[f'teacher {name}, which is tapped,'] = member.multiple
-        for who, window in windows.items():
-            if lq_size % window:
-                scale = self.opt['scale']
-                fitting = (lq_size // window + 1) * window * scale
-                raise UserError(
-                    f'`datasets.train.gt_size: {lq_size * scale}` gives LR crops of {lq_size}, but {who} needs a '
-                    f'multiple of its window, {window}: for example gt_size: {fitting}.'
-                )
+    def _multiples(self) -> dict[str, int]:
+        """Return what the built teachers want the sides of their input to be multiples of."""
+        if not isinstance(self.teacher, TeacherEnsemble):
+            return {}
+        return {name: member.multiple for name, member in zip(self.teacher.names, self.teacher.members)}
 
     def helpers(self) -> Iterator[nn.Parameter]:
         """Yield the trainable parameters of the losses, in a fixed order."""
@@ -192,15 +190,15 @@ class DistillationModel(StudentModel):
 
     def _own_terms(self, batch: Batch) -> dict[str, Tensor]:
         if self._unchecked:  # on the first batch: no pair is at hand any earlier
-            get_root_logger().info(check_teacher(self.teacher, [batch], self.opt['scale']))
+            assert isinstance(self.teacher, TeacherEnsemble)
+            get_root_logger().info(check_teacher(self.teacher, [batch], self.experiment.scale))
             self._unchecked = False
         with self.tap as features:
             self.output = self.run(self.shown(batch))
         student = NetworkOutput(self.output, features)
         terms = self.image_terms(self.output, batch.gt)
         if self.losses:
-            margin = self.cache.margin if self.cache else 0
-            compared = without_border(student, self.teacher(batch, self._needs_image), batch, margin)
+            compared = without_border(student, self.teacher(batch, self._needs_image), batch, self._margin)
             terms.update({name: loss(*compared) for name, loss in self.losses.items()})
         self.measured = measurements(self.losses)  # on the pair itself, not on its views
         for name, view in self.views.items():

@@ -12,6 +12,7 @@ from kdsr.distillation.building import build_loss_at
 from kdsr.distillation.feature_tap import FeatureTap
 from kdsr.distillation.outputs import Batch
 from kdsr.errors import UserError
+from kdsr.experiment import rules
 from kdsr.models.student_model import StudentModel
 
 ENCODING = 'encoding'
@@ -31,15 +32,11 @@ class PrivilegedTeacherModel(StudentModel):
 
     def init_training_settings(self) -> None:
         """Build the imitation loss, see on one batch that everything fits, then let SRModel build the rest."""
-        imitation_opt = self.opt['train'].get('imitation_opt')
+        imitation_opt = self.experiment.training.image_losses.get('imitation_opt')
         network: nn.Module = self.get_bare_model(self.net_g)
+        rules.enforce(rules.imitation_problems(self.experiment, network))
         self.cri_imitation: nn.Module | None = None
         if imitation_opt is not None:
-            if 'encoder' not in dict(network.named_modules()):
-                raise UserError(
-                    f'`train.imitation_opt` compares what the encoder gives with the low-quality image, but '
-                    f'{type(network).__name__} has no `encoder`: leave it out, or train a PISRTeacher.'
-                )
             self.cri_imitation = build_loss_at('train.imitation_opt', imitation_opt).to(self.device)
         self.tap = FeatureTap(network, {ENCODING: 'encoder'} if self.cri_imitation else {})
         self._dry_run(network)
@@ -63,18 +60,8 @@ class PrivilegedTeacherModel(StudentModel):
             if given != wanted:
                 raise UserError(
                     f'{kind} turns the ground truth {tuple(image.shape)} into {tuple(given)} where {tuple(wanted)} is '
-                    f'wanted: make `scale: {self.opt["scale"]}`, `network_g.upscale` and the channels agree.'
+                    f'wanted: make `scale: {self.experiment.scale}`, `network_g.upscale` and the channels agree.'
                 )
-
-    def shown(self, batch: Batch) -> Tensor:
-        """Return the ground truth."""
-        if batch.gt is None:
-            raise UserError('PrivilegedTeacherModel is shown the ground truth, but this set has none (`dataroot_gt`).')
-        return batch.gt
-
-    def window(self) -> int:
-        """Return the scale, of which the encoder wants the sides of its image to be multiples."""
-        return int(self.opt['scale'])
 
     def tapped(self) -> Collection[nn.Module]:
         """Return the encoder, where its output is compared."""

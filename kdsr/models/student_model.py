@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,38 +18,17 @@ from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from torch import Tensor, nn
 
 from kdsr import options
-from kdsr.distillation.building import argument_of, check_arguments
+from kdsr.distillation.building import check_arguments
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.padding import run_padded
 from kdsr.distillation.precision import at_least_float32, autocast, laid_out, lay_out
 from kdsr.distillation.quadrants import run_in_quadrants
-from kdsr.distillation.teacher import window_of
 from kdsr.errors import UserError
+from kdsr.experiment import Training, read_experiment, rules
 from kdsr.lifecycle.saving import FOR_INSPECTION, save_checkpoint, training_state
 from kdsr.models.compiling import compile_for_training
 from kdsr.models.validation import validate
 from kdsr.models.watching import GRADIENT, SCALE, NumberWatch, collapsed, gradient_norm, norms_by_term
-
-
-def _check_channels(opt: dict[str, Any]) -> None:
-    """Refuse a network of three channels where luminance is trained."""
-    network = opt['network_g']
-    for key in ('num_in_ch', 'in_chans') if opt.get('color') == 'y' else ():
-        if argument_of(network, key) not in (None, 1):
-            raise UserError(f'`color: y` trains on luminance, one channel: set `network_g.{key}: 1`.')
-
-
-def _accumulated_parts(opt: dict[str, Any]) -> int:
-    """Return in how many parts a batch is run (`train.accumulate`); refuse what does not divide it."""
-    parts = (opt.get('train') or {}).get('accumulate')
-    parts = 1 if parts is None else parts
-    batch_size = (opt['datasets'].get('train') or {}).get('batch_size_per_gpu', parts)
-    if parts < 1 or batch_size % parts:
-        raise UserError(
-            f'`train.accumulate: {parts}` runs a batch in so many equal parts; `batch_size_per_gpu: {batch_size}` '
-            'must be a multiple of it.'
-        )
-    return int(parts)
 
 
 def _means(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -83,7 +62,9 @@ class StudentModel(SRModel):
     lq: Tensor
     gt: Tensor
     net_g: nn.Module
-    cached: Tensor | None = None  # what the teachers made of the batch before
+    opt: dict[str, Any]
+    teacher_images: Tensor | None = None
+    code: Tensor | None = None
     in_quadrants = False
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -94,20 +75,21 @@ class StudentModel(SRModel):
                 f'{opt["num_gpu"]} kdsr/train.py -opt FILE --launcher pytorch; or use one GPU: --force_yml num_gpu=1'
             )
         options.check_values(opt)
-        _check_channels(opt)
+        self.experiment = read_experiment(opt)
+        training = self.experiment.training if opt['is_train'] else Training()
+        rules.enforce(rules.channel_problems(self.experiment))
+        rules.enforce(rules.step_problems(self.experiment) if opt['is_train'] else ())
         check_arguments(ARCH_REGISTRY, 'network_g', opt['network_g'])
-        self.luminance = opt.get('color') == 'y'
+        self.luminance = self.experiment.luminance
+        self._shown, self._multiple = self.experiment.trained.shown, self.experiment.trained.multiple
         self.chroma_source: Tensor | None = None
         self.measured: dict[str, Tensor] = {}  # of the last step: logged, not minimised
-        train_opt = (opt.get('train') or {}) if opt['is_train'] else {}
-        self.precision: str | None = train_opt.get('amp')
-        self.channels_last = bool(train_opt.get('channels_last', False))
-        self.accumulate = _accumulated_parts(opt) if opt['is_train'] else 1
-        self.clip_grad_norm: float | None = train_opt.get('clip_grad_norm')
-        if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
-            raise UserError(f'`train.clip_grad_norm: {self.clip_grad_norm}` must be above 0; leave it out to not clip.')
-        self._to_compile = bool(train_opt.get('compile', False))
-        self.skip_nonfinite, self.skipped = int(train_opt.get('skip_nonfinite') or 0), 0
+        self.precision = training.amp
+        self.channels_last = training.channels_last
+        self.accumulate = training.accumulate
+        self.clip_grad_norm = training.clip_grad_norm
+        self._to_compile = training.compile
+        self.skip_nonfinite, self.skipped = training.skip_nonfinite, 0
         self.watch = NumberWatch()
         self._averaged: tuple[list[Tensor], list[Tensor]] | None = None
         super().__init__(opt)
@@ -128,9 +110,8 @@ class StudentModel(SRModel):
         if hasattr(self, 'gt'):  # of another batch; this one may have none
             del self.gt
         super().feed_data({key: data[key] for key in ('lq', 'gt') if key in data})
-        self.cached = data['teacher'].to(self.device).float().div_(255) if 'teacher' in data else None
-        if 'code' in data:
-            self.cached = data['code'].to(self.device)
+        self.teacher_images = data['teacher'].to(self.device).float().div_(255) if 'teacher' in data else None
+        self.code = data['code'].to(self.device) if 'code' in data else None
         self.chroma_source = None
         for name in ('lq', 'gt') if 'gt' in data else ('lq',):
             image = getattr(self, name)
@@ -142,30 +123,32 @@ class StudentModel(SRModel):
                 image = rgb2ycbcr_pt(image, y_only=True)
             setattr(self, name, image)
 
-    def example_batch(self) -> Batch:
+    def example_batch(self, multiples: Mapping[str, int] | None = None) -> Batch:
         """Return a grey ramp of the training size, for dry runs.
 
+        Args:
+            multiples: See :func:`kdsr.experiment.rules.crop_problems`.
+
         Raises:
-            UserError: the training size is no multiple of the scale.
+            UserError: the training size does not fit the scale or a network.
         """
-        scale, train_set = self.opt['scale'], self.opt['datasets']['train']
-        gt_size = int(train_set['gt_size'])
-        if gt_size % scale:
-            raise UserError(f'`datasets.train.gt_size: {gt_size}` must be a multiple of `scale: {scale}`.')
-        channels = 1 if 'y' in (self.opt.get('color'), train_set.get('color')) else 3
-        ramp = torch.linspace(0, 1, gt_size * gt_size, device=self.device).view(1, 1, gt_size, gt_size)
-        gt = ramp.expand(2, channels, -1, -1).contiguous()
+        scale, crop = self.experiment.scale, self.experiment.training.crop
+        if not crop:
+            raise UserError('`datasets.train.gt_size` is missing: how large are the crops?')
+        rules.enforce(rules.crop_problems(self.experiment, multiples))
+        ramp = torch.linspace(0, 1, crop * crop, device=self.device).view(1, 1, crop, crop)
+        gt = ramp.expand(2, self.experiment.channels, -1, -1).contiguous()
         lq = gt[..., ::scale, ::scale].contiguous()
-        return Batch(lq, gt, lq if options.caches_code(self.opt) else gt)
+        return Batch(lq, gt, teacher_images=gt, code=lq)
 
     def shown(self, batch: Batch) -> Tensor:
-        """Return what the network is shown of a batch."""
-        return batch.lq
+        """Return the network's input: the low-quality image, or what the table of model classes says instead."""
+        return batch.shown(self._shown, type(self).__name__)
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Take one training step on the batch that was fed, in `train.accumulate` parts."""
         self.optimizer_g.zero_grad()
-        parts = Batch(self.lq, self.gt, self.cached).split(self.accumulate)
+        parts = Batch(self.lq, self.gt, self.teacher_images, self.code).split(self.accumulate)
         if current_iter == 1:
             self.look_at_terms(parts[0])
         if self._to_compile:
@@ -331,14 +314,14 @@ class StudentModel(SRModel):
         network.eval()
         with torch.no_grad():
             padded = partial(run_padded, network, multiple=self.window())
-            image = self.shown(Batch(self.lq, getattr(self, 'gt', None)))
+            image = self.shown(Batch(self.lq, getattr(self, 'gt', None), self.teacher_images))
             self.output = run_in_quadrants(padded, image) if self.in_quadrants else padded(image)
         if network is self.net_g:
             network.train(self.is_train)
 
     def window(self) -> int:
         """Return the multiple that the sides of the network's input must have."""
-        return window_of(self.opt['network_g'])
+        return self._multiple
 
     def nondist_validation(self, dataloader: Any, current_iter: int, tb_logger: Any, save_img: bool) -> None:
         """Validate on one set, see `kdsr.models.validation`; `val.quadrants` may name the sets that it is for."""

@@ -14,8 +14,8 @@ from torch import nn
 from kdsr import options, plugins, zoo
 from kdsr.data.benchmark_sets import BenchmarkSet, set_of_folders
 from kdsr.distillation.checkpoint import pick_weights, read_checkpoint
-from kdsr.distillation.teacher import window_of
 from kdsr.errors import UserError
+from kdsr.experiment import read_experiment, window_of
 from kdsr.networks.facts import input_channels, scale_of
 from kdsr.networks.trained_run import find_checkpoint
 from kdsr.networks.weight_files import build, identify
@@ -129,18 +129,21 @@ def _at_scale(one: Candidate, scales: Sequence[int]) -> Candidate:
 
 def _of_option_file(label: str, path: str, iteration: str | None) -> list[Candidate]:
     opt = options.load_experiment(path)
-    plugins.import_named(opt.get('import_modules') or ())
+    experiment = read_experiment(opt)
+    plugins.import_named(experiment.imports)
+    trained = experiment.trained
+    if trained.shown != 'lq':
+        raise UserError(f'{path}: its network is not shown the low-quality image alone, so there is nothing to test.')
     if label == os.path.splitext(os.path.basename(path))[0]:
-        label = opt['name']
-    tests = [d for phase, d in opt['datasets'].items() if str(phase).startswith('test')]
+        label = experiment.name
+    tests = [d for phase, d in experiment.datasets.items() if phase.startswith('test')]
     if tests:
-        where = opt['path'].get('pretrain_network_g')
-        if not where:
+        if trained.weights is None:
             raise UserError(f'{path}: path.pretrain_network_g names no weights to test.')
-        wanted = opt['path'].get('param_key_g', 'params')
+        where, wanted = trained.weights, trained.param_key
     else:
-        tests = [d for phase, d in opt['datasets'].items() if str(phase).startswith('val')]
-        where, wanted = _of_experiment(opt['name'], path, iteration), 'params_ema'
+        tests = [d for phase, d in experiment.datasets.items() if phase.startswith('val')]
+        where, wanted = _of_experiment(experiment.name, path, iteration), 'params_ema'
     content = read_checkpoint(where)
     key = wanted if wanted in content or wanted is None else 'params'  # as BasicSR
     network = build(label, opt['network_g'], pick_weights(content, where, key), where)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from kdsr.distillation.teacher import window_of
+from kdsr.experiment import window_of
 
 
 def parameters(network: nn.Module) -> int:

@@ -15,8 +15,9 @@ from kdsr import options, plugins
 from kdsr.distillation.building import build_network_at
 from kdsr.distillation.checkpoint import load_weights
 from kdsr.distillation.padding import run_padded
-from kdsr.distillation.teacher import FrozenNetwork, TeacherEnsemble, build_teachers, window_of
+from kdsr.distillation.teacher import FrozenNetwork, TeacherEnsemble, build_teachers
 from kdsr.errors import UserError
+from kdsr.experiment import read_experiment, window_of
 from kdsr.networks.facts import input_channels
 from kdsr.networks.weight_files import build, identify
 
@@ -107,16 +108,18 @@ def _of_option_file(
 ) -> tuple[list[Subject], Fusion | None]:
     opt = options.load_experiment(file)
     plugins.import_named(opt.get('import_modules') or ())
-    if opt['model_type'] == 'PrivilegedTeacherModel':
+    experiment = read_experiment(opt)
+    trained, scale = experiment.trained, experiment.scale
+    if trained.shown == 'gt':
         raise UserError(f'{file}: its network is shown the ground truth; there is nothing to super-resolve.')
-    name, scale = name or opt['name'], int(opt.get('scale') or 0)
+    name = name or experiment.name
     network = read_weights_of(opt, lambda: find_weights(opt, iteration, file), device)
-    own = _subject(name, network, window_of(opt['network_g']), scale)
-    aggregates = opt['model_type'] == 'AggregationModel'
-    if not (opt.get('distillation') and (with_teachers or aggregates)):
+    own = _subject(name, network, trained.multiple, scale)
+    aggregates = trained.role == 'aggregator'
+    if not (experiment.teachers and (with_teachers or aggregates)):
         return [own], None
     options.check(opt)
-    ensemble = build_teachers(opt).to(device)
+    ensemble = build_teachers(experiment).to(device)
     teachers = [
         _teacher(member_name, member, scale)
         for member_name, member in zip(ensemble.names, ensemble.members)

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor
 from kdsr import options, plugins
 from kdsr.distillation.checkpoint import load_weights
 from kdsr.errors import UserError
+from kdsr.experiment import Experiment, read_experiment
+from kdsr.experiment.missing_files import check_files
 from kdsr.models.distillation_model import DistillationModel
 
 
@@ -36,22 +39,23 @@ class TrainedRun:
     def __init__(self, option_file: str, iteration: str = 'latest') -> None:
         get_root_logger(log_level=logging.WARNING)  # BasicSR would print every layer
         self.opt = options.load_experiment(option_file)
-        plugins.import_named(self.opt.get('import_modules') or ())
-        _check_kind(self.opt, option_file)
-        self.name, self.scale, self.iteration = self.opt['name'], int(self.opt['scale']), str(iteration)
+        self.experiment = read_experiment(self.opt).live()
+        plugins.import_named(self.experiment.imports)
+        _check_kind(self.opt, self.experiment, option_file)
+        self.name, self.scale, self.iteration = self.experiment.name, self.experiment.scale, str(iteration)
         self.folder = os.path.join('experiments', self.name)
         self.checkpoint = find_checkpoint(self.folder, self.iteration, option_file)
         self.opt['distillation'] = {**self.opt['distillation'], 'views': None, 'cache': None}  # teachers answer anew
-        self._sets = {k: d for k, d in self.opt['datasets'].items() if k.startswith('val')}
+        self._sets = {k: d for k, d in self.experiment.datasets.items() if k.startswith('val')}
         if not self._sets:
             raise UserError(f'{option_file}: there is no validation set (`datasets.val`) to look at.')
-        options.check_files({**self.opt, 'datasets': self._sets, 'path': {}})
+        check_files(replace(self.experiment, datasets=self._sets, resumes=True))
         self.model = self._build()
 
     def _build(self) -> DistillationModel:
         model = build_model(_for_looking(self.opt, self.folder, self.checkpoint))
         if not isinstance(model, DistillationModel):
-            raise UserError(f'`model_type: {self.opt["model_type"]}` distils nothing that could be looked at.')
+            raise UserError(f'`model_type: {self.experiment.model.name}` distils nothing that could be looked at.')
         if any(True for _ in model.helpers()):
             path = os.path.join(self.folder, 'models', f'net_distill_{self.iteration}.pth')
             load_weights(model.losses, path, 'params', 'distillation helpers')
@@ -81,12 +85,12 @@ class TrainedRun:
             yield os.path.splitext(os.path.basename(data['lq_path']))[0], self.model.lq, self.model.gt
 
 
-def _check_kind(opt: Mapping[str, Any], option_file: str) -> None:
+def _check_kind(opt: Mapping[str, Any], experiment: Experiment, option_file: str) -> None:
     """Refuse experiments in which nothing is distilled into a student."""
     if not opt.get('distillation'):
         raise UserError(f'{option_file}: there is no `distillation:` block, so no teacher to compare the student with.')
     options.check(opt)
-    if opt['model_type'] == 'AggregationModel':
+    if experiment.model.trains == 'aggregator':
         raise UserError(f'{option_file} trains an aggregator (stage 1); name the option file of a student.')
 
 

@@ -1,8 +1,8 @@
 """The options of an experiment: reading them, and finding what is wrong before anything is built."""
 
-from kdsr.options.caching import Cache, cache_of, caches_code, used_cache, with_cache
-from kdsr.options.checking import check, check_files, check_values, option_problems
-from kdsr.options.files import file_problems
+from kdsr.options.caching import Cache, Content, cache_of, cached_content, used_cache, with_cache
+from kdsr.options.checking import check, check_values, option_problems
+from kdsr.options.model_classes import ModelClass, Role, Shown, model_class_of
 from kdsr.options.positions import Places, read_with_places, read_yaml, shown_path
 from kdsr.options.problems import ERROR, MISSING, WARNING, Path, Place, Problem, dotted, listed, report
 from kdsr.options.reading import OptionFile, clean, complete, load, load_experiment, merge, missing_keys, read
@@ -17,31 +17,34 @@ __all__ = [
     'TABLE',
     'WARNING',
     'Cache',
+    'Content',
+    'ModelClass',
     'Option',
     'OptionFile',
     'Path',
     'Place',
     'Places',
     'Problem',
+    'Role',
     'SafeDumper',
     'SafeLoader',
+    'Shown',
     'block_of',
     'cache_of',
-    'caches_code',
+    'cached_content',
     'check',
-    'check_files',
     'check_values',
     'clean',
     'complete',
     'document',
     'dotted',
     'dump',
-    'file_problems',
     'listed',
     'load',
     'load_experiment',
     'merge',
     'missing_keys',
+    'model_class_of',
     'option_problems',
     'parse_value',
     'read',

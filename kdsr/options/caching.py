@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from kdsr.options.model_classes import model_class_of
 from kdsr.options.problems import Problem
-from kdsr.options.rows import block_of
-from kdsr.options.table import RAW_SET
+from kdsr.options.rows import block_of, row_problems
+from kdsr.options.table import RAW_SET, TABLE
+
+Content = Literal['image', 'teacher_images', 'code']
 
 NEEDS_LIVE_TEACHERS = {
     'features': (
@@ -38,11 +41,13 @@ class Cache:
 
 
 def cache_of(opt: Mapping[str, Any]) -> Cache | None:
-    """Return the cache that a checked option file names, or None."""
-    given = (opt.get('distillation') or {}).get('cache')
-    if given is None:
+    """Return the cache that an option file names; None where there is none, or none that can be read."""
+    given = block_of(opt, 'distillation').get('cache')
+    if isinstance(given, str):
+        return Cache(given)
+    if not isinstance(given, dict) or any(row_problems((), given, TABLE['distillation.cache'])):
         return None
-    return Cache(given) if isinstance(given, str) else Cache(**given)
+    return Cache(**given)
 
 
 def used_cache(opt: Mapping[str, Any]) -> Cache | None:
@@ -51,16 +56,20 @@ def used_cache(opt: Mapping[str, Any]) -> Cache | None:
     return None if cache is None or cache.exact else cache
 
 
-def caches_code(opt: Mapping[str, Any]) -> bool:
-    """Tell whether the cache holds what the encoder of a privileged teacher makes of the ground truth (PISR).
+def cached_content(opt: Mapping[str, Any]) -> Content:
+    """Return what a cache of an experiment holds of a training image.
 
-    Such a teacher is an encoder and a decoder, and the features that are compared are the decoder's: it runs live, on
-    what was encoded before. That is so where features of the only teacher are tapped and it is shown the ground truth.
+    'code': what the encoder of a privileged teacher makes of the ground truth (PISR). Such a teacher is an encoder and
+    a decoder, and the features that are compared are the decoder's, which runs live on what was encoded before. That
+    is so where features of the only teacher are tapped and it is shown the ground truth.
+    'teacher_images': the image of each teacher, where the trained network is shown these (MTKD, stage 1).
+    'image': the one image that is taught, in all other experiments.
     """
-    block = opt.get('distillation') or {}
-    teachers, features = block.get('teachers'), block.get('features')
-    tapped = isinstance(features, dict) and any(pair is not None for pair in features.values())
-    return tapped and isinstance(teachers, list) and [block_of(t).get('input') for t in teachers] == ['gt']
+    block = block_of(opt, 'distillation')
+    teachers, tapped = block.get('teachers'), any(pair is not None for pair in block_of(block, 'features').values())
+    if tapped and isinstance(teachers, list) and [block_of(t).get('input') for t in teachers] == ['gt']:
+        return 'code'
+    return 'teacher_images' if model_class_of(opt.get('model_type')).shown == 'teacher_images' else 'image'
 
 
 def with_cache(opt: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,7 +77,7 @@ def with_cache(opt: Mapping[str, Any]) -> dict[str, Any]:
     cache, datasets = used_cache(opt), opt.get('datasets') or {}
     if cache is None or 'train' not in datasets:
         return dict(opt)
-    kind = 'code' if caches_code(opt) else 'teacher'
+    kind = 'code' if cached_content(opt) == 'code' else 'teacher'
     train_set = {**datasets['train'], f'dataroot_{kind}': cache.path}
     if train_set['type'] != RAW_SET:
         train_set.update(type='TeacherImagesDataset', images=train_set['type'])
@@ -81,7 +90,7 @@ def cache_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
     if cache is None:
         return
     block = opt['distillation']
-    code = caches_code(opt)
+    code = cached_content(opt) == 'code'
     for key, reason in NEEDS_LIVE_TEACHERS.items():
         given = block_of(block, key)
         live = any(part is not None for part in given.values())  # a variant switches off parts of its base

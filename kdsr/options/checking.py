@@ -7,8 +7,8 @@ from typing import Any
 
 from kdsr.errors import UserError
 from kdsr.options.distillation_block import distillation_problems
-from kdsr.options.files import file_problems
-from kdsr.options.problems import ERROR, Problem, listed, report
+from kdsr.options.model_classes import model_class_of
+from kdsr.options.problems import ERROR, Problem, listed
 from kdsr.options.sections import ignored_keys, own_value_problems, section_problems
 
 
@@ -20,7 +20,7 @@ def option_problems(opt: Mapping[str, Any], is_train: bool) -> list[Problem]:
         is_train: For a training; else for a test, for which a finished student's `distillation:` block counts nothing.
     """
     problems = [*section_problems(opt, is_train), *ignored_keys(opt)]
-    needs_teachers = opt.get('model_type') in ('DistillationModel', 'AggregationModel')
+    needs_teachers = model_class_of(opt.get('model_type')).teachers in ('training', 'always')
     if is_train and (needs_teachers or opt.get('distillation') is not None):
         problems += distillation_problems(opt)
     return list(dict.fromkeys(problems))
@@ -42,17 +42,6 @@ def check_values(opt: Mapping[str, Any]) -> None:
         UserError: a value is not what its key takes.
     """
     _refuse(own_value_problems(opt), 'the options have mistakes')
-
-
-def check_files(opt: Mapping[str, Any]) -> None:
-    """Check that the data and weights that an experiment names are there, before anything is made.
-
-    Raises:
-        UserError: it lists everything that is missing.
-    """
-    problems = list(file_problems(opt))
-    if problems:
-        raise UserError(report(problems))
 
 
 def _refuse(problems: Iterable[Problem], title: str) -> None:

@@ -8,24 +8,25 @@ from typing import Any
 
 from kdsr.errors import did_you_mean
 from kdsr.options.caching import cache_problems
+from kdsr.options.model_classes import model_class_of
 from kdsr.options.problems import Path, Problem
 from kdsr.options.rows import row_problems
-from kdsr.options.table import BASICSR_MODELS, TABLE, WEIGHTS
+from kdsr.options.table import TABLE, WEIGHTS
 
 BLOCK: Path = ('distillation',)
 
 
 def distillation_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
     """Check the `distillation:` block of a training."""
-    block, model = opt.get('distillation'), opt.get('model_type')
-    if block is not None and model in (*BASICSR_MODELS, 'StudentModel'):
+    block, model = opt.get('distillation'), model_class_of(opt.get('model_type'))
+    if block is not None and model.teachers == 'unused':
         yield Problem(
             ('model_type',),
-            f'{model} does not use the `distillation:` block, and would train without teachers. Did you mean '
+            f'{model.name} does not use the `distillation:` block, and would train without teachers. Did you mean '
             '`DistillationModel`? For the baseline, delete the block (`distillation: ~` in a variant).',
         )
     if not isinstance(block, dict):
-        yield Problem(BLOCK, f'missing: {model} needs at least its `teachers:`.')
+        yield Problem(BLOCK, f'missing: {model.name} needs at least its `teachers:`.')
         return
     yield from row_problems(BLOCK, block, TABLE['distillation'])
     teachers = block['teachers'] if isinstance(block.get('teachers'), list) else []
@@ -35,10 +36,9 @@ def distillation_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem((*BLOCK, 'teachers'), 'the list is empty.')
     if block.get('aggregator') is not None:
         yield from row_problems((*BLOCK, 'aggregator'), block['aggregator'], TABLE['distillation.aggregator'])
-    unused = ('losses', 'features', 'views', 'aggregator', 'init_from')
-    for key in unused if model == 'AggregationModel' else ():
+    for key in model.unused_keys:
         if block.get(key):
-            yield Problem((*BLOCK, key), 'AggregationModel (stage 1) does not use it; it belongs to stage 2.')
+            yield Problem((*BLOCK, key), f'{model.name} does not use it; it belongs to DistillationModel.')
     yield from _cache_problems(opt, block.get('cache'))
     yield from _init_problems(block.get('init_from'), names)
     yield from _feature_problems(block.get('features'), names)

@@ -84,8 +84,7 @@ def read(path: str, overrides: Iterable[str] = ()) -> OptionFile:
         try:
             changed = _override(opt, override)
         except UserError as error:
-            text = str(error)[len(OVERRIDE) + 1 :] if str(error).startswith(OVERRIDE) else str(error)
-            problems.append(Problem((), text, place=Place(OVERRIDE)))
+            problems.append(Problem((), str(error), place=Place(OVERRIDE)))
         else:
             places = {p: place for p, place in places.items() if p[: len(changed)] != changed}
             places[changed] = Place(OVERRIDE)
@@ -183,7 +182,7 @@ def _override(opt: dict[str, Any], override: str) -> Path:
     """Set one value; return the path of its key."""
     keys, equals, value = override.partition('=')
     if not equals:
-        raise UserError(f'--force_yml {override!r}: write key:key=value, for example train:ema_decay=0.999')
+        raise UserError(f'{override!r}: write key:key=value, for example train:ema_decay=0.999')
     *parents, last = (k.strip() for k in keys.split(':'))
     node: Any = opt
     path: Path = ()
@@ -194,11 +193,11 @@ def _override(opt: dict[str, Any], override: str) -> Path:
             node = node[index]
         except (KeyError, IndexError, TypeError):
             known = [str(k) for k in node] if isinstance(node, dict) else []
-            raise UserError(f'--force_yml {override!r}: there is no {key!r}.{did_you_mean(key, known)}') from None
+            raise UserError(f'{override!r}: there is no {key!r}.{did_you_mean(key, known)}') from None
     if isinstance(node, list) and last.isdigit() and int(last) < len(node):
         node[int(last)] = parse_value(value.strip())
         return (*path, int(last))
     if isinstance(node, dict):
         node[last] = parse_value(value.strip())
         return (*path, last)
-    raise UserError(f'--force_yml {override!r}: {parents[-1] if parents else "it"!r} holds no {last!r}.')
+    raise UserError(f'{override!r}: {parents[-1] if parents else "it"!r} holds no {last!r}.')

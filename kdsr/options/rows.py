@@ -45,9 +45,18 @@ def row_problems(
         yield from value_problems((*path, key), block.get(key), option)
 
 
-def unknown_key(path: Path, key: Any, known: Mapping[str, Any]) -> Problem:
-    """Refuse a key, with the close ones."""
+def unknown_key(path: Path, key: Any, known: Mapping[str, Any], otherwise: str | None = None) -> Problem:
+    """Refuse a key, with the close ones.
+
+    Args:
+        path: Of the block.
+        key: That the block has.
+        known: That it may have.
+        otherwise: The whole message where no known key is close; a general one when None.
+    """
     hint = did_you_mean(key, known)
+    if not hint and otherwise is not None:
+        return Problem((*path, key), otherwise)
     if not hint and len(known) <= MOST_NAMED:
         hint = f' Known: {", ".join(known)}.'
     return Problem((*path, key), f'unknown key.{hint or " Nothing reads it."}')
@@ -59,7 +68,8 @@ def value_problems(path: Path, value: Any, option: Option) -> Iterator[Problem]:
         if option.required:
             yield Problem(path, f'missing. {option.doc}')
     elif not isinstance(value, option.types) or (isinstance(value, bool) and bool not in option.types):
-        yield Problem(path, f'must be a {kind_of(option)}, is {value!r}.'.replace('a true', 'true'))
+        article = '' if option.types[0] is bool else 'a '
+        yield Problem(path, f'must be {article}{kind_of(option)}, is {value!r}.')
     elif option.choices and value not in option.choices:
         yield Problem(path, f'must be one of {", ".join(option.choices)}, is {value!r}.')
     elif isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kdsr.options.basicsr_keys import DATASETS, OBSOLETE, OF_MODEL, SCHEDULERS, SECTIONS
+from kdsr.options.model_classes import MODEL_CLASSES
 from kdsr.options.sections import TOP, rows_of
-from kdsr.options.table import BASICSR_MODELS, KDSR_MODELS, TABLE, Option
+from kdsr.options.table import TABLE, Option
 
 _TYPES = {dict: 'object', list: 'array', str: 'string', bool: 'boolean', int: 'integer', float: 'number'}
 JSON = dict[str, Any]
@@ -39,7 +40,7 @@ def schema() -> JSON:
         '$schema': 'http://json-schema.org/draft-07/schema#',
         'title': 'Option file of BasicSR and kdsr',
         **top,
-        'if': {'properties': {'model_type': {'enum': [*BASICSR_MODELS, *KDSR_MODELS]}}},
+        'if': {'properties': {'model_type': {'enum': [*MODEL_CLASSES]}}},
         'then': _known_names(sections),
     }
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from kdsr.errors import did_you_mean
 from kdsr.options.basicsr_keys import DATASETS, NUMBER, OBSOLETE, OF_MODEL, SCHEDULERS, SECTIONS
+from kdsr.options.model_classes import model_class_of
 from kdsr.options.problems import WARNING, Path, Problem
 from kdsr.options.rows import block_of, row_problems, unknown_key
-from kdsr.options.table import BASICSR_MODELS, KDSR_MODELS, PAIRED_SETS, TABLE, Option
+from kdsr.options.table import PAIRED_SETS, TABLE, Option
 
 TOP = 'top level'
 NEEDED_IN_TRAINING = {
@@ -19,7 +20,6 @@ NEEDED_IN_TRAINING = {
     'scheduler': 'missing: for example {type: MultiStepLR, milestones: [200000]}.',
 }
 WITHOUT_EFFECT_ON_MODELS = ('base', 'import_modules')
-VIDEO_MODELS = ('Video', 'EDVR')  # whose papers leave out other borders, or none
 CROPPING_METRICS = ('calculate_psnr', 'calculate_ssim', 'calculate_psnr_pt', 'calculate_ssim_pt')
 
 
@@ -51,7 +51,7 @@ def section_problems(opt: Mapping[str, Any], is_train: bool) -> Iterator[Problem
 
 def ignored_keys(opt: Mapping[str, Any]) -> Iterator[Problem]:
     """Refuse kdsr's keys beside a model of BasicSR, which would ignore them."""
-    if opt.get('model_type') not in BASICSR_MODELS:
+    if model_class_of(opt.get('model_type')).package != 'BasicSR':
         return
     for section in (name for name in TABLE if not name.startswith('distillation')):
         for key in TABLE[section]:
@@ -77,31 +77,29 @@ def _top_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
     paired = any(d.get('type') in PAIRED_SETS for d in block_of(opt, 'datasets').values() if isinstance(d, Mapping))
     if opt.get('scale') is None and (paired or opt.get('distillation') is not None):
         yield Problem(('scale',), 'missing: how many times larger do the images become?')
-    model = opt.get('model_type')
-    if model == 'SwinIRModel' and 'window_size' not in block_of(opt, 'network_g'):
-        yield Problem(('network_g',), 'SwinIRModel reads `window_size` from here: add it, or use StudentModel.')
+    model = model_class_of(opt.get('model_type'))
+    if model.reads_window and 'window_size' not in block_of(opt, 'network_g'):
+        yield Problem(('network_g',), f'{model.name} reads `window_size` from here: add it, or use StudentModel.')
 
 
 def _unknown(opt: Mapping[str, Any], section: str, key: Any) -> Problem | None:
     """Judge a key that the table of its section lacks."""
-    model, path = opt.get('model_type'), (key,) if section == TOP else (section, key)
+    model, path = model_class_of(opt.get('model_type')), (key,) if section == TOP else (section, key)
     name = '.'.join(map(str, path))
-    if name == 'distillation' or name in OF_MODEL.get(str(model), ()) or _of_a_network(opt, section, str(key)):
+    if name == 'distillation' or name in OF_MODEL.get(model.name, ()) or _of_a_network(opt, section, str(key)):
         return None
     readers = [reader for reader, keys in OF_MODEL.items() if name in keys]
-    if readers and model in (*BASICSR_MODELS, *KDSR_MODELS):
-        return Problem(path, f'{model} does not read it; {", ".join(readers)} would.', WARNING)
-    if model not in (*BASICSR_MODELS, *KDSR_MODELS) and section in (TOP, 'path', 'train', 'val'):
+    if readers and model.known:
+        return Problem(path, f'{model.name} does not read it; {", ".join(readers)} would.', WARNING)
+    if not model.known and section in (TOP, 'path', 'train', 'val'):
         return None  # a model of another package reads what it likes
     if key in OBSOLETE:
         return Problem(path, 'nothing reads it here (old files of BasicSR have it); delete it.', WARNING)
     if section == TOP and str(key).startswith('network_'):
         return Problem(path, 'unknown key. Teachers stand under `distillation: {teachers: [...]}`.')
-    problem = unknown_key(path[:-1], key, rows_of(section))
     homes = [home for home in (TOP, 'train', 'val', 'path', 'logger') if home != section and key in rows_of(home)]
-    if homes and 'Did you mean' not in problem.text:
-        return Problem(path, f'unknown key here; it belongs {_into(homes[0])}.')
-    return problem
+    elsewhere = f'unknown key here; it belongs {_into(homes[0])}.' if homes else None
+    return unknown_key(path[:-1], key, rows_of(section), elsewhere)
 
 
 def _into(section: str) -> str:
@@ -128,10 +126,10 @@ def _dataset_problems(opt: Mapping[str, Any], is_train: bool) -> Iterator[Proble
         if not isinstance(dataset, Mapping):
             yield Problem(where, f'must be a mapping, is {dataset!r}.')
             continue
-        yield from _one_dataset(where, dataset, first == 'train', opt.get('scale'))
+        yield from _one_dataset(where, dataset, first == 'train')
 
 
-def _one_dataset(where: Path, dataset: Mapping[str, Any], trains: bool, scale: Any) -> Iterator[Problem]:
+def _one_dataset(where: Path, dataset: Mapping[str, Any], trains: bool) -> Iterator[Problem]:
     kind = dataset.get('type')
     rows = DATASETS.get(str(kind))
     if rows is None:  # of another package, or unknown: the registry tells
@@ -145,9 +143,6 @@ def _one_dataset(where: Path, dataset: Mapping[str, Any], trains: bool, scale: A
         yield Problem((*where, 'gt_size'), f'missing. {rows["gt_size"].doc}')
     if trains and dataset.get('batch_size_per_gpu') is None:
         yield Problem((*where, 'batch_size_per_gpu'), f'missing. {rows["batch_size_per_gpu"].doc}')
-    if trains and type(gt_size) is int and type(scale) is int and scale > 0 and gt_size % scale:
-        near = max(1, round(gt_size / scale)) * scale
-        yield Problem((*where, 'gt_size'), f'{gt_size} is no multiple of `scale: {scale}`; {near} is.')
     if trains and dataset.get('prefetch_mode') == 'cuda' and dataset.get('pin_memory') is not True:
         yield Problem((*where, 'prefetch_mode'), '`cuda` needs `pin_memory: true` beside it.')
     template = dataset.get('filename_tmpl')
@@ -163,11 +158,8 @@ def _one_dataset(where: Path, dataset: Mapping[str, Any], trains: bool, scale: A
 def _unknown_of_dataset(where: Path, key: Any, rows: Mapping[str, Option]) -> Problem | None:
     if key in OBSOLETE:
         return Problem((*where, key), 'nothing reads it (old files of BasicSR have it); delete it.', WARNING)
-    elsewhere = [name for name, other in DATASETS.items() if key in other]
-    problem = unknown_key(where, key, rows)
-    if elsewhere and 'Did you mean' not in problem.text:
-        return Problem(problem.path, f'this dataset does not read it; {elsewhere[0]} would.')
-    return problem
+    reader = next((name for name, other in DATASETS.items() if key in other), None)
+    return unknown_key(where, key, rows, f'this dataset does not read it; {reader} would.' if reader else None)
 
 
 def _quadrant_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
@@ -186,7 +178,7 @@ def _crop_border_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
         if type(border) is not int or border == scale or metric.get('type') not in CROPPING_METRICS:
             continue
         text = f'{border}, but `scale` is {scale}: papers leave out as many pixels as the scale, so the numbers differ.'
-        if type(scale) is int and scale > 1 and not str(opt.get('model_type')).startswith(VIDEO_MODELS):
+        if type(scale) is int and scale > 1 and not model_class_of(opt.get('model_type')).video:
             yield Problem(('val', 'metrics', name, 'crop_border'), text, WARNING)
 
 
@@ -195,7 +187,7 @@ def _training_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
     if not isinstance(train, Mapping):
         yield Problem(('train',), 'missing: losses, optimiser and schedule of the training stand here.')
         return
-    judged = opt.get('model_type') in (*BASICSR_MODELS, *KDSR_MODELS)
+    judged = model_class_of(opt.get('model_type')).known
     for key, text in NEEDED_IN_TRAINING.items():
         if judged and train.get(key) is None:
             yield Problem(('train', key), text)
@@ -212,8 +204,6 @@ def _training_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(
             ('train', 'warmup_iter'), f'the learning rate still grows at the end (`total_iter: {total}`).', WARNING
         )
-    yield from _accumulation_problems(opt)
-    yield from _image_loss_problems(opt)
 
 
 def _beta_problems(path: Path, betas: Any) -> Iterator[Problem]:
@@ -256,24 +246,3 @@ def _scheduler_problems(scheduler: Mapping[str, Any], total: Any) -> Iterator[Pr
     late = [m for m in good.get('milestones', ()) if m > total]
     if late:
         yield Problem((*path, 'milestones'), f'{late[0]} is never reached (`total_iter: {total}`).', WARNING)
-
-
-def _accumulation_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
-    parts, size = block_of(opt, 'train').get('accumulate'), block_of(opt, 'datasets', 'train').get('batch_size_per_gpu')
-    if type(parts) is int and type(size) is int and parts >= 1 and size % parts:
-        yield Problem(
-            ('train', 'accumulate'), f'{parts} equal parts of a batch of `batch_size_per_gpu: {size}` are not possible.'
-        )
-
-
-def _image_loss_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
-    """Find a training in which nothing is minimised."""
-    train, block, model = opt['train'], block_of(opt, 'distillation'), opt.get('model_type')
-    if train.get('pixel_opt') or train.get('perceptual_opt'):
-        if model == 'DistillationModel' and not any(block_of(block, 'losses').values()) and not block.get('init_from'):
-            yield Problem(('distillation', 'losses'), 'nothing is distilled. For the baseline: StudentModel.')
-        return
-    if model == 'DistillationModel' and any(block_of(block, 'losses').values()):
-        return
-    if model in ('SRModel', 'SwinIRModel', *KDSR_MODELS):
-        yield Problem(('train', 'pixel_opt'), 'missing: no loss is left, for example {type: L1Loss, loss_weight: 1.0}.')

@@ -42,12 +42,6 @@ def kind_of(option: Option) -> str:
     return ' or '.join(words)
 
 
-BASICSR_MODELS = (
-    'SRModel', 'SwinIRModel', 'SRGANModel', 'ESRGANModel', 'RealESRNetModel', 'RealESRGANModel', 'EDVRModel',
-    'HiFaceGANModel', 'StyleGAN2Model', 'VideoBaseModel', 'VideoGANModel', 'VideoRecurrentModel',
-    'VideoRecurrentGANModel',
-)  # fmt: skip
-KDSR_MODELS = ('StudentModel', 'DistillationModel', 'AggregationModel', 'PrivilegedTeacherModel')
 RAW_SET = 'RawPairedImageDataset'
 PAIRED_SETS = ('PairedImageDataset', RAW_SET)
 

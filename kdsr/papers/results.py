@@ -14,7 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from kdsr.distillation.building import argument_of
+from kdsr.experiment import argument_of
+from kdsr.options import model_class_of
 
 FILE = Path(__file__).with_name('results.csv')
 SETS = {'bsd100': 'B100', 'b100': 'B100', 'set5': 'Set5', 'set14': 'Set14', 'urban100': 'Urban100',
@@ -163,7 +164,7 @@ def method_of(opt: Mapping[str, Any]) -> str | None:
     A student that starts from other weights is of no row, except where the paper does it too (PISR, RFDN).
     """
     block = opt.get('distillation')
-    if opt['model_type'] in ('PrivilegedTeacherModel', 'AggregationModel'):
+    if model_class_of(opt['model_type']).trains != 'student':
         return None
     starts = bool((opt.get('path') or {}).get('pretrain_network_g')) and opt['network_g'].get('type') != 'RFDN'
     if not block:

@@ -298,8 +298,8 @@ def test_random_numbers_are_left_alone(workspace):
 @pytest.mark.parametrize(
     ('opt', 'message'),
     [
-        ({'scale': 2}, 'nothing to tap'),
-        ({'distillation': {'teachers': [{'name': 'x'}]}}, r'distillation.teachers\[0\]: needs a `network:`'),
+        ({'scale': 2}, 'network_g: missing'),
+        ({'distillation': {'teachers': [{'name': 'x'}]}}, r'distillation\.teachers\[0\]\.network: missing'),
         ({'distillation': {'teachers': [{'name': 'x', 'network': network_opt('EDSR')}] * 2}}, 'the same name'),
         ({'network_g': {**network_opt('EDSR'), 'blocks': 1}}, "network_g: EDSR has no option 'blocks'"),
         ({'network_g': network_opt('DCTSwin')}, 'network_g: does not take an image of the shape'),

@@ -22,6 +22,7 @@ from kdsr.data.teacher_cache import make_cache, open_cache
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.teacher import build_teachers
 from kdsr.errors import UserError
+from kdsr.experiment import missing_files, read_experiment
 from tests.conftest import network_opt
 from tests.helpers.loaders import assert_same, batches
 from tests.helpers.training_sets import on_raw, samples
@@ -186,7 +187,7 @@ def test_stopped_at_any_write_it_continues_to_the_same_content(workspace):
         except KilledError:
             if not os.path.exists('cache.raw'):
                 with pytest.raises(UserError, match='is not finished'):
-                    open_cache(opt)
+                    open_cache(read_experiment(opt))
             make(opt)
             assert same(stored('cache.raw'), expected)
         else:
@@ -198,7 +199,9 @@ def test_stopped_at_any_write_it_continues_to_the_same_content(workspace):
 def test_another_process_gives_what_this_one_gives(workspace):
     opt = experiment(workspace)
     expected = stored(make(opt))
-    setup = functools.partial(teacher_cache._start_in_worker, teacher_run.TeacherRun(opt, False, None), ['cpu'], 1)
+    setup = functools.partial(
+        teacher_cache._start_in_worker, teacher_run.TeacherRun(read_experiment(opt), False, None), ['cpu'], 1
+    )
     results = parallel.ordered_map(teacher_cache._run_in_worker, [2, 0], 1, setup)
     for key, image in zip(('002', '000'), results):
         np.testing.assert_array_equal(image, expected[key])
@@ -286,10 +289,10 @@ def other_colour(opt, workspace):
 def test_a_cache_of_other_teachers_or_images_is_refused_and_says_why(workspace, change, words):
     opt = experiment(workspace, ['EDSR', 'RCAN'])
     make(opt)
-    assert open_cache(opt).names == ['edsr', 'rcan']
+    assert open_cache(read_experiment(opt)).names == ['edsr', 'rcan']
     change(opt, workspace)
     with pytest.raises(UserError, match=rf'(?s)distillation\.cache: cache\.raw was made with .*{words}'):
-        open_cache(opt)
+        open_cache(read_experiment(opt))
     with pytest.raises(UserError, match=r'cache\.raw exists, made with'):
         make(opt)
 
@@ -298,15 +301,15 @@ def test_teachers_that_are_gone_cannot_be_compared_and_need_not_be_there(workspa
     opt = experiment(workspace)
     make(opt)
     os.remove('EDSR_x2.pth')
-    options.check_files({**opt, 'is_train': True})
-    assert open_cache(opt).names == ['edsr']
+    missing_files.check_files(read_experiment({**opt, 'is_train': True}))
+    assert open_cache(read_experiment(opt)).names == ['edsr']
 
 
 def test_foreign_folders_are_refused(workspace):
     opt = on_raw(workspace, experiment(workspace))
     shutil.copytree(opt['datasets']['train']['dataroot_gt'], 'cache.raw')
     with pytest.raises(UserError, match=r'cache\.raw was made with .*content None \(now the image to be taught\)'):
-        open_cache(opt)
+        open_cache(read_experiment(opt))
 
 
 @pytest.mark.parametrize('workers', [0, 2])
@@ -372,8 +375,8 @@ def test_unusable_answers_are_refused(workspace, wrong):
         ):
             make(opt)
         return
-    run = teacher_run.TeacherRun(opt, False, None)
-    with teacher_cache.training_images(opt) as images:
+    run = teacher_run.TeacherRun(read_experiment(opt), False, None)
+    with teacher_cache.training_images(read_experiment(opt)) as images:
         run.start('cpu', images)
         run.answer = lambda batch: torch.full_like(batch.gt, float('nan'))
         with pytest.raises(UserError, match=r'000: .* is not finite'):

@@ -143,7 +143,7 @@ def test_flat_images_judge_no_one():
 def test_pairs_are_needed():
     with pytest.raises(UserError, match='no training pairs'):
         check_teacher(ensemble(a=Sharper()), [], 2)
-    with pytest.raises(UserError, match='with ground truth'):
+    with pytest.raises(UserError, match='needs the ground truth'):
         check_teacher(ensemble(a=Sharper()), [Batch(torch.rand(1, 3, 8, 8))], 2)
 
 

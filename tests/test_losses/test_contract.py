@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdsr.distillation.distillation_loss import DistillationLoss
-from kdsr.distillation.outputs import Batch, FeaturesOnly, NetworkOutput
+from kdsr.distillation.outputs import Batch, NetworkOutput
 from tests.helpers.losses import CASES, TABLE, built, gradient, kdsr_losses, mapped, outputs, tensors, with_gradient
 
 
@@ -117,7 +117,7 @@ def test_needs_the_teachers_image_if_it_says_so(name, case):
     """Where no loss needs it, teachers stop at their last tapped layer."""
     student, teacher, batch = outputs(case)
     loss = built(name, case, student, teacher)
-    without = FeaturesOnly(teacher.features)
+    without = NetworkOutput(None, teacher.features)
     if loss.needs_teacher_image:
         with pytest.raises(ValueError, match='needs_teacher_image'):
             loss(student, without, batch)

@@ -41,7 +41,7 @@ def test_the_aggregator_learns_and_the_teachers_do_not(workspace):
 def test_the_loss_is_the_l1_distance_to_the_ground_truth(workspace):
     model = built(parsed(workspace, drop_path_rate=0.0))
     model.feed_data(batch())
-    expected = (model.net_g(model.lq) - model.gt).abs().mean().item()
+    expected = (model.net_g(model.teacher_images) - model.gt).abs().mean().item()
     model.optimize_parameters(1)
     assert model.get_current_log()['l_pix'] == pytest.approx(expected, rel=1e-5)
 

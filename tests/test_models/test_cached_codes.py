@@ -14,6 +14,7 @@ from kdsr.data.teacher_cache import make_cache
 from kdsr.data.training_images import training_images
 from kdsr.distillation.teacher import build_teachers
 from kdsr.errors import UserError
+from kdsr.experiment import read_experiment
 from tests.helpers.logs import logged
 from tests.helpers.training_sets import on_raw, samples
 
@@ -72,7 +73,7 @@ def test_the_student_learns_from_codes_what_it_learns_from_the_live_teacher(work
 def test_a_code_is_cropped_and_turned_with_its_image(workspace, raw):
     opt = on_raw(workspace, pisr(workspace), raw=raw)
     opt['datasets']['train'].update(use_hflip=True, use_rot=True, scale=2, phase='train')
-    with training_images(opt) as images:  # codes that are the red plane of the small image
+    with training_images(read_experiment(opt)) as images:  # codes that are the red plane of the small image
         writer = RawWriter(workspace.root / 'codes.raw', {}, dict.fromkeys(images.names, ''), 1, 'float32')
         with contextlib.closing(writer):
             writer.open()

@@ -101,7 +101,7 @@ def test_a_margin_leaves_the_border_out_of_the_distillation_losses_only(workspac
 
 def test_the_border_is_left_out_of_every_image_alike():
     batch = Batch(torch.rand(1, 3, 8, 9), torch.rand(1, 3, 16, 18), torch.rand(1, 3, 16, 18))
-    student, teacher = NetworkOutput(torch.rand(1, 3, 16, 18)), NetworkOutput(batch.cached)
+    student, teacher = NetworkOutput(torch.rand(1, 3, 16, 18)), NetworkOutput(batch.teacher_images)
     assert without_border(student, teacher, batch, 0) == (student, teacher, batch)
     inner_student, inner_teacher, inner = without_border(student, teacher, batch, 3)
     assert torch.equal(inner_student.sr, student.sr[..., 6:10, 6:12])

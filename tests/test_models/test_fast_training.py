@@ -201,7 +201,7 @@ def test_a_step_reads_nothing_from_the_device(workspace):
         ({'accumulate': True}, 'train.accumulate: must be a whole number, is True'),
         ({'accumulate': 3}, 'train.accumulate: 3.*batch_size_per_gpu: 2'),
         ({'accumulate': 0}, 'train.accumulate: must be at least 1, is 0'),
-        ({'clip_grad_norm': 0}, 'train.clip_grad_norm: 0` must be above 0'),
+        ({'clip_grad_norm': 0}, 'train.clip_grad_norm: must be above 0, is 0'),
     ],
 )
 def test_mistakes_are_told(workspace, train, words):

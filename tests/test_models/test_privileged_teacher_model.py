@@ -110,7 +110,7 @@ def test_ground_truth_of_another_batch_is_never_shown(workspace):
     model = built(workspace)
     model.feed_data(batch())
     model.feed_data({'lq': batch()['lq']})
-    with pytest.raises(UserError, match='this set has none'):
+    with pytest.raises(UserError, match='this batch has none'):
         model.test()
 
 
@@ -128,7 +128,7 @@ def test_a_teacher_without_hourglass_is_a_network_that_keeps_the_size(workspace)
     ({'network_g': {**TEACHER, 'decoder': {'type': 'CARN'}}}, r'PISRTeacher does not take.*\(2, 1, 32, 32\)'),
     ({'imitation': {'type': 'L1Los'}}, r'train.imitation_opt.type.*L1Loss'),
     ({'imitation': 1e-4}, 'train.imitation_opt: must be a mapping'),
-    ({'scale': 3}, r'gt_size: 32` must be a multiple of `scale: 3`'),
+    ({'scale': 3}, r'gt_size: 32 is not a multiple of `scale: 3`; 33 is'),
 ])  # fmt: skip
 def test_mistakes_are_told_before_the_first_iteration(workspace, changes, words):
     with pytest.raises(UserError, match=words):

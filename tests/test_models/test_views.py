@@ -80,7 +80,7 @@ def privileged(workspace):
 @pytest.mark.parametrize(('views', 'change', 'words'), [
     ({'v': {'type': 'ZoomIn', 'count': 9}}, lambda w: {}, r'views\.v: `count` must be from 1 to 4'),
     ({'v': {'type': 'ZoomIn'}}, lambda w: {'losses': FITNET, 'features': TAPS}, r'views\.v: nothing is compared'),
-    ({'v': {'type': 'ZoomIn'}}, privileged, r'views\.v: teacher .*is shown the ground truth'),
+    ({'v': {'type': 'ZoomIn'}}, privileged, r'views\.v: teacher .* needs the ground truth'),
     ({'v': {'count': 1}}, lambda w: {}, r'views\.v: needs a `type:`'),
     ({'v.1': {'type': 'ZoomIn'}}, lambda w: {}, r'views\.v\.1: the name ends those of its losses'),
     ({'v': {'type': 'ZoomIn'}}, lambda w: {'losses': {**RESPONSE, 'l_kd_v': RESPONSE['l_kd']}}, 'l_kd l_kd_v, the'),

@@ -120,7 +120,7 @@ def test_transfer_alone_needs_no_losses_and_runs_no_teacher(workspace):
     step(model)
     assert set(model.get_current_log()) == {'l_pix'}
     del opt['train']['pixel_opt']
-    with pytest.raises(UserError, match='nothing is distilled'):
+    with pytest.raises(UserError, match='no loss is left'):
         built(opt)
 
 

@@ -138,7 +138,7 @@ CASES = {
     ),
     'an image loss that distils': (
         '{type: FitNetLoss}', '{type: MSELoss}',
-        ['no distillation loss', 'train.pixel_opt'],
+        ['not a distillation loss', 'train.pixel_opt'],
     ),
     'a feature that is not tapped': ('{type: FitNetLoss}', '{type: FitNetLoss, features: [erly]}', ["'early'"]),
     # types and ranges
@@ -150,7 +150,7 @@ CASES = {
     'no batch': ('batch_size_per_gpu: 2', 'batch_size_per_gpu: 0', ['{at}: datasets.train.batch_size_per_gpu']),
     'a mapping that is none': ('  pretrain_network_g: ~', '  - x', ["path: must be a mapping, is ['x']"]),
     'betas': ('betas: [0.9, 0.99]', 'betas: [0.9, 1.0]', ['optim_g.betas: must be two numbers']),
-    'a crop that is no multiple': ('gt_size: 32', 'gt_size: 33', ['33 is no multiple of `scale: 2`; 32 is']),
+    'a crop that is no multiple': ('gt_size: 32', 'gt_size: 33', ['33 is not a multiple of `scale: 2`; 32 is']),
     'too short periods': (
         MULTI, COSINE.replace('50, 50', '50, 40'),
         ['periods: together 90 iterations, less than `tot'],

@@ -3,6 +3,7 @@ import yaml
 
 from kdsr import options
 from kdsr.errors import UserError
+from kdsr.experiment import missing_files, read_experiment
 
 
 def write(path, text):
@@ -97,10 +98,14 @@ def test_all_missing_files_are_told_at_once(tmp_path):
             'val_2': {'dataroot_gt': 'elsewhere', 'io_backend': {'type': 'memcached'}},
         },
         'path': {'pretrain_network_g': 'student.pth'},
-        'distillation': {'teachers': [{'path': 'teacher.pth'}], 'aggregator': {'path': 'aggregator.pth'}},
+        'network_g': {'type': 'EDSR'},
+        'distillation': {
+            'teachers': [{'path': 'teacher.pth', 'network': {'type': 'EDSR'}}],
+            'aggregator': {'path': 'aggregator.pth', 'network': {'type': 'DCTSwin'}},
+        },
     }  # fmt: skip
     with pytest.raises(UserError) as error:
-        options.check_files(opt)
+        missing_files.check_files(read_experiment(opt))
     told = str(error.value)
     assert told.count('\n  ') == 6
     for words in (
@@ -108,7 +113,8 @@ def test_all_missing_files_are_told_at_once(tmp_path):
         'teachers[0].path: teacher.pth', 'aggregator.path: aggregator.pth', 'datasets/README.md',
     ):  # fmt: skip
         assert words in told
-    options.check_files({**opt, 'datasets': {}, 'distillation': {}, 'auto_resume': True})
+    resumed = read_experiment({**opt, 'datasets': {}, 'distillation': {}})
+    assert list(missing_files.file_problems(resumed, auto_resume=True)) == []
 
 
 def test_a_file_that_is_to_be_run_must_say_what(tmp_path):

@@ -1,0 +1,224 @@
+"""From completed options to the experiment that they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kdsr.errors import UserError
+from kdsr.experiment.experiment import Experiment, Feature, InitFrom, Options, Training
+from kdsr.experiment.network import Network
+from kdsr.options import (
+    ModelClass,
+    Path,
+    Role,
+    Shown,
+    block_of,
+    cache_of,
+    cached_content,
+    dotted,
+    model_class_of,
+    used_cache,
+)
+from kdsr.options.basicsr_keys import NUMBER
+
+IMAGE_LOSSES = ('pixel_opt', 'perceptual_opt', 'gan_opt', 'ldl_opt', 'feature_matching_opt', 'imitation_opt')
+
+
+def read_experiment(opt: Mapping[str, Any] | Experiment, is_train: bool | None = None) -> Experiment:
+    """Return the experiment that options describe.
+
+    It does not fail: what is missing or of a wrong type is left out, and the checks report it.
+
+    Args:
+        opt: All options, completed as `kdsr.options.load_experiment` or BasicSR's pipeline does. An experiment is
+            returned as it is.
+        is_train: For a training, else for a test; as the options say when None.
+
+    Example:
+        >>> experiment = read_experiment({'name': 'run', 'model_type': 'StudentModel', 'scale': 4,
+        ...                               'network_g': {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3}})
+        >>> experiment.trained.role, experiment.trained.shown, experiment.scale
+        ('student', 'lq', 4)
+    """
+    if isinstance(opt, Experiment):
+        return opt
+    block, model = block_of(opt, 'distillation'), model_class_of(opt.get('model_type'))
+    datasets = {str(k): d for k, d in block_of(opt, 'datasets').items() if isinstance(d, Mapping)}
+    networks = tuple(_networks(opt, model))
+    teachers = [network.name for network in networks if network.role == 'teacher']
+    return Experiment(
+        name=str(opt.get('name', '')),
+        model=model,
+        is_train=_is_training(opt) if is_train is None else is_train,
+        scale=_whole(opt.get('scale')),
+        luminance=opt.get('color') == 'y',
+        channels=_channels(opt),
+        networks=networks,
+        features=tuple(_features(block, teachers)),
+        losses=_given(block_of(block, 'losses')),
+        views=_given(block_of(block, 'views')),
+        init_from=_init_from(block_of(block, 'init_from')),
+        cache=cache_of(opt),
+        content=cached_content(opt),
+        health_check=bool(block.get('health_check', True)),
+        imports=tuple(name for name in opt.get('import_modules') or () if isinstance(name, str)),
+        resumes=bool(block_of(opt, 'path').get('resume_state')),
+        distributed=bool(opt.get('dist')),
+        datasets=datasets,
+        training=_training(block_of(opt, 'train'), datasets.get('train', {})),
+    )
+
+
+def check_networks(opt: Mapping[str, Any], file: str) -> None:
+    """Refuse options with a network that :func:`read_experiment` leaves out.
+
+    Args:
+        opt: All options.
+        file: Where they come from, for the message.
+
+    Raises:
+        UserError: it names the first one.
+    """
+    block, read = block_of(opt, 'distillation'), {network.path for network in read_experiment(opt).networks}
+    listed = block['teachers'] if isinstance(block.get('teachers'), list) else []
+    wanted: list[Path] = [('distillation', 'teachers', i, 'network') for i in range(len(listed))]
+    wanted += [('distillation', 'aggregator', 'network')] if block.get('aggregator') is not None else []
+    wanted += [('network_g',)] if 'network_g' in opt or not listed else []
+    if opt.get('distillation') and not block:
+        raise UserError(f'{file}: `distillation` must be a mapping, is {opt["distillation"]!r}.')
+    if block.get('teachers') and not listed:
+        raise UserError(f'{file}: `distillation.teachers` must be a list, is {block["teachers"]!r}.')
+    for path in wanted:
+        if path not in read:
+            raise UserError(f'{file}: {dotted(path)}: missing; write a mapping with the `type:` of a network.')
+
+
+def _is_training(opt: Mapping[str, Any]) -> bool:
+    if isinstance(opt.get('is_train'), bool):
+        return bool(opt['is_train'])
+    phases = block_of(opt, 'datasets')
+    return 'train' in opt or 'train' in phases or not any(str(phase).startswith('test') for phase in phases)
+
+
+def _channels(opt: Mapping[str, Any]) -> int:
+    return 1 if 'y' in (opt.get('color'), block_of(opt, 'datasets', 'train').get('color')) else 3
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What inputs look like: scale of the experiment, channels of an image, number of teachers."""
+
+    scale: int
+    channels: int
+    teachers: int
+
+    def of(self, shown: Shown) -> dict[str, Any]:
+        """Return the fields of a :class:`Network` that describe its input."""
+        return {
+            'shown': shown,
+            'magnified': self.scale if shown in ('gt', 'teacher_images') else 1,
+            'channels': self.channels * self.teachers if shown == 'teacher_images' else self.channels,
+        }
+
+
+def _networks(opt: Mapping[str, Any], model: ModelClass) -> Iterator[Network]:
+    """Yield every network that the options name: those of BasicSR, the teachers, the aggregator."""
+    block = block_of(opt, 'distillation')
+    listed = block['teachers'] if isinstance(block.get('teachers'), list) else []
+    inputs = _Inputs(_whole(opt.get('scale')) or 1, _channels(opt), max(1, len(listed)))
+    for key in opt:
+        if str(key).startswith('network_') and isinstance(opt[key], Mapping):
+            yield _of_basicsr(str(key), opt, model, inputs)
+    from_code = cached_content(opt) == 'code' and used_cache(opt) is not None
+    for i, teacher in enumerate(listed):
+        if block_of(teacher, 'network'):
+            shown: Shown = 'code' if from_code else 'gt' if teacher.get('input') == 'gt' else 'lq'
+            name = str(teacher.get('name', f'teacher{i}'))
+            yield _frozen(('distillation', 'teachers', i), teacher, 'teacher', name, inputs.of(shown))
+    if block_of(block, 'aggregator', 'network'):
+        shown = 'teacher_images'
+        yield _frozen(('distillation', 'aggregator'), block['aggregator'], 'aggregator', 'aggregator', inputs.of(shown))
+
+
+def _of_basicsr(key: str, opt: Mapping[str, Any], model: ModelClass, inputs: _Inputs) -> Network:
+    """Describe `network_g` or another network of BasicSR's model."""
+    label, paths = key[len('network_') :], block_of(opt, 'path')
+    role: Role = model.trains if key == 'network_g' else 'other'
+    return Network(
+        path=(key,),
+        opt=opt[key],
+        role=role,
+        name=role,
+        weights=_text(paths.get(f'pretrain_network_{label}')),
+        param_key=paths.get(f'param_key_{label}', 'params'),
+        weights_path=('path', f'pretrain_network_{label}'),
+        **inputs.of(model.shown if key == 'network_g' else 'gt'),
+    )
+
+
+def _frozen(path: Path, opt: Mapping[str, Any], role: Role, name: str, inputs: Mapping[str, Any]) -> Network:
+    """Describe a network of the `distillation:` block."""
+    return Network(
+        path=(*path, 'network'),
+        opt=opt['network'],
+        role=role,
+        name=name,
+        weights=_text(opt.get('path')),
+        param_key=_text(opt.get('param_key')),
+        weights_path=(*path, 'path'),
+        precision=_text(opt.get('precision')) or 'fp32',
+        channels_last=bool(opt.get('channels_last')),
+        device=_text(opt.get('device')),
+        **inputs,
+    )
+
+
+def _features(block: Mapping[str, Any], teachers: list[str]) -> Iterator[Feature]:
+    for name, pair in block_of(block, 'features').items():
+        if isinstance(pair, Mapping):
+            only = teachers[0] if len(teachers) == 1 else ''
+            yield Feature(
+                name=str(name),
+                student=_text(pair.get('student')) or '',
+                teacher=_text(pair.get('teacher')) or '',
+                source=str(pair.get('from') or only),
+                shrink=_text(pair.get('shrink')),
+            )
+
+
+def _init_from(given: Mapping[str, Any]) -> InitFrom | None:
+    return InitFrom(str(given['teacher']), _text(given.get('module')) or '') if given.get('teacher') else None
+
+
+def _training(train: Mapping[str, Any], train_set: Options) -> Training:
+    clip = train.get('clip_grad_norm')
+    return Training(
+        crop=_whole(train_set.get('gt_size')),
+        batch_size=_whole(train_set.get('batch_size_per_gpu')),
+        iterations=_whole(train.get('total_iter')),
+        accumulate=_whole(train.get('accumulate')) or 1,
+        amp=_text(train.get('amp')),
+        channels_last=bool(train.get('channels_last')),
+        compile=bool(train.get('compile')),
+        clip_grad_norm=clip if isinstance(clip, NUMBER) else None,
+        skip_nonfinite=_whole(train.get('skip_nonfinite')),
+        ema_decay=float(train['ema_decay']) if isinstance(train.get('ema_decay'), NUMBER) else 0.0,
+        image_losses={key: train[key] for key in IMAGE_LOSSES if isinstance(train.get(key), Mapping) and train[key]},
+        optimiser=block_of(train, 'optim_g'),
+    )
+
+
+def _given(named: Mapping[str, Any]) -> dict[str, Options]:
+    """Return the entries that are there: a variant switches off those of its base with `~`."""
+    return {str(name): opt for name, opt in named.items() if isinstance(opt, Mapping)}
+
+
+def _whole(value: Any) -> int:
+    """Return a whole number from 1 on; 0 for anything else. YAML gives `5e3` as a float."""
+    return int(value) if isinstance(value, NUMBER) and not isinstance(value, bool) and value >= 1 else 0
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
