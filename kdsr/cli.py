@@ -33,22 +33,26 @@ def _parser() -> argparse.ArgumentParser:
 
 @contextlib.contextmanager
 def _until_nobody_reads() -> Iterator[None]:
-    """End quietly, as other commands do, when the reader of a pipe (`| head`) has seen enough."""
+    """End quietly when the reader of a pipe (`| head`) closes it, as other commands do."""
     try:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
         try:
-            sys.stdout.write('\n')  # is it standard output that is broken?
+            sys.stdout.write('\n')  # fails if standard output is the broken pipe
             sys.stdout.flush()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail
             sys.exit(141)
-        raise  # another pipe
+        raise  # another pipe is broken
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command."""
+    """Run one command.
+
+    Args:
+        argv: The arguments; those of the process when None.
+    """
     args = _parser().parse_args(argv)
     with told_plainly(), _until_nobody_reads():
         args.run(args)

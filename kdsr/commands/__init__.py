@@ -1,1 +1,1 @@
-"""The commands of `kdsr`: what they take. Each command's work lives in the room it belongs to."""
+"""The arguments of the `kdsr` commands. The work of each command is in another room."""

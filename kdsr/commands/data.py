@@ -1,9 +1,11 @@
-"""Commands that make training sets, caches and checkpoints."""
+"""Commands that make training sets, teacher caches and checkpoints."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
+
+from kdsr.commands.shared import add_force_yml
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -20,7 +22,13 @@ def _prepare(args: argparse.Namespace) -> None:
         prepare.prepare_benchmark_set(args.hr_folder, args.out, args.scale, workers=args.workers)
     else:
         prepare.prepare_training_set(
-            args.hr_folder, args.out, args.scale, args.crop_size, args.step, args.workers, raw=args.raw
+            args.hr_folder,
+            args.out,
+            args.scale,
+            crop_size=args.crop_size,
+            step=args.step,
+            workers=args.workers,
+            raw=args.raw,
         )
 
 
@@ -28,9 +36,10 @@ def add_prepare(commands: Commands) -> None:
     """Add `kdsr prepare`."""
     prepare = commands.add_parser(
         'prepare',
-        help='make training LMDBs or a test set out of a folder of HR images',
-        description='HR sub-images and their bicubic LR (bit-exact MATLAB imresize) as LMDBs that BasicSR reads; '
-        'with --benchmark whole images in GTmod12/ and LRbicx<scale>/. A killed run is continued by the same command.',
+        help='make training LMDBs, or a test set, from a folder of HR images',
+        description='Cuts HR images into sub-images, makes bicubic LR images (bit for bit as MATLAB imresize), and '
+        'writes both as LMDBs for BasicSR. With --benchmark it writes whole images into GTmod12/ and LRbicx<scale>/. '
+        'If the command is killed, run it again: it continues.',
     )
     prepare.add_argument(
         'hr_folder', help='folder of HR images, for example datasets/DIV2K/DIV2K_train_HR; with --raw also an LMDB'
@@ -38,8 +47,8 @@ def add_prepare(commands: Commands) -> None:
     prepare.add_argument('--out', required=True, help='folder for the result, for example datasets/DIV2K')
     prepare.add_argument('--scale', type=int, nargs='+', default=[2, 3, 4], help='default: 2 3 4')
     kind = prepare.add_mutually_exclusive_group()
-    kind.add_argument('--benchmark', action='store_true', help='a test set: whole images, PNG')
-    kind.add_argument('--raw', action='store_true', help='raw pixels for RawPairedImageDataset instead of LMDBs')
+    kind.add_argument('--benchmark', action='store_true', help='make a test set: whole images, PNG')
+    kind.add_argument('--raw', action='store_true', help='write raw pixels for RawPairedImageDataset instead of LMDBs')
     prepare.add_argument('--crop-size', type=int, default=480, help='side of an HR sub-image (default: 480)')
     prepare.add_argument('--step', type=int, default=240, help='distance between HR sub-images (default: 240)')
     prepare.add_argument('--workers', type=int, help='processes (default: all processors)')
@@ -56,14 +65,16 @@ def add_dead_leaves(commands: Commands) -> None:
     """Add `kdsr dead-leaves`."""
     leaves = commands.add_parser(
         'dead-leaves',
-        help='draw HR images to train with, where no photo may be used',
-        description='Random overlapping shapes, which share the edges and the spectrum of photos; the networks of '
-        '`kdsr zoo` have seen nothing else. A killed run is continued by the same command.',
+        help='draw HR training images where photos cannot be used',
+        description='Draws random overlapping shapes, which have edges and a spectrum like photos. Networks of '
+        '`kdsr zoo` are trained on them. If the command is killed, run it again: it continues.',
     )
-    leaves.add_argument('folder', help='where to, for example datasets/leaves/HR')
-    leaves.add_argument('--count', type=int, default=400, help='images (default: 400)')
+    leaves.add_argument('folder', help='folder for the images, for example datasets/leaves/HR')
+    leaves.add_argument('--count', type=int, default=400, help='number of images (default: 400)')
     leaves.add_argument('--size', type=int, default=480, help='their height and width (default: 480)')
-    leaves.add_argument('--first', type=int, default=0, help='number of the first: others are other images')
+    leaves.add_argument(
+        '--first', type=int, default=0, help='number of the first image; every number is a different image (default: 0)'
+    )
     leaves.add_argument('--workers', type=int, help='processes (default: all processors)')
     leaves.set_defaults(run=_dead_leaves)
 
@@ -85,16 +96,16 @@ def add_cache(commands: Commands) -> None:
     """Add `kdsr cache`."""
     cache = commands.add_parser(
         'cache',
-        help="run an experiment's teachers once over its training images",
-        description='Writes what the student will be taught to the folder that `distillation.cache` names in the '
-        'option file; training then runs no teacher. A killed run is continued by the same command.',
+        help='run the teachers of an experiment once over its training images',
+        description='Writes the outputs of the teachers to the folder that `distillation.cache` names in the option '
+        'file. The training then reads them and runs no teacher. If the command is killed, run it again: it continues.',
     )
-    cache.add_argument('option_file')
-    cache.add_argument('--workers', type=int, help='processes (default: one a GPU; one without GPUs)')
+    cache.add_argument('option_file', help='the training file of the student')
+    cache.add_argument('--workers', type=int, help='processes (default: one per GPU; one without GPUs)')
     cache.add_argument(
         '--tile', type=int, help='side of tiles in LR pixels, 0 for whole images (default: 384 beyond 512x512 pixels)'
     )
-    cache.add_argument('--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help='as in training')
+    add_force_yml(cache)
     cache.set_defaults(run=_cache)
 
 
@@ -108,9 +119,10 @@ def add_convert(commands: Commands) -> None:
     """Add `kdsr convert`."""
     convert = commands.add_parser(
         'convert',
-        help="bring an official checkpoint to kdsr's and BasicSR's names",
+        help="rename the tensors of an official checkpoint to kdsr's and BasicSR's names",
         description='Recognises official checkpoints (IMDN, E-RFDN, CARN, CARN-M, VDSR, FSRCNN of PISR, EDSR, RCAN, '
-        'SAN, SwinIR) by their weights, and prints the `network:` block for a YAML. Nothing in the file is executed.',
+        'SAN, SwinIR) by their weights, and prints the `network:` block for an option file. It runs no code from the '
+        'file.',
     )
     convert.add_argument('source', help='the official file')
     convert.add_argument('out', help='the file to write, for example experiments/pretrained_models/RCAN/RCAN_x4.pth')

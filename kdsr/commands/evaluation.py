@@ -1,10 +1,11 @@
-"""Commands that measure and show what networks are worth."""
+"""Commands that measure networks and draw the results."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
+from kdsr.commands.shared import add_force_yml
 from kdsr.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def _benchmark(args: argparse.Namespace) -> None:
     from kdsr.benchmark.scoring import benchmark
     from kdsr.data.benchmark_sets import default_lr_cache
 
-    if args.plot is not None:  # before hours of work: it may lack matplotlib
+    if args.plot is not None:  # matplotlib may be missing: fail now, not after hours of work
         from kdsr.benchmark.figure import plot_costs
     quadrants = None if args.quadrants is None else tuple(args.quadrants) or True
     protocol = Protocol(
@@ -57,38 +58,65 @@ def add_benchmark(commands: Commands) -> None:
     """Add `kdsr benchmark`."""
     benchmark = commands.add_parser(
         'benchmark',
-        help='PSNR and SSIM of checkpoints or option files on test sets, with the protocol',
-        description='Tests option files (with their weights), files of weights, and bicubic, and writes Markdown, CSV '
-        'and JSON. LR images that a set lacks are made as MATLAB does, and kept. What is finished is not computed '
-        'again. Layouts of sets, options, a table: docs/benchmark.md.',
+        help='PSNR and SSIM of option files or checkpoints on test sets',
+        description='Scores option files (with their weights), files of weights, and bicubic, and writes tables with '
+        'their protocol as Markdown, CSV and JSON. Missing LR images are made as MATLAB does, and kept. Finished '
+        'results are not computed again. docs/benchmark.md describes the layouts of test sets.',
     )
     benchmark.add_argument(
-        'models', nargs='+', metavar='[LABEL=]MODEL', help='option file, .pth, .safetensors, bicubic'
+        'models',
+        nargs='+',
+        metavar='[LABEL=]MODEL',
+        help='option file, .pth, .safetensors, a network of the zoo, or bicubic',
     )
-    benchmark.add_argument('--sets', nargs='+', default=[], metavar='DIR', help='default: those of the option files')
-    benchmark.add_argument('--scale', type=int, nargs='+', default=[], help="default: the networks' own")
-    benchmark.add_argument('--network', metavar='OPTIONS', help="of bare weights: '{type: RFDN, upscale: 4}' or a YAML")
-    benchmark.add_argument('--iter', help='checkpoint of experiments: 5000, latest, best (default: the latest)')
+    benchmark.add_argument(
+        '--sets',
+        nargs='+',
+        default=[],
+        metavar='DIR',
+        help='folders of test sets (default: the sets of the option files)',
+    )
+    benchmark.add_argument(
+        '--scale', type=int, nargs='+', default=[], help='scales to test (default: the scales of the networks)'
+    )
+    benchmark.add_argument(
+        '--network', metavar='OPTIONS', help="network of bare weights: '{type: RFDN, upscale: 4}' or a YAML file"
+    )
+    benchmark.add_argument('--iter', help='checkpoint of experiments: 5000, latest or best (default: the latest)')
     colour = benchmark.add_mutually_exclusive_group()
     colour.add_argument('--y', action='store_true', help='score the Y channel (the default)')
     colour.add_argument('--rgb', action='store_true', help='score R, G and B')
-    benchmark.add_argument('--crop-border', type=int, metavar='PIXELS', help='left out (default: the scale)')
-    benchmark.add_argument('--round-gt', action='store_true', help='round the ground truth of luminance networks')
-    benchmark.add_argument('--self-ensemble', action='store_true', help='mean over eight flips and turns')
-    benchmark.add_argument('--quadrants', nargs='*', metavar='SET', help='in four quarters, all sets or these')
-    benchmark.add_argument('--tile', type=int, default=0, metavar='PIXELS', help='cut LR images (default: 0, whole)')
-    benchmark.add_argument('--lr-cache', metavar='DIR', help='LR images that are made (default: ~/.cache/kdsr/lr)')
-    benchmark.add_argument('--save-images', action='store_true', help='write them to OUT/images')
+    benchmark.add_argument(
+        '--crop-border', type=int, metavar='PIXELS', help='pixels to cut from each border (default: the scale)'
+    )
+    benchmark.add_argument(
+        '--round-gt', action='store_true', help='round the luminance of the ground truth (for luminance networks)'
+    )
+    benchmark.add_argument('--self-ensemble', action='store_true', help='average over eight flips and turns')
+    benchmark.add_argument(
+        '--quadrants', nargs='*', metavar='SET', help='run images in four quarters: of all sets, or of these'
+    )
+    benchmark.add_argument(
+        '--tile',
+        type=int,
+        default=0,
+        metavar='PIXELS',
+        help='cut LR images into tiles of this side (default: 0, whole images)',
+    )
+    benchmark.add_argument(
+        '--lr-cache', metavar='DIR', help='folder for LR images that are made (default: ~/.cache/kdsr/lr)'
+    )
+    benchmark.add_argument('--save-images', action='store_true', help='write the super-resolved images to OUT/images')
     benchmark.add_argument(
         '--plot',
         nargs='*',
         choices=['parameters', 'multi-adds', 'activations', 'latency'],
         metavar='COST',
-        help='draw PSNR against parameters, multi-adds, activations, latency (default: the first two)',
+        help='draw PSNR against parameters, multi-adds, activations or latency (default: the first two)',
     )
-    benchmark.add_argument('--out', default='results/benchmark', help='default: results/benchmark')
-    benchmark.add_argument('--device', help='cpu, cuda, cuda:1 (default: a GPU, if there is one)')
-    benchmark.add_argument('--workers', type=int, default=4, help='threads that read and score (default: 4)')
+    benchmark.add_argument('--out', default='results/benchmark', help='folder (default: results/benchmark)')
+    benchmark.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU if there is one)')
+    benchmark.add_argument('--workers', type=int, default=4, help='threads that read and score images (default: 4)')
     benchmark.set_defaults(run=_benchmark)
 
 
@@ -98,9 +126,8 @@ def _complexity(args: argparse.Namespace) -> None:
 
     timing = Timing(args.device, args.repeats, precision=args.precision) if args.latency else None
     networks = [report.parse_network(text) for text in args.network]
-    tables = report.complexity_tables(
-        args.option_files, networks, tuple(args.output_size), tuple(args.input_size), timing
-    )
+    sizes = {'output_size': tuple(args.output_size), 'input_size': tuple(args.input_size)}
+    tables = report.complexity_tables(args.option_files, networks, **sizes, timing=timing)
     print(report.markdown(tables, timing))
     if args.csv:
         report.write_csv(tables, args.csv)
@@ -112,22 +139,31 @@ def add_complexity(commands: Commands) -> None:
     """Add `kdsr complexity`."""
     complexity = commands.add_parser(
         'complexity',
-        help='parameters, multiply-adds, activations, memory and latency, as papers and challenges count them',
-        description='Counts the networks of option files, or given by --network, for an input of 256x256 and an output '
-        'of 1280x720, and prints Markdown. Only --latency runs them. What is counted: docs/benchmark.md.',
+        help='parameters, multiply-adds, activations, memory and latency of networks',
+        description='Counts the networks of option files and of --network as papers and challenges do, for an input of '
+        '256x256 and for an output of 1280x720, and prints Markdown. Networks run only with --latency. '
+        'docs/benchmark.md explains what is counted.',
     )
-    complexity.add_argument('option_files', nargs='*')
+    complexity.add_argument('option_files', nargs='*', help='their students, teachers and aggregators are counted')
     complexity.add_argument(
-        '--network', action='append', default=[], metavar='OPTIONS', help="'{type: RFDN, upscale: 4}'; several times"
+        '--network',
+        action='append',
+        default=[],
+        metavar='OPTIONS',
+        help="'{type: RFDN, upscale: 4}'; repeat for several",
     )
-    complexity.add_argument('--output-size', type=int, nargs=2, default=(720, 1280), metavar=('H', 'W'))
-    complexity.add_argument('--input-size', type=int, nargs=2, default=(256, 256), metavar=('H', 'W'))
-    complexity.add_argument('--latency', action='store_true', help='run them, too')
-    complexity.add_argument('--device', default='cpu', help='where to run them (default: cpu)')
-    complexity.add_argument('--repeats', type=int, default=10, help='runs, of which the median is told (default: 10)')
-    complexity.add_argument('--precision', choices=['fp32', 'bf16', 'fp16'], default='fp32')
-    complexity.add_argument('--csv', metavar='FILE')
-    complexity.add_argument('--json', metavar='FILE')
+    complexity.add_argument(
+        '--output-size', type=int, nargs=2, default=(720, 1280), metavar=('H', 'W'), help='default: 720 1280'
+    )
+    complexity.add_argument(
+        '--input-size', type=int, nargs=2, default=(256, 256), metavar=('H', 'W'), help='default: 256 256'
+    )
+    complexity.add_argument('--latency', action='store_true', help='run the networks and time them')
+    complexity.add_argument('--device', default='cpu', help='where to time them (default: cpu)')
+    complexity.add_argument('--repeats', type=int, default=10, help='timed runs; the median is printed (default: 10)')
+    complexity.add_argument('--precision', choices=['fp32', 'bf16', 'fp16'], default='fp32', help='default: fp32')
+    complexity.add_argument('--csv', metavar='FILE', help='also write the tables as CSV')
+    complexity.add_argument('--json', metavar='FILE', help='also write the tables as JSON')
     complexity.set_defaults(run=_complexity)
 
 
@@ -149,40 +185,49 @@ def add_estimate(commands: Commands) -> None:
     """Add `kdsr estimate`."""
     estimate = commands.add_parser(
         'estimate',
-        help='how much memory and how many days trainings take on common GPUs, before they are started',
-        description='Counts a training step of option files without running it, and estimates memory and time on '
-        'common GPUs. Neither weights nor data need be there. Estimates, not measurements: docs/estimates.md says what '
-        'is counted and what is assumed.',
+        help='estimate the memory and the time of trainings on common GPUs',
+        description='Counts one training step of each option file without computing it, and estimates memory and time '
+        'on common GPUs. It needs neither weights nor data. These are estimates, not measurements: docs/estimates.md '
+        'explains what is counted and what is assumed.',
     )
-    estimate.add_argument('option_files', nargs='*')
-    estimate.add_argument('--gpu', nargs='+', default=[], metavar='NAME', help="'RTX 4090', T4, ... (default: all)")
+    estimate.add_argument('option_files', nargs='*', help='option files of trainings')
     estimate.add_argument(
-        '--utilisation', type=float, nargs=2, metavar=('LOW', 'HIGH'), help='share of the peak (default: 0.15 0.4)'
+        '--gpu', nargs='+', default=[], metavar='NAME', help="cards, for example 'RTX 4090' T4 (default: all known)"
     )
-    estimate.add_argument('--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help='as in training')
-    estimate.add_argument('--page', action='store_true', help="print docs/estimates.md, of the papers' runs at x4")
+    estimate.add_argument(
+        '--utilisation',
+        type=float,
+        nargs=2,
+        metavar=('LOW', 'HIGH'),
+        help='share of the peak performance that is reached (default: 0.15 0.4)',
+    )
+    add_force_yml(estimate)
+    estimate.add_argument(
+        '--page', action='store_true', help="print the page docs/estimates.md, for the papers' runs at x4"
+    )
     estimate.set_defaults(run=_estimate)
 
 
 def _diagnose(args: argparse.Namespace) -> None:
     from kdsr.inspection.diagnosis import diagnose
 
-    print(diagnose(args.option_file, args.iter, args.images, args.pictures, args.out))
+    text = diagnose(args.option_file, iteration=args.iter, images=args.images, pictures=args.pictures, out=args.out)
+    print(text)
 
 
 def add_diagnose(commands: Commands) -> None:
     """Add `kdsr diagnose`."""
     diagnose = commands.add_parser(
         'diagnose',
-        help='what the papers look at in a trained run: where the teacher is worse, features, the selective map',
-        description='Runs student and teachers of a trained experiment over its validation sets: the share of patches '
-        "in which the teacher is worse than the student, the PSNR of the student's features against the teacher's, and "
-        "a picture of LSFD's attention map. Written as Markdown and PNG.",
+        help='compare student and teachers of a trained run: scores, patches, features, attention map',
+        description='Runs student and teachers of a trained experiment on its validation sets. It writes their scores, '
+        "the share of patches in which the teacher is worse than the student, the PSNR of the student's features "
+        "against the teacher's, and a picture of LSFD's attention map, as Markdown and PNG.",
     )
-    diagnose.add_argument('option_file', help='the file that the run was trained with')
+    diagnose.add_argument('option_file', help='the option file of the training')
     diagnose.add_argument('--iter', default='latest', help='checkpoint, for example 5000 (default: latest)')
-    diagnose.add_argument('--images', type=int, help='at most so many of each validation set (default: all)')
-    diagnose.add_argument('--pictures', type=int, default=3, help='images to draw (default: 3)')
+    diagnose.add_argument('--images', type=int, help='how many images of each validation set to take (default: all)')
+    diagnose.add_argument('--pictures', type=int, default=3, help='how many images to draw (default: 3)')
     diagnose.add_argument('--out', help='folder (default: experiments/<name>/diagnosis)')
     diagnose.set_defaults(run=_diagnose)
 
@@ -211,24 +256,37 @@ def add_attribution(commands: Commands) -> None:
     """Add `kdsr attribution`."""
     attribution = commands.add_parser(
         'attribution',
-        help='which pixels networks use for a window of their image, and what each teacher gives to an aggregator',
-        description='Local attribution maps (LAM) with their diffusion index, of several networks side by side. The '
-        'low resolution is made from the ground truth. With --teachers, and for option files of aggregators, also '
-        "the teachers, what is fused of them, and each teacher's part in that.",
+        help='show which input pixels networks use, and how much an aggregator takes from each teacher',
+        description='Draws local attribution maps (LAM) of several networks side by side, with their diffusion index. '
+        'The low resolution is made from the ground truth. With --teachers, and for option files of aggregators, it '
+        'also draws the teachers, their fusion, and the share of each teacher in it.',
     )
     attribution.add_argument(
-        'sources', nargs='+', metavar='[NAME=]FILE', help='option file of a run or test, or weights (official or any)'
+        'sources', nargs='+', metavar='[NAME=]FILE', help='option file of a training or test, or a file of weights'
     )
     attribution.add_argument('--image', nargs='+', required=True, help='ground-truth images')
-    attribution.add_argument('--window', type=int, nargs=2, metavar=('X', 'Y'), help='default: where most texture is')
-    attribution.add_argument('--size', type=int, default=16, help='side of the window (default: 16)')
-    attribution.add_argument('--field', type=int, default=64, help='LR pixels shown around it, 0: all (default: 64)')
-    attribution.add_argument('--steps', type=int, default=50, help='of the path (default: 50)')
-    attribution.add_argument('--sigma', type=float, default=1.2, help="of the path's blur (default: 1.2)")
-    attribution.add_argument('--kernel', type=int, default=9, help="side of the blur's kernel, odd (default: 9)")
-    attribution.add_argument('--network', metavar='YAML', help="of weights not recognised: '{type: RFDN, upscale: 4}'")
-    attribution.add_argument('--iter', default='latest', help='checkpoint of runs (default: latest)')
-    attribution.add_argument('--teachers', action='store_true', help='also the teachers of option files')
+    attribution.add_argument(
+        '--window',
+        type=int,
+        nargs=2,
+        metavar=('X', 'Y'),
+        help='top left pixel of the window (default: the most textured window)',
+    )
+    attribution.add_argument('--size', type=int, default=16, help='side of the window in pixels (default: 16)')
+    attribution.add_argument(
+        '--field',
+        type=int,
+        default=64,
+        help='side of the LR input around the window; 0 for the whole image (default: 64)',
+    )
+    attribution.add_argument(
+        '--steps', type=int, default=50, help='steps of the path from blurred to sharp (default: 50)'
+    )
+    attribution.add_argument('--sigma', type=float, default=1.2, help='sigma of the strongest blur (default: 1.2)')
+    attribution.add_argument('--kernel', type=int, default=9, help='side of the kernel of the blur, odd (default: 9)')
+    attribution.add_argument('--network', metavar='OPTIONS', help="network of bare weights: '{type: RFDN, upscale: 4}'")
+    attribution.add_argument('--iter', default='latest', help='checkpoint of trainings (default: latest)')
+    attribution.add_argument('--teachers', action='store_true', help='also take the teachers of option files')
     attribution.add_argument('--out', default='results/attribution', help='folder (default: results/attribution)')
     attribution.set_defaults(run=_attribution)
 
@@ -252,18 +310,21 @@ def add_pictures(commands: Commands) -> None:
     """Add `kdsr pictures`."""
     pictures = commands.add_parser(
         'pictures',
-        help='crop comparisons and error maps, as papers print them, of folders of images',
-        description='Ground truth, bicubic and the images of every folder side by side, with PSNR and SSIM of the '
-        'crop, where the methods differ most or where --crop says. (`kdsr compare` draws them of its own runs.)',
+        help='draw crops and error maps of images in folders',
+        description='Draws ground truth, bicubic and the images of every folder side by side, with PSNR and SSIM of '
+        'the crops: where the methods differ most, or where --crop says. (`kdsr compare` draws them for its own runs.)',
     )
     pictures.add_argument('gt', help='folder of the ground truth')
     pictures.add_argument(
-        'folders', nargs='+', metavar='[LABEL=]FOLDER', help="for example a test's visualization/Set5"
+        'folders',
+        nargs='+',
+        metavar='[LABEL=]FOLDER',
+        help='folders of results, for example visualization/Set5 of a test',
     )
-    pictures.add_argument('--scale', type=int, help='also show bicubic, made from the ground truth')
+    pictures.add_argument('--scale', type=int, help='also draw bicubic at this scale, made from the ground truth')
     pictures.add_argument('--crop', nargs='+', default=[], metavar='IMAGE:X,Y,W,H', help='crops chosen by hand')
-    pictures.add_argument('--count', type=int, default=3, help='photos that are looked for (default: 3)')
-    pictures.add_argument('--size', type=int, default=96, help='side of the crops that are looked for (default: 96)')
+    pictures.add_argument('--count', type=int, default=3, help='how many photos to choose (default: 3)')
+    pictures.add_argument('--size', type=int, default=96, help='side of the chosen crops in pixels (default: 96)')
     pictures.add_argument('--out', default='results/pictures', help='folder (default: results/pictures)')
     pictures.set_defaults(run=_pictures)
 

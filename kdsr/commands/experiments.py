@@ -1,4 +1,4 @@
-"""Commands about experiments: their option files, running and comparing them."""
+"""Commands for experiments: write, check, run and compare option files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from kdsr.commands.shared import add_force_yml
 from kdsr.options.run_arguments import add_run_arguments, run_arguments
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def _run(kind: Literal['train', 'test'], parser: argparse.ArgumentParser, args: 
 def _add_pipeline(commands: Commands, kind: Literal['train', 'test'], summary: str, description: str) -> None:
     parser = commands.add_parser(kind, help=summary, description=description)
     parser.add_argument('option_file', nargs='?', metavar='FILE', help='option file')
-    parser.add_argument('-opt', metavar='FILE', help='the same, as BasicSR writes it')
+    parser.add_argument('-opt', metavar='FILE', help='the option file, in the spelling of BasicSR')
     add_run_arguments(parser)
     parser.set_defaults(run=partial(_run, kind, parser))
 
@@ -86,14 +87,16 @@ def add_check(commands: Commands) -> None:
     """Add `kdsr check`."""
     check = commands.add_parser(
         'check',
-        help='find all mistakes in option files, before anything is built',
-        description='Misspelt keys, names that are not registered, wrong values, networks, taps, scales and image sets '
-        'that do not fit together, missing files: each with file, line, key and cure. Every run does the same at its '
-        'start. The exit status is 1 when a run would not start.',
+        help='find all mistakes in option files, before a run starts',
+        description='Finds misspelt keys, unknown names, wrong values, missing files, and networks, taps, scales and '
+        'image sets that do not fit together. Each mistake is reported with file, line, key and cure. Every run makes '
+        'the same check at its start. The exit status is 1 if a run would not start.',
     )
-    check.add_argument('option_files', nargs='*', help='option files and comparison files; options/**/*.yml for all')
-    check.add_argument('--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help='as in training')
-    check.add_argument('--options-only', action='store_true', help='do not look at data and weights')
+    check.add_argument(
+        'option_files', nargs='*', help='option files and comparison files, for example options/**/*.yml'
+    )
+    add_force_yml(check)
+    check.add_argument('--options-only', action='store_true', help='do not check data and weights')
     check.add_argument('--schema', action='store_true', help='print the JSON schema for editors')
     check.set_defaults(run=_check)
 
@@ -108,12 +111,12 @@ def add_options(commands: Commands) -> None:
     """Add `kdsr options`."""
     shipped = commands.add_parser(
         'options',
-        help='list the option files that come with kdsr, or copy some',
-        description='Lists the option files with what they are for. With --copy DIR they are written there, with the '
-        'files that they are based on.',
+        help='list the option files that come with kdsr, or copy some of them',
+        description='Lists the option files and their purpose. With --copy DIR it copies them to a folder, together '
+        'with the files that they are based on.',
     )
     shipped.add_argument('names', nargs='*', help="for example 'mtkd_*' or ablations/rfdn/*.yml (default: all)")
-    shipped.add_argument('--copy', metavar='DIR', help='folder to copy to, for example options')
+    shipped.add_argument('--copy', metavar='DIR', help='folder for the copies, for example options')
     shipped.set_defaults(run=_options)
 
 
@@ -127,11 +130,11 @@ def add_methods(commands: Commands) -> None:
     """Add `kdsr methods`."""
     methods = commands.add_parser(
         'methods',
-        help='list the methods, or show what one compares and needs, and where its option files are',
-        description='What each method compares, which teachers it needs, whether a cache helps, its losses or '
-        'networks, its option files and its page in docs/methods/.',
+        help='list the distillation methods, or show the facts about one',
+        description='Shows what a method compares, the teachers that it needs, whether a cache helps, its losses or '
+        'networks, its option files, and its page in docs/methods/.',
     )
-    methods.add_argument('name', nargs='?', help='for example lsfd (default: a line for each)')
+    methods.add_argument('name', nargs='?', help='a method, for example lsfd (default: list all methods)')
     methods.set_defaults(run=_methods)
 
 
@@ -145,13 +148,17 @@ def add_distil(commands: Commands) -> None:
     """Add `kdsr distil`."""
     distil = commands.add_parser(
         'distil',
-        help='turn a BasicSR option file into one whose network learns from teachers',
-        description='Writes an option file that adds a `distillation:` block to a BasicSR experiment, taps included. '
-        'Files in the words of other distillation code (`network_t`, ...) are translated.',
+        help='add teachers to a BasicSR option file',
+        description='Writes an option file that adds a `distillation:` block with taps to a BasicSR experiment. '
+        'Option files of other distillation code (`network_t`, ...) are translated.',
     )
     distil.add_argument('option_file', help='the BasicSR training file of the student')
     distil.add_argument(
-        '--teacher', action='append', default=[], metavar='FILE', help='its option file or checkpoint; once a teacher'
+        '--teacher',
+        action='append',
+        default=[],
+        metavar='FILE',
+        help='option file or checkpoint of a teacher; repeat for several teachers',
     )
     distil.add_argument('--method', help='kd (default), fitnet, at, fakd, lsfd, facd, mtkd or pisr')
     distil.add_argument('--out', help='file to write (default: <option_file>_<method>.yml)')
@@ -168,11 +175,11 @@ def add_taps(commands: Commands) -> None:
     """Add `kdsr taps`."""
     taps = commands.add_parser(
         'taps',
-        help="list what can be tapped in an option file's student and teachers",
-        description='Module paths with the shapes of their outputs, side by side, the points that the papers use, and '
-        'the `features:` block to paste. No weights are needed.',
+        help='list the modules whose features can be compared',
+        description='Lists the module paths of student and teachers side by side, with the shapes of their outputs, '
+        'the points that the papers use, and a `features:` block to paste. It needs no weights.',
     )
-    taps.add_argument('option_file')
+    taps.add_argument('option_file', help='the training file of a student')
     taps.set_defaults(run=_taps)
 
 
@@ -195,16 +202,20 @@ def add_compare(commands: Commands) -> None:
     """Add `kdsr compare`."""
     compare = commands.add_parser(
         'compare',
-        help='train several methods and seeds with the same budget, and report what the difference is worth',
-        description='Trains every run of a comparison file with every seed as an ordinary experiment, and writes '
-        'tables with mean, spread and significance, and curves. A killed comparison is continued by the same command; '
-        'what is finished is not trained again. The format: docs/compare.md.',
+        help='train several methods and seeds with the same budget, and test the differences',
+        description='Trains every run of a comparison file with every seed as an ordinary experiment. Then it writes a '
+        'report with means, spreads, significance, bicubic and the teachers, and curves. If the command is killed, run '
+        'it again: finished runs are not trained again. docs/compare.md describes the file.',
     )
-    compare.add_argument('comparison_file')
-    compare.add_argument('--workers', type=int, default=1, help='trainings at a time (default: 1)')
-    compare.add_argument('--only', nargs='+', default=[], metavar='LABEL', help='only these runs and what they need')
-    compare.add_argument('--report', action='store_true', help='train nothing, write the report of what is there')
-    compare.add_argument('--pictures', type=int, default=3, help='photos of which crops are shown (default: 3)')
+    compare.add_argument('comparison_file', help='YAML file, see docs/compare.md')
+    compare.add_argument('--workers', type=int, default=1, help='how many runs to train at a time (default: 1)')
+    compare.add_argument(
+        '--only', nargs='+', default=[], metavar='LABEL', help='train only these runs, and the runs that they need'
+    )
+    compare.add_argument('--report', action='store_true', help='train nothing; write the report of the results so far')
+    compare.add_argument(
+        '--pictures', type=int, default=3, help='photos to show as crops; 0 runs no network (default: 3)'
+    )
     compare.add_argument('--crop', nargs='+', default=[], metavar='IMAGE:X,Y,W,H', help='show these crops instead')
     compare.add_argument('--out', help='folder of the report (default: results/<name>)')
     compare.set_defaults(run=_compare)
@@ -219,7 +230,10 @@ def _quickstart(args: argparse.Namespace) -> None:
 def add_quickstart(commands: Commands) -> None:
     """Add `kdsr quickstart`."""
     quickstart = commands.add_parser(
-        'quickstart', help='distil a small network from three teachers on sample photos, in minutes'
+        'quickstart',
+        help='distil a small network from three teachers on sample photos, in minutes',
+        description='Trains three small teachers and two students on sample photos, and compares the students. Run it '
+        'in the folder of the checkout.',
     )
     quickstart.set_defaults(run=_quickstart)
 

@@ -128,7 +128,12 @@ def read_comparison(path: str) -> Comparison:
     _check_needs(path, blocks)
     runs = [run for label in blocks for run in _build_runs(path, top, places, blocks, label)]
     comparison = Comparison(
-        path, top['name'], str(top.get('about') or ''), tuple(top['seeds']), top['baseline'], tuple(runs)
+        file=path,
+        name=top['name'],
+        about=str(top.get('about') or ''),
+        seeds=tuple(top['seeds']),
+        baseline=top['baseline'],
+        runs=tuple(runs),
     )
     _check_protocols(comparison, {need for block in blocks.values() for need in _needs(block)})
     return comparison
@@ -236,8 +241,15 @@ def _build_runs(
                 where, options.OptionFile(path, opt, {**(base_file.places if base_file else {}), **own_places})
             )
         checked = True
-        title, note = (str(block.get(key) or '') for key in ('title', 'note'))
-        yield PlannedRun(label, seed, name, title or label, note, opt, tuple(needed.values()))
+        yield PlannedRun(
+            label=label,
+            seed=seed,
+            name=name,
+            title=str(block.get('title') or label),
+            note=str(block.get('note') or ''),
+            opt=opt,
+            needs=tuple(needed.values()),
+        )
 
 
 def _find_base(path: str, where: str, base: Any) -> str:

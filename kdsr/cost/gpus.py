@@ -53,12 +53,17 @@ def known_gpus() -> tuple[Gpu, ...]:
     with FILE.open(encoding='utf-8', newline='') as file:
         return tuple(
             Gpu(
-                r['name'], int(r['memory_gib']) << 30, 1e9 * float(r['bandwidth_gb_s']), 1e12 * float(r['fp32_tflops']),
-                1e12 * float(r['tf32_tflops'] or r['fp32_tflops']), 1e12 * float(r['half_tflops']), r['bf16'] == 'yes',
-                r['source'],
+                name=r['name'],
+                memory=int(r['memory_gib']) << 30,
+                bandwidth=1e9 * float(r['bandwidth_gb_s']),
+                single=1e12 * float(r['fp32_tflops']),
+                tensor=1e12 * float(r['tf32_tflops'] or r['fp32_tflops']),
+                half=1e12 * float(r['half_tflops']),
+                bf16=r['bf16'] == 'yes',
+                source=r['source'],
             )
             for r in csv.DictReader(file)
-        )  # fmt: skip
+        )
 
 
 def find_gpus(names: Sequence[str]) -> list[Gpu]:
