@@ -27,8 +27,8 @@ install: $(INSTALLED)
 
 $(INSTALLED):
 	@$(PYTHON) scripts/check_python.py --environment $(VENV)
-	@echo 'Installing into $(VENV). PyTorch is the largest part: about 0.2 GB to download as a CPU build, 1.9 GB as the'
-	@echo 'CUDA build that pip takes on Linux; the rest is about 0.3 GB. On the disk: 1.8 GB, or 5.5 GB with CUDA.'
+	@echo 'Installing into $(VENV). PyTorch is the largest part: about 0.2 GB to download as a CPU build, 2.7 GB as the'
+	@echo 'CUDA build that pip takes on Linux; the rest is about 0.2 GB. On the disk: 1.6 GB, or 5.5 GB with CUDA.'
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) scripts/install_basicsr.py
 	$(PY) -m pip install $(PINS) -e .
