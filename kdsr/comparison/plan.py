@@ -166,10 +166,22 @@ def _check_top(path: str, top: Mapping[str, Any]) -> None:
                 f'{path}: {word!r} becomes a part of folder names: use only letters, digits, _ . + - and put the name '
                 'for the report into `title:`. (BasicSR shortens runs with `debug` in their name.)'
             )
+    _check_case(path, list(top['runs']))
     _check_seeds(f'{path}: `seeds`', top['seeds'])
     if top['baseline'] not in top['runs']:
         hint = did_you_mean(top['baseline'], top['runs']) or f' Labels: {", ".join(top["runs"])}.'
         raise UserError(f'{path}: `baseline: {top["baseline"]}` is not a label in `runs`.{hint}')
+
+
+def _check_case(path: str, labels: list[str]) -> None:
+    """Refuse labels that Windows and macOS take for one folder."""
+    first: dict[str, str] = {}
+    for label in labels:
+        if first.setdefault(label.casefold(), label) != label:
+            raise UserError(
+                f'{path}: the runs {first[label.casefold()]!r} and {label!r} differ in nothing but small and capital '
+                'letters. Windows and macOS would write both to one folder: rename one.'
+            )
 
 
 def _check_seeds(where: str, seeds: Any) -> None:

@@ -146,7 +146,7 @@ class Training:
         if device is not None:
             environment['CUDA_VISIBLE_DEVICES'] = device
         command = [sys.executable, str(PROGRAM), '-opt', str(option_file), '--auto_resume']
-        with self.output.open('a') as output:
+        with self.output.open('a', encoding='utf-8') as output:
             _lock(output, run)
             output.truncate(0)
             self.process = subprocess.Popen(

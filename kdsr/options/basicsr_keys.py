@@ -141,6 +141,9 @@ _LOADER = {
     'num_prefetch_queue': Option((int,), 'Batches ahead, with `prefetch_mode: cpu`.', least=1),
     'pin_memory': Option((bool,), 'Of the data loader.'),
     'persistent_workers': Option((bool,), 'Keep the reading processes between epochs.'),
+    'multiprocessing_context': Option(
+        (str,), 'How the reading processes are started (a key of kdsr).', choices=('fork', 'spawn', 'forkserver')
+    ),
 }
 _FILES = {
     'io_backend': Option((dict,), 'How images are read: `{type: disk}` or `{type: lmdb}`.', required=True),

@@ -65,6 +65,9 @@ MISTAKES = {
     'unknown key': ({'seed': [1]}, r"unknown key 'seed'\. Did you mean 'seeds'"),
     'no seeds': ({'seeds': []}, 'missing: seeds'),
     'seed twice': ({'seeds': [1, 1]}, 'different whole numbers'),
+    'labels that are one folder on Windows and macOS': (
+        {'runs': {'plain': {}, 'KD': {}, 'kd': {}}}, "runs 'KD' and 'kd' differ in nothing but small and capital",
+    ),
     'a name with a slash': ({'name': 'a/b'}, 'becomes a part of folder names'),
     'a label that BasicSR shortens': ({'runs': {'debug_it': {}}}, 'debug'),
     'no such baseline': ({'baseline': 'plane'}, r"`baseline: plane` is not a label in `runs`\. Did you mean 'plain'"),
