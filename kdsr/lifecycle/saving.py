@@ -27,7 +27,7 @@ def save_checkpoint(content: Mapping[str, Any], path: str) -> None:
     buffer = io.BytesIO()  # torch.save to a file hides that the disk is full behind an error of its own
     torch.save(dict(content), buffer)
     try:
-        write_durably(Path(path), buffer.getbuffer())
+        write_durably(Path(path), buffer.getvalue())  # not getbuffer: an error would keep that open
     except OSError as error:
         cure = 'make room' if error.errno in DISK_IS_FULL else 'see to it that the folder can be written to'
         raise UserError(
