@@ -1,4 +1,4 @@
-"""`kdsr quickstart`: the whole path in minutes, on sample photos, through the same commands that a user types."""
+"""`kdsr quickstart`: three teachers, an aggregator and two students on sample photos, in minutes."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from kdsr.distillation.padding import run_padded
 from kdsr.distillation.teacher import FrozenNetwork, build_teachers
 from kdsr.errors import UserError
 from kdsr.experiment import window_of
+from kdsr.markdown import markdown_table
 from kdsr.metrics import score
 from kdsr.pictures.crops import crop_comparison
 from kdsr.pictures.images import read_image, super_resolve
@@ -41,23 +42,23 @@ OPTIONS = Path('options/quickstart')
 LANES = (('teacher_swinir', 'student_alone'), ('teacher_rcan', 'teacher_edsr'))
 THEN = ('aggregator', 'student_distilled')
 WHAT_IT_SHOWS = (
-    'Both students saw the same images in the same order for the same iterations. A run of minutes on six photos '
-    'shows that every part works; two photos and one seed are no evidence of how much teachers help. The runs of the '
-    'papers, with their data and budgets, are the files in options/.'
+    'Both students were trained on the same images, in the same order, for the same iterations. A run of minutes on '
+    'six photos shows that every part works. Two photos and one seed do not show how much teachers help. The files in '
+    'options/ are the runs of the papers, with their data and budgets.'
 )
 
 
 def quickstart() -> None:
-    """Prepare sample photos, train three teachers and an aggregator, and a student without and with them.
+    """Prepare sample photos, train three teachers, an aggregator and two students, and compare the students.
 
-    Writes `results/quickstart/table.md` and `comparison.png`. What is trained already, with the same option file, is
-    not trained again.
+    One student is trained alone, the other one with the teachers. The command writes `results/quickstart/table.md` and
+    `comparison.png`. Runs that are trained already, with the same option file, are not trained again.
 
     Raises:
-        UserError: it does not run in a checkout, or a training stopped.
+        UserError: the current folder is not a checkout, or a training stopped.
     """
     if not OPTIONS.is_dir():
-        raise UserError(f'{OPTIONS}/ is not here: run quickstart in the folder of the checkout.')
+        raise UserError(f'{OPTIONS}/ is missing: run quickstart in the folder of the checkout.')
     start = time.time()
     _say('1/4  Sample photos (from scikit-image): sub-images, bicubic LR, LMDB')
     _prepare()
@@ -66,7 +67,7 @@ def quickstart() -> None:
     _say('3/4  The aggregator (MTKD, stage 1), then the student with its teachers (stage 2)')
     for run in THEN:
         fresh = _train_in_lanes([(run,)], again=fresh)
-    _say('4/4  Results on the unseen photos')
+    _say('4/4  Results on photos that no run was trained on')
     table = _report()
     print(f'\n{table}\n\nTable: {RESULTS}/table.md   Picture: {RESULTS}/comparison.png   {time.time() - start:.0f} s')
 
@@ -94,7 +95,7 @@ def _prepare() -> None:
 
 
 def _train_in_lanes(lanes: Sequence[Sequence[str]], again: bool = False) -> bool:
-    """Train the runs of each lane one after the other, the lanes side by side; return whether anything was trained."""
+    """Train the runs of each lane in order, and the lanes at the same time; return whether anything was trained."""
     workers = len(lanes) if (os.cpu_count() or 1) > 1 else 1
     with ThreadPoolExecutor(workers) as pool:
         trained = list(pool.map(lambda lane: [_train(run, again) for run in lane], lanes))
@@ -102,14 +103,14 @@ def _train_in_lanes(lanes: Sequence[Sequence[str]], again: bool = False) -> bool
 
 
 def _train(run: str, again: bool) -> bool:
-    """Train one run with a progress bar, unless its result is there already; return whether it was trained."""
+    """Train one run with a progress bar, unless it is trained already; return whether it was trained now."""
     file = OPTIONS / f'{run}.yml'
     opt = options.load(str(file))
     folder = Path('experiments') / opt['name']
     kept = folder / file.name
     done = (folder / 'models' / 'net_g_latest.pth').exists() and kept.exists()
     if done and not again and kept.read_text(encoding='utf-8').endswith(file.read_text(encoding='utf-8')):
-        tqdm.write(f'  {run}: already trained ({folder}); `make clean` starts over.')
+        tqdm.write(f'  {run}: already trained ({folder}); `make clean` removes it.')
         return False
     command = [sys.executable, 'kdsr/train.py', '-opt', str(file)]
     total, lines = int(opt['train']['total_iter']), []
@@ -130,7 +131,7 @@ def _train(run: str, again: bool) -> bool:
 
 
 def _report() -> str:
-    """Score everything on the unseen photos; write the table and the picture; return the table."""
+    """Score all networks on the unseen photos, write the table and the picture, and return the table."""
     methods = _methods()
     rows: list[Row] = []
     scores: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}
@@ -178,16 +179,13 @@ def _student(run: str) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _table(scores: dict[str, list[tuple[float, float]]]) -> str:
-    head = ' | '.join(f'{photo} PSNR / SSIM' for photo in UNSEEN_PHOTOS)
-    lines = [f'| x{SCALE}, Y channel | {head} | mean PSNR |', '|---|' + '---|' * (len(UNSEEN_PHOTOS) + 1)]
     mean = {name: float(np.mean([p for p, _ in values])) for name, values in scores.items()}
-    for name, values in scores.items():
-        cells = ' | '.join(f'{p:.2f} / {s:.4f}' for p, s in values)
-        lines.append(f'| {name} | {cells} | {mean[name]:.2f} |')
+    rows = [[name, *(f'{p:.2f} / {s:.4f}' for p, s in values), f'{mean[name]:.2f}'] for name, values in scores.items()]
+    head = [f'x{SCALE}, Y channel', *(f'{photo} PSNR / SSIM' for photo in UNSEEN_PHOTOS), 'mean PSNR']
     gain = mean['student distilled'] - mean['student alone']
     lead = min(mean['student alone'], mean['student distilled']) - mean['bicubic']
-    told = (
+    text = (
         f'Distilled minus alone: {gain:+.2f} dB on average; both students are at least {lead:+.2f} dB over bicubic. '
         f'{WHAT_IT_SHOWS}'
     )
-    return '\n'.join([*lines, '', told])
+    return f'{markdown_table(head, rows)}\n\n{text}'

@@ -8,7 +8,8 @@ from kdsr.comparison.parts import DASH, Table
 from kdsr.comparison.plan import validation_sets
 from kdsr.comparison.significance import mean_and_spread
 from kdsr.comparison.summary import Summary
-from kdsr.papers.results import SETS, Cell, comparable_rows, differences_from, is_papers_metric
+from kdsr.papers.matching import comparable_rows, differences_from, metric_of_papers
+from kdsr.papers.results import SETS, Cell
 
 TEXT = (
     'Numbers printed in the papers for the same student, method, scale, test set and metric, with the value measured '
@@ -24,7 +25,7 @@ def paper_table(summary: Summary) -> Table | None:
     comparison, rows, misprints = summary.comparison, [], []
     opt = comparison.baseline_opt
     sets = {name: SETS.get(name.lower(), name) for name in validation_sets(opt)}
-    metrics = {name: is_papers_metric(m, opt) for name, m in opt['val']['metrics'].items()}
+    metrics = {name: metric_of_papers(m, opt) for name, m in opt['val']['metrics'].items()}
     for label in comparison.shown:
         run = comparison.of(label)[0]
         for (paper, table, row), cells in comparable_rows(run.opt).items():

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-adds, activations and memory, without computing anything."""
+"""The cost of a network: parameters, multiply-adds, activations and memory. Nothing is computed but shapes."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from kdsr.networks.facts import input_channels, lr_shape, parameters, scale_of
 
 @dataclass(frozen=True)
 class Complexity:
-    """One row of a table; all for one image.
+    """The cost of a network for one image.
 
     Attributes:
-        name: Of the network.
-        parameters: All of them, frozen ones too.
+        name: Name of the network.
+        parameters: Number of parameters, with frozen ones.
         multi_adds: See :func:`multi_adds`.
         activations: See :func:`activations`.
-        convolutions: Convolutions that are run, NTIRE's `#Conv`.
-        memory: Bytes: the device's peak where it was timed on a GPU, else :func:`peak_memory` on single precision.
-        seconds: Median of the timed runs; None where it was not run.
+        convolutions: Number of convolutions in a forward pass, NTIRE's `#Conv`.
+        memory: Bytes: the GPU's peak if it was timed there, otherwise :func:`peak_memory` in single precision.
+        seconds: Median of the timed runs; None if it was not timed.
     """
 
     name: str
@@ -48,16 +48,16 @@ class Complexity:
 def multi_adds(network: nn.Module, input_shape: Sequence[int]) -> int:
     """Return the multiply-adds of one forward pass: convolutions, linear layers, matrix products, attention.
 
-    As the papers count: biases, activations, normalisation and interpolation are free, and a transposed convolution
-    costs its kernel at each pixel of its OUTPUT. Shapes alone are computed (on torch's meta device), so that any size
-    takes as long as building the network.
+    They are counted as in the papers: biases, activations, normalisation and interpolation are free, and a transposed
+    convolution costs its kernel at each pixel of its OUTPUT. The network runs on torch's meta device, which computes
+    shapes only, so that large images take no longer than small ones.
 
     Args:
         network: It is not changed.
         input_shape: (C, h, w).
 
     Raises:
-        RuntimeError: the network's course depends on the values of its input.
+        RuntimeError: what the network runs depends on the values of its input.
     """
     return _multi_adds(on_meta(network).eval(), input_shape)
 
@@ -70,9 +70,9 @@ def _multi_adds(network: nn.Module, input_shape: Sequence[int]) -> int:
 
 
 def activations(network: nn.Module, input_shape: Sequence[int]) -> tuple[int, int]:
-    """Return the values that all convolutions give in one forward pass, and how many convolutions are run.
+    """Return the number of values that all convolutions return in one forward pass, and the number of convolutions.
 
-    As the tables of the AIM and NTIRE challenges count: a module that is run twice counts twice; linear layers, fixed
+    They are counted as in the AIM and NTIRE challenges: a module that runs twice counts twice; linear layers, fixed
     interpolation kernels and attention are not counted.
 
     Args:
@@ -102,15 +102,15 @@ def complexity(
     input_shape: Sequence[int] | None = None,
     timing: Timing | None = None,
 ) -> Complexity:
-    """Build a network from its options and count.
+    """Build a network from its options and count its cost.
 
     Args:
         name: For the table and for messages.
         network_opt: `type` and arguments, as in a YAML's `network_g`; `upscale` among them.
-        output_size: (H, W) of the super-resolved image. The input's is the next lower whole number, so that x3 starts
-            from 240x426 as in the papers; a network with windows is given the next higher multiple of them.
-        input_shape: (C, h, w) instead, for a network whose input is no low-resolution image.
-        timing: How to time it, too; None not to run it.
+        output_size: (H, W) of the super-resolved image. The input size is rounded down, so that x3 starts from 240x426
+            as in the papers, and then up to whole windows of the network.
+        input_shape: (C, h, w) of the input, in place of `output_size`, for networks whose input is not the LR image.
+        timing: How to time the network; None does not run it.
 
     Raises:
         UserError: the options do not fit the network.
@@ -123,7 +123,17 @@ def complexity(
 
 
 def count(name: str, network: nn.Module, input_shape: Sequence[int], timing: Timing | None = None) -> Complexity:
-    """Count what a network costs for an input of (C, h, w), see :func:`complexity`."""
+    """Count the cost of a network.
+
+    Args:
+        name: For the table and for messages.
+        network: It is not changed.
+        input_shape: (C, h, w).
+        timing: How to time the network; None does not run it.
+
+    Raises:
+        UserError: the network does not run on this input.
+    """
     try:
         seconds, peak = time_network(network, input_shape, timing) if timing else (None, None)
         meta = on_meta(network).eval()
@@ -137,19 +147,19 @@ def count(name: str, network: nn.Module, input_shape: Sequence[int], timing: Tim
         ) from error
 
 
-def of_option_files(
+def count_option_files(
     paths: Sequence[str],
     output_size: tuple[int, int] = (720, 1280),
     input_size: tuple[int, int] | None = None,
     timing: Timing | None = None,
 ) -> list[Complexity]:
-    """Count the student of each option file, and the teachers and aggregator that it names, each network once.
+    """Count the student, teachers and aggregator of each option file, every network once.
 
     Args:
         paths: Option files.
         output_size: (H, W) of the super-resolved image.
-        input_size: (h, w) of the low-resolution image instead.
-        timing: How to time them, too.
+        input_size: (h, w) of the low-resolution image, in place of `output_size`.
+        timing: How to time the networks; None runs none.
     """
     rows: dict[str, Complexity] = {}
     for path in paths:
@@ -165,13 +175,20 @@ def of_option_files(
     return list(rows.values())
 
 
-def of_networks(
+def count_networks(
     networks: Sequence[Mapping[str, Any]],
     output_size: tuple[int, int] = (720, 1280),
     input_size: tuple[int, int] | None = None,
     timing: Timing | None = None,
 ) -> list[Complexity]:
-    """Count networks given by their options, named after their type and scale; see :func:`of_option_files`."""
+    """Count networks given by their options; each is named after its type and scale.
+
+    Args:
+        networks: `type` and arguments of each.
+        output_size: (H, W) of the super-resolved image.
+        input_size: (h, w) of the low-resolution image, in place of `output_size`.
+        timing: How to time the networks; None runs none.
+    """
     rows: list[Complexity] = []
     for network_opt in networks:
         network = build_network_at('--network', network_opt)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdsr.cost.complexity import Complexity, of_networks, of_option_files
+from kdsr.cost.complexity import Complexity, count_networks, count_option_files
 from kdsr.cost.latency import Timing
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
@@ -62,8 +62,8 @@ def complexity_tables(
     }
     return {
         heading: [
-            *of_option_files(option_files, output_size, size, timing),
-            *of_networks(networks, output_size, size, timing),
+            *count_option_files(option_files, output_size, size, timing),
+            *count_networks(networks, output_size, size, timing),
         ]
         for heading, size in sizes.items()
     }

@@ -1,11 +1,11 @@
-"""How much memory and time the trainings of option files take on common GPUs: computed, not measured."""
+"""The memory and time that trainings need on common GPUs: computed, not measured."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from kdsr import options
 from kdsr.checks.experiment import refuse_errors
@@ -16,20 +16,24 @@ from kdsr.errors import UserError
 from kdsr.experiment import Experiment, read_experiment
 
 GIB = 1 << 30
-FITS, TIGHT, TOO_SMALL, NO_BF16 = 'fits', 'tight', 'too small', 'no bf16'
+Verdict = Literal['fits', 'tight', 'too small', 'no bf16']
+FITS: Verdict = 'fits'
+TIGHT: Verdict = 'tight'
+TOO_SMALL: Verdict = 'too small'
+NO_BF16: Verdict = 'no bf16'
 
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What is assumed, best case first.
+    """The assumptions of an estimate, each as (best case, worst case).
 
     Attributes:
-        utilisation: Share of a card's peak that convolutions and matrix products reach.
-        bandwidth: Share of the memory bandwidth that is reached.
-        launch: Seconds that a kernel takes at least: what the host needs to start it.
-        iteration: Seconds that an iteration takes at least: the host's loop, its batch and its optimiser.
-        memory: Factor on the bytes of living tensors: what the allocator cannot use again, and workspaces.
-        context: Bytes that the driver and the libraries take.
+        utilisation: Share of a card's peak performance that convolutions and matrix products reach, in 0..1.
+        bandwidth: Share of the memory bandwidth that kernels reach, in 0..1.
+        launch: Least time of a kernel in seconds: the host needs it to start one.
+        iteration: Least time of an iteration in seconds: the host's loop, the batch and the optimiser.
+        memory: Factor on the bytes of living tensors, for fragments that the allocator cannot use, and workspaces.
+        context: Bytes that the driver and the libraries use.
     """
 
     utilisation: tuple[float, float] = (0.40, 0.15)
@@ -42,16 +46,16 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the training of one option file costs.
+    """The cost of the training of one option file.
 
     Attributes:
-        name: Of the run.
+        name: Name of the run.
         iterations: `train.total_iter`.
         batch: Samples of one iteration on one GPU.
-        crop: Side of the low-resolution crop.
-        cost: Of one iteration.
-        precisions: Low precisions that it asks for.
-        notes: What is not counted.
+        crop: Side of the low-resolution crop in pixels.
+        cost: The cost of one iteration.
+        precisions: The precisions that student and teachers use: 'fp32', 'bf16', 'fp16'.
+        notes: What is not counted, in words.
     """
 
     name: str
@@ -62,15 +66,15 @@ class Estimate:
     precisions: frozenset[str]
     notes: tuple[str, ...] = ()
 
-    def fits(self, gpu: Gpu, assumed: Assumptions) -> str:
-        """Return FITS, TIGHT (where the best case fits and the worst does not), TOO_SMALL or NO_BF16."""
+    def fits(self, gpu: Gpu, assumed: Assumptions) -> Verdict:
+        """Return whether the training fits on a card; TIGHT means in the best case only."""
         if 'bf16' in self.precisions and not gpu.bf16:
             return NO_BF16
         best, worst = (self.cost.memory * f + c for f, c in zip(assumed.memory, assumed.context))
         return FITS if worst <= gpu.memory else TIGHT if best <= gpu.memory else TOO_SMALL
 
     def days(self, gpu: Gpu, assumed: Assumptions) -> tuple[float, float]:
-        """Return the best and the worst case."""
+        """Return the days of the training on a card, in the best and in the worst case."""
         settings = zip(assumed.utilisation, assumed.bandwidth, assumed.launch)
         each = (seconds(self.cost, gpu, *setting) for setting in settings)
         best, worst = (self.iterations * max(pair) / 86400 for pair in zip(each, assumed.iteration))
@@ -78,14 +82,17 @@ class Estimate:
 
 
 def seconds(cost: StepCost, gpu: Gpu, utilisation: float, bandwidth: float, launch: float) -> float:
-    """Return the seconds of one iteration: of each kernel the longest of arithmetic, memory traffic and its launch.
+    """Return the time of one iteration: for each kernel the longest of arithmetic, memory traffic and launch, summed.
 
     Args:
-        cost: Of the iteration.
+        cost: The cost of the iteration.
         gpu: The card.
-        utilisation: Share of the peak that is reached.
+        utilisation: Share of the peak performance that is reached.
         bandwidth: Share of the memory bandwidth that is reached.
-        launch: Seconds that a kernel takes at least.
+        launch: Least time of a kernel in seconds.
+
+    Returns:
+        Seconds.
     """
     operations: Counter[Operation] = sum(cost.operations.values(), Counter())
     return sum(
@@ -97,25 +104,28 @@ def seconds(cost: StepCost, gpu: Gpu, utilisation: float, bandwidth: float, laun
 def assumptions(utilisation: Sequence[float] | None) -> Assumptions:
     """Return the assumptions, with another range of the utilisation if one is given.
 
+    Args:
+        utilisation: Two shares of the peak performance, in any order; None for the default.
+
     Raises:
-        UserError: a share is not above 0 and at most 1.
+        UserError: a share is not in (0, 1].
     """
     if utilisation is None:
         return Assumptions()
     if not all(0 < share <= 1 for share in utilisation):
-        raise UserError('--utilisation: two shares of the peak, above 0 and at most 1, for example 0.15 0.4')
+        raise UserError('--utilisation needs two shares of the peak, above 0 and at most 1, for example 0.15 0.4')
     return Assumptions(utilisation=(max(utilisation), min(utilisation)))
 
 
 def estimate(path: str, overrides: Sequence[str] = ()) -> Estimate:
-    """Count what the training of an option file costs; no weights or data need be there.
+    """Count the cost of the training of an option file. Neither weights nor data are needed.
 
     Args:
         path: Option file.
-        overrides: As after `--force_yml`.
+        overrides: Options to replace, as after `--force_yml`.
 
     Raises:
-        UserError: the file is no training, has mistakes, or cannot be counted.
+        UserError: the file trains nothing, has mistakes, or cannot be counted.
     """
     file = options.read(path, overrides)
     if 'train' not in (file.opt.get('datasets') or {}) or not isinstance(file.opt.get('train'), dict):
@@ -155,8 +165,8 @@ def _notes(experiment: Experiment) -> Iterator[str]:
     if 'perceptual_opt' in experiment.training.image_losses:
         yield '`perceptual_opt` is not counted'
     if experiment.training.compile:
-        yield 'nothing is assumed to be gained by `train.compile`'
+        yield '`train.compile` is assumed to save nothing'
     if experiment.used_cache is not None:
         yield 'making the teacher cache (`kdsr cache`) is not counted'
     if any(network.device for network in experiment.frozen):
-        yield "teachers with a `device` of their own are counted on the student's"
+        yield "teachers on another `device` are counted on the student's"

@@ -1,1 +1,1 @@
-"""The papers' published numbers."""
+"""The papers' published numbers, and which of them a run is comparable with."""

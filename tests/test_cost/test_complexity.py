@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import kdsr.archs  # noqa: F401 - registers the networks
-from kdsr.cost.complexity import activations, complexity, multi_adds, of_networks, of_option_files
+from kdsr.cost.complexity import activations, complexity, count_networks, count_option_files, multi_adds
 from kdsr.errors import UserError
 from kdsr.networks.facts import parameters
 from tests.conftest import network_opt
@@ -174,7 +174,7 @@ CHALLENGES = {
 @pytest.mark.parametrize('name', CHALLENGES)
 def test_the_challenges_tables_are_reproduced(name):
     options, count, giga, mega, convolutions = CHALLENGES[name]
-    (row,) = of_networks([options], input_size=(256, 256))
+    (row,) = count_networks([options], input_size=(256, 256))
     assert (row.parameters, row.convolutions) == (count, convolutions)
     assert row.multi_adds / 1e9 == pytest.approx(giga, rel=3e-3)
     assert row.activations / 1e6 == pytest.approx(mega, abs=5e-3)
@@ -216,7 +216,7 @@ def test_a_privileged_teacher_is_counted_on_the_ground_truth(tmp_path):
     opt = {'name': 'run', 'scale': 2, 'network_g': network, 'distillation': {'teachers': [teacher]}}
     (tmp_path / 'run.yml').write_text(yaml.safe_dump(opt))
     for size in (None, (48, 32)):
-        student, privileged = of_option_files([str(tmp_path / 'run.yml')], input_size=size)
+        student, privileged = count_option_files([str(tmp_path / 'run.yml')], input_size=size)
         assert privileged.multi_adds == 4 * student.multi_adds
 
 
@@ -225,7 +225,7 @@ def test_so_is_one_that_is_trained(tmp_path):
     counts = []
     for model_type in ('PrivilegedTeacherModel', 'SRModel'):
         (tmp_path / 'run.yml').write_text(yaml.safe_dump({**opt, 'model_type': model_type}))
-        counts += of_option_files([str(tmp_path / 'run.yml')])
+        counts += count_option_files([str(tmp_path / 'run.yml')])
     decoder = complexity('FSRCNN', {'type': 'FSRCNN', 'upscale': 2})
     pixels = 720 * 1280
     encoder = pixels * 25 * 56 + pixels // 4 * (25 * 56 * 56 + 9 * 56 * 12 + 9 * 12)
@@ -238,7 +238,7 @@ def test_option_files_that_cannot_be_counted_are_named(tmp_path, change):
     opt = {'name': 'run', 'scale': 2, 'network_g': {'type': 'FSRCNN', 'upscale': 2}, **change}
     (tmp_path / 'run.yml').write_text(yaml.safe_dump(opt))
     if change == {'distillation': {'teachers': {}}}:  # nothing named: nothing to count beside the student
-        assert len(of_option_files([str(tmp_path / 'run.yml')])) == 1
+        assert len(count_option_files([str(tmp_path / 'run.yml')])) == 1
         return
     with pytest.raises(UserError, match=r'run\.yml'):
-        of_option_files([str(tmp_path / 'run.yml')])
+        count_option_files([str(tmp_path / 'run.yml')])
