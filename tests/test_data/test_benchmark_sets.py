@@ -102,7 +102,7 @@ def test_missing_and_unreadable_images_are_told(tmp_path):
     write(tmp_path / 'HR/a.png', 24, 24)
     write(tmp_path / 'HR/b.png', 24, 24)
     write(tmp_path / 'LRbicx4/a.png', 6, 6)
-    with pytest.raises(UserError, match=r'lacks the LR images of 1 HR images: b\.'):
+    with pytest.raises(UserError, match=r'lacks the LR images of 1 HR image: b\.'):
         find_sets([str(tmp_path)], 4)
     (tmp_path / 'LRbicx4/b.png').write_text('no image')
     with pytest.raises(UserError, match='b cannot be read'):
