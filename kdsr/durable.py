@@ -10,9 +10,12 @@ from pathlib import Path
 def write_durably(path: Path, content: bytes | memoryview) -> None:
     """Write `content` to a hidden temporary file beside `path`, flush it to the disk, and rename it to `path`.
 
+    Missing folders of `path` are made.
+
     Raises:
         OSError: the disk is full, or the folder cannot be written to.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f'.{path.name}.partial')
     try:
         with temporary.open('wb') as file:

@@ -23,7 +23,7 @@ def convert_checkpoint(source: str, out: str) -> str:
 
     Args:
         source: Official checkpoint. It is read without running any code in it.
-        out: File to write. It appears when every tensor has found its place in the network, and not before.
+        out: File to write; missing folders are made. It appears when every tensor has found its place in the network.
 
     Returns:
         What the file is, with the `network:` block for a YAML.
@@ -33,13 +33,14 @@ def convert_checkpoint(source: str, out: str) -> str:
             cannot be written.
     """
     source, out = os.path.expanduser(source), os.path.expanduser(out)
-    folder = os.path.dirname(out) or '.'
-    if not os.path.isdir(folder) or os.path.isdir(out) or not os.path.basename(out) or not os.access(folder, os.W_OK):
-        raise UserError(f'{out!r} cannot be written: give the name of a file in a folder that exists.')
+    if os.path.isdir(out) or not os.path.basename(out):
+        raise UserError(f'{out!r} is a folder: name the file to write.')
     weights = pick_weights(read_checkpoint(source), source)
     if os.path.exists(out) and os.path.samefile(source, out):
         raise UserError(f'{source!r} would be overwritten by its conversion: give another name.')
     family = _recognise(weights, source)
+    folder = os.path.dirname(out) or '.'
+    os.makedirs(folder, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as work:
         written = os.path.join(work, os.path.basename(out))
         try:

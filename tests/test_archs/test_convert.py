@@ -307,11 +307,16 @@ def test_paths_that_cannot_be_used(tmp_path):
     refused(str(tmp_path / 'absent.pth'), tmp_path, 'does not exist')
     for out, message in (
         (source, 'overwritten'),
-        (str(tmp_path / 'absent' / 'out.pth'), 'cannot be written'),
-        (str(tmp_path), 'cannot be written'),
+        (str(tmp_path), 'is a folder: name the file'),
+        (f'{tmp_path}/absent/', 'is a folder: name the file'),
     ):
         with pytest.raises(ValueError, match=message):
             convert_checkpoint(source, out)
+
+
+def test_the_folders_of_the_output_are_made(tmp_path):
+    convert_checkpoint(saved(official('CARN x2')[1], tmp_path), str(tmp_path / 'pretrained' / 'CARN' / 'x2.pth'))
+    assert (tmp_path / 'pretrained' / 'CARN' / 'x2.pth').is_file()
 
 
 # The released files. IMDN, CARN-M: the numbers of their papers; E-RFDN (AIM 2020): what its released weights give.
