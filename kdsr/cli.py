@@ -31,6 +31,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def command_parsers() -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of every command by its name; the documents are made and tested with them."""
+    (commands,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(commands.choices)
+
+
 @contextlib.contextmanager
 def _until_nobody_reads() -> Iterator[None]:
     """End quietly when the reader of a pipe (`| head`) closes it, as other commands do."""

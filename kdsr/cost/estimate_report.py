@@ -12,20 +12,20 @@ from kdsr.cost.training_step import LOSSES, STUDENT, TEACHERS
 from kdsr.markdown import markdown_table
 
 HEADLINE = 'Estimates, not measurements'
-PAGE = """# How long, and on which card
+PAGE = """# Estimates: time and memory on GPUs
 
 <!-- Written by `make docs`: change kdsr/cost/estimate_report.py instead. -->
 
-{headline}: nothing on this page was run on these cards. It is the output of
+{headline}: nothing on this page was run on these cards. It is the output of `kdsr estimate` for the papers' runs at x4.
+For your own trainings:
 
-```
-kdsr estimate options/mtkd_swinir_x4.yml                   # or any option file of a training
-kdsr estimate FILE.yml --gpu 'RTX 4090' T4                 # some cards
-kdsr estimate FILE.yml --force_yml train:amp=bf16 datasets:train:batch_size_per_gpu=8
+```sh
+kdsr estimate options/baseline_edsr_x4.yml                 # any option file of a training
+kdsr estimate options/baseline_edsr_x4.yml --gpu 'RTX 4090' T4
+kdsr estimate options/baseline_edsr_x4.yml --force_yml model_type=StudentModel train:amp=bf16
 ```
 
-for the papers' runs at x4. The command needs neither weights nor data, except the file of a `Spandrel` network and the
-VGG19 of `CSDLoss`.
+The command needs neither weights nor data, except the file of a `Spandrel` network and the VGG19 of `CSDLoss`.
 
 ## What is counted
 

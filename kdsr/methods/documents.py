@@ -67,20 +67,13 @@ def _replace_parts(page: Path, parts: Mapping[str, str]) -> str:
     return text
 
 
-def _patterns(method: Method) -> str:
-    """Return the patterns of a method's runs, those of stages in their order."""
-    return (', then ' if method.staged else ', ').join(f'`{pattern}`' for pattern in method.runs)
-
-
 def _short_table() -> str:
     """Return the table of README.md."""
     rows = []
     for method in METHODS:
-        alone = f'; alone: {", ".join(f"`{pattern}`" for pattern in method.alone)}' if method.alone else ''
-        ablations = f'`ablations/{method.name}/`: {method.ablated}' if method.ablations else ''
         link = f'[{method.title}](docs/methods/{method.name}.md) ({method.source})'
-        rows.append((link, method.compares, networks_of(method), _patterns(method) + alone, ablations))
-    return markdown_table(['method', 'compares', 'networks', 'files in `options/`', 'ablations'], rows)
+        rows.append((link, method.compares, networks_of(method)))
+    return markdown_table(['method', 'what is compared with the teacher', 'networks with option files'], rows)
 
 
 def _long_table() -> str:
