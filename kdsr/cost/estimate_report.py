@@ -16,8 +16,8 @@ PAGE = """# Estimates: time and memory on GPUs
 
 <!-- Written by `make docs`: change kdsr/cost/estimate_report.py instead. -->
 
-{headline}: nothing on this page was run on these cards. It is the output of `kdsr estimate` for the papers' runs at x4.
-For your own trainings:
+{headline}: nothing on this page was run on these cards. It is the output of `kdsr estimate`
+for the papers' runs at x4. For your own trainings:
 
 ```sh
 kdsr estimate options/baseline_edsr_x4.yml                 # any option file of a training
