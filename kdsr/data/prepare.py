@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from kdsr.data.disk_room import DiskFullError, check_room, format_size, full_disk, is_disk_full
 from kdsr.data.growing_folder import GrowingFolder
 from kdsr.data.image_headers import read_size
 from kdsr.data.lmdb_writer import LmdbWriter
 from kdsr.data.parallel import check_workers, ordered_map
-from kdsr.data.raw_writer import RawWriter, check_room, gigabytes
+from kdsr.data.raw_writer import RawWriter
 from kdsr.data.source_images import Source, list_sources
-from kdsr.data.sub_images import Cutting, cut_image, degrade_image, frame_bytes, frame_image
+from kdsr.data.sub_images import Cutting, count_frame_pixels, cut_image, degrade_image, frame_image
 from kdsr.errors import UserError
 from kdsr.wording import printable
 
@@ -75,17 +76,18 @@ def prepare_training_set(
     writers = _training_writers(Path(hr_folder), Path(out), cutting, sources, raw)
     outputs = [writer.final for writer in writers.values()]
     growing = {scale: writer for scale, writer in writers.items() if not writer.complete}
-    pending = [s for s in sources if any(s.path.name not in w.finished for w in growing.values())]
-    made = f'sub-images of {crop_size}x{crop_size} every {step} pixels'
-    needed = sum(frame_bytes(s, cutting, list(growing)) for s in pending) if raw else 0
     if raw:
-        made += f', {gigabytes(needed)} of disk'
-    _announce(progress, hr_folder, len(sources), len(pending), bool(growing), made, outputs)
-    check_room(Path(out), needed)
+        check_room(Path(out), sum(writer.estimate_needed() for writer in growing.values()))
     with contextlib.ExitStack() as stack:
         for writer in growing.values():
             writer.open()
             stack.callback(writer.close)
+        growing = {scale: writer for scale, writer in growing.items() if not writer.complete}  # by another process
+        pending = [s for s in sources if any(s.path.name not in w.finished for w in growing.values())]
+        made = f'sub-images of {crop_size}x{crop_size} every {step} pixels'
+        if raw:
+            made += f', {format_size(sum(writer.estimate_needed() for writer in growing.values()))} of disk'
+        _announce(progress, hr_folder, len(sources), len(pending), bool(growing), made, outputs)
 
         def keep(source: Source, result: tuple[int, Mapping[int, Any]]) -> None:
             file_bytes, contents = result
@@ -95,9 +97,12 @@ def prepare_training_set(
 
         cut: Callable[..., tuple[int, Mapping[int, Any]]] = frame_image if raw else cut_image
         work = functools.partial(cut, cutting=cutting)
-        _process(work, pending, keep, len(sources), workers, progress and bool(growing))
-        for writer in growing.values():
-            writer.finish()
+        try:
+            _process(work, pending, keep, len(sources), workers, progress and bool(growing))
+            for writer in growing.values():
+                writer.finish()
+        except DiskFullError as error:  # it knows of one set only
+            raise full_disk(Path(out), sum(writer.estimate_needed() for writer in growing.values())) from error
     return outputs
 
 
@@ -126,8 +131,8 @@ def prepare_benchmark_set(
         The folders: HR, then one per scale.
 
     Raises:
-        UserError: a setting is impossible, images cannot be used, or the folders hold files of another size or name
-            than these images give. The message names them and the cure.
+        UserError: a setting is impossible, images cannot be used, the disk is full, or the folders hold files of
+            another size or name than these images give. The message names them and the cure.
     """
     mod, workers = _check_arguments(scales, workers)
     mod = 12 if 12 % mod == 0 else mod
@@ -140,7 +145,13 @@ def prepare_benchmark_set(
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
     work = functools.partial(degrade_image, folders=folders, mod=mod)
-    _process(work, pending, None, len(sources), workers, progress and bool(pending))
+    try:
+        _process(work, pending, None, len(sources), workers, progress and bool(pending))
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        values = sum(3 * height * width for height, width in (source.size for source in pending))
+        raise full_disk(Path(out), values // 2) from error  # what PNG leaves of photos
     return list(folders.values())
 
 
@@ -165,9 +176,13 @@ def _training_writers(
     prefix = '' if name == 'HR' else f'{name[: -len("_HR")] if name.endswith("_HR") else name}_'
     settings = dataclasses.asdict(cutting)
     files = {s.path.name: s.file_bytes for s in sources}
-    kind, ending = (RawWriter, 'raw') if raw else (LmdbWriter, 'lmdb')
     names = {scale: f'{prefix}{"HR" if scale == 1 else f"LR_bicubic_X{scale}"}_sub' for scale in (1, *cutting.scales)}
-    return {scale: kind(out / f'{name}.{ending}', settings, files) for scale, name in names.items()}
+    if not raw:
+        return {scale: LmdbWriter(out / f'{name}.lmdb', settings, files) for scale, name in names.items()}
+    pixels = {scale: sum(count_frame_pixels(s, cutting, scale) for s in sources) for scale in names}
+    return {
+        scale: RawWriter(out / f'{name}.raw', settings, files, pixels=pixels[scale]) for scale, name in names.items()
+    }
 
 
 def _check_benchmark_folders(folders: dict[int, Path], sources: list[Source], mod: int) -> None:

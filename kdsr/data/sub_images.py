@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -76,11 +75,11 @@ def frame_image(source: Source, cutting: Cutting) -> tuple[int, dict[int, Frame]
     return file_bytes, frames
 
 
-def frame_bytes(source: Source, cutting: Cutting, scales: Iterable[int]) -> int:
-    """Return how many bytes :func:`frame_image` makes of an image for the given scales (1: HR)."""
+def count_frame_pixels(source: Source, cutting: Cutting, scale: int) -> int:
+    """Return how many pixels :func:`frame_image` makes of an image for a scale (1: HR)."""
     mod = math.lcm(*cutting.scales)
     height, width = (side - side % mod for side in source.size)
-    return sum(3 * (height // scale) * (width // scale) for scale in scales)
+    return (height // scale) * (width // scale)
 
 
 def degrade_image(source: Source, folders: dict[int, Path], mod: int) -> None:

@@ -16,10 +16,11 @@ from basicsr.utils import get_root_logger
 from tqdm import tqdm
 
 from kdsr import options, plugins
-from kdsr.data.growing_folder import differences, read_settings
+from kdsr.data.disk_room import check_room, format_size
+from kdsr.data.growing_folder import list_differences, read_settings
 from kdsr.data.parallel import SILENCE, check_workers, count_processors, ordered_map
 from kdsr.data.raw_images import RawImages, Window
-from kdsr.data.raw_writer import RawWriter, check_room, gigabytes
+from kdsr.data.raw_writer import RawWriter
 from kdsr.data.teacher_run import OVERLAP, TeacherRun
 from kdsr.data.training_images import TrainingImages, training_images
 from kdsr.distillation.cached_teachers import CachedTeachers
@@ -68,57 +69,66 @@ def make_cache(
     workers = check_workers(workers, len(devices))
     with training_images(experiment) as images:
         writer = _writer(experiment, cache, images)
-        if writer.complete:
-            if progress:
-                tqdm.write(
-                    printable(f'Nothing to do: {writer.final} is there, made by these teachers from these images.')
-                )
-            return writer.final
-        pending = [number for number, name in enumerate(images.names) if name not in writer.finished]
-        run = TeacherRun(experiment, cache.self_ensemble, tile)
-        run.start(devices[0], images)
-        seconds = _announce(run, images, pending, writer, min(workers, len(devices)), progress)
-        if workers != 1:
-            run = run.not_started()  # the other processes have teachers of their own
+        if not writer.complete:
+            check_room(writer.final.parent, writer.estimate_needed())
+            run = TeacherRun(experiment, cache.self_ensemble, tile)
+            run.start(devices[0], images)
+            seconds = _announce(run, images, writer, min(workers, len(devices)), progress)
+            writer.open()  # not before: teachers that fail leave nothing behind
         with contextlib.ExitStack() as stack:
-            writer.open()
             stack.callback(writer.close)
-            _fill(writer, run, images, pending, workers, devices, seconds, progress)
+            if writer.complete:
+                if progress:
+                    text = f'Nothing to do: {writer.final} is there, made by these teachers from these images.'
+                    tqdm.write(printable(text))
+                return writer.final
+            if workers != 1:
+                run = run.not_started()  # the other processes have teachers of their own
+            _fill(writer, run, images, _pending(images, writer), workers, devices, seconds, progress)
             writer.finish()
     return writer.final
 
 
+def _pending(images: TrainingImages, writer: RawWriter) -> list[int]:
+    """Return the numbers of the images that are not finished."""
+    return [number for number, name in enumerate(images.names) if name not in writer.finished]
+
+
 def _writer(experiment: Experiment, cache: options.Cache, images: TrainingImages) -> RawWriter:
-    key = teacher_key(experiment, cache)
-    settings = {**key, LQ: images.digest()}
+    settings = {**teacher_key(experiment, cache), LQ: images.digest()}
     sources = {name: 'x'.join(map(str, size)) for name, size in zip(images.names, images.sizes)}
     copies = len(experiment.teachers) if experiment.content == 'teacher_images' else 1
-    dtype = 'float32' if experiment.content == 'code' else 'uint8'
-    return RawWriter(Path(cache.path).expanduser(), settings, sources, experiment.channels * copies, dtype)
+    is_code = experiment.content == 'code'
+    pixels = (1 if is_code else experiment.scale**2) * sum(math.prod(size) for size in images.sizes)
+    return RawWriter(
+        final=Path(cache.path).expanduser(),
+        settings=settings,
+        sources=sources,
+        channels=experiment.channels * copies,
+        dtype='float32' if is_code else 'uint8',
+        pixels=pixels,
+    )
 
 
-def _announce(
-    run: TeacherRun, images: TrainingImages, pending: list[int], writer: RawWriter, devices: int, progress: bool
-) -> float:
+def _announce(run: TeacherRun, images: TrainingImages, writer: RawWriter, devices: int, progress: bool) -> float:
     """Check the teachers on a few crops; print the disk space and time that the rest needs.
 
     Returns:
         Seconds for one low-resolution pixel on one device.
     """
-    experiment = run.experiment
+    experiment, pending = run.experiment, _pending(images, writer)
     numbers = pending[:: max(1, len(pending) // _SAMPLES)][:_SAMPLES]
     batches = [run.batch(number, _SAMPLE) for number in numbers]
     if batches and experiment.health_check:
         get_root_logger().info(check_teacher(run.teachers, batches, experiment.scale))
     seconds = _seconds_per_pixel(run, batches)
     pixels = sum(math.prod(images.sizes[number]) for number in pending)
-    needed = writer.bytes_per_pixel * run.scale**2 * pixels
-    check_room(writer.final.parent, needed)
+    needed = writer.estimate_needed()
     if progress:
         done = len(images.names) - len(pending)
         before = f' ({done} done before)' if done else ''
         duration = _duration(seconds * pixels / devices)
-        text = f'{len(images.names)} images{before} -> {writer.final}: {gigabytes(needed)} of disk, about {duration}.'
+        text = f'{len(images.names)} images{before} -> {writer.final}: {format_size(needed)} of disk, about {duration}.'
         tqdm.write(printable(text))
     return seconds
 
@@ -207,7 +217,7 @@ def open_cache(experiment: Experiment) -> TeacherEnsemble | CachedTeachers:
         problems = _differing_samples(cached, images, 1 if stores_code else experiment.scale)
         made_of = {} if problems else {LQ: images.digest()}
     wanted = {LQ: made.get(LQ), **wanted, **made_of}
-    problems += differences(made, wanted)
+    problems += list_differences(made, wanted)
     if problems:
         raise UserError(
             f'distillation.cache: {cache.path} was made with {"; ".join(problems)}. Make another: delete it or change '
@@ -219,7 +229,7 @@ def open_cache(experiment: Experiment) -> TeacherEnsemble | CachedTeachers:
 def _differing_samples(cached: RawImages, images: TrainingImages, scale: int) -> list[str]:
     made = {key: (height, width) for key, (height, width) in zip(cached.keys, cached.sizes.tolist())}
     wanted = {key: (scale * height, scale * width) for key, (height, width) in images.samples().items()}
-    return [f'other training images: {line}' for line in differences(made, wanted)[:1]]
+    return [f'other training images: {line}' for line in list_differences(made, wanted)[:1]]
 
 
 def _checked_cache(opt: Mapping[str, Any], experiment: Experiment, tile: int | None) -> options.Cache:

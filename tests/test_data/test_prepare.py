@@ -87,7 +87,7 @@ def test_lmdbs_hold_aligned_crops_in_basicsr_format(folder, tmp_path):
     }
     for scale, path in zip((1, 2, 3), paths):
         images, meta, _, names = content(path)
-        assert names == ['data.mdb', 'kdsr_prepare.json', 'lock.mdb', 'meta_info.txt']
+        assert names == ['checksums.json', 'data.mdb', 'kdsr_prepare.json', 'meta_info.txt']
         lines, side = [], 48 // scale
         for stem, positions in corners.items():
             hr = cv2.imread(str(folder / f'{stem}.png'))
@@ -223,7 +223,7 @@ def test_killed_run_continues_to_the_same_content(tmp_path):
     try:
         wait_for(lambda: journal.exists() and journal.read_bytes().count(b'\n') >= 3, process)
         process.send_signal(signal.SIGSTOP)
-        with pytest.raises(UserError, match=r'Another process is writing to .*set_HR_sub\.lmdb\.partial'):
+        with pytest.raises(UserError, match=r'Another process is writing to .*set_HR_sub\.lmdb'):
             again(out)
         with open(f'/proc/{process.pid}/task/{process.pid}/children') as file:
             workers = [int(pid) for pid in file.read().split()]
