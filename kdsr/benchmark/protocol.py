@@ -33,9 +33,9 @@ class Protocol:
         """Return how many pixels are cut from each border at a scale."""
         return scale if self.crop_border is None else self.crop_border
 
-    def in_quadrants(self, one: Candidate, set_name: str) -> bool:
+    def in_quadrants(self, candidate: Candidate, set_name: str) -> bool:
         """Return whether a candidate runs the images of a set in four quarters."""
-        chosen = one.quadrants if self.quadrants is None else self.quadrants
+        chosen = candidate.quadrants if self.quadrants is None else self.quadrants
         return chosen if isinstance(chosen, bool) else set_name in chosen
 
 

@@ -327,20 +327,20 @@ def _check_protocols(comparison: Comparison, stages: set[str]) -> None:
     baseline = protocol(comparison.baseline_opt)
     for label in comparison.labels:
         if label not in shown and label not in stages:
-            changed = differences(baseline, protocol(comparison.of(label)[0].opt))
+            changed = option_differences(baseline, protocol(comparison.of(label)[0].opt))
             raise UserError(
                 f'{comparison.file}: runs.{label} has another validation than the baseline, so that their numbers '
                 f'cannot be compared:\n{_bulleted(changed)}\nPut the validation into `common:`.'
             )
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = '') -> list[str]:
+def option_differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = '') -> list[str]:
     """Return one line for each value in which two nested mappings differ."""
     lines = []
     for key in dict.fromkeys((*old, *new)):
         a, b = old.get(key), new.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            lines += differences(a, b, f'{where}{key}.')
+            lines += option_differences(a, b, f'{where}{key}.')
         elif a != b:
             lines.append(f'{where}{key}: {_short(a)} -> {_short(b)}')
     return lines

@@ -33,7 +33,7 @@ from kdsr.models.validation import measure
 from kdsr.pictures.photo_rows import BICUBIC
 
 # lq and gt, RGB in [0, 1], and whether to run in four quarters, to the output as validation scores it
-Run = Callable[[Tensor, Tensor, bool], Tensor]
+_Run = Callable[[Tensor, Tensor, bool], Tensor]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class _Network:
 
     title: str
     identity: Any
-    build: Callable[[], Run]
+    build: Callable[[], _Run]
 
 
 def score_references(summary: Summary, run_teachers: bool = True) -> tuple[list[Reference], list[str]]:
@@ -173,13 +173,13 @@ def _build(opt: Mapping[str, Any]) -> TeacherEnsemble:
     return build_teachers(opt).to('cuda' if torch.cuda.is_available() else 'cpu')
 
 
-def _one_teacher(opt: Mapping[str, Any], name: str) -> Run:
+def _one_teacher(opt: Mapping[str, Any], name: str) -> _Run:
     ensemble = _build(opt)
     member = dict(zip(ensemble.names, ensemble.members))[name]
     return _run_ensemble(TeacherEnsemble({name: member}, ensemble.inputs), opt)
 
 
-def _run_ensemble(ensemble: TeacherEnsemble, opt: Mapping[str, Any]) -> Run:
+def _run_ensemble(ensemble: TeacherEnsemble, opt: Mapping[str, Any]) -> _Run:
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     privileged = 'gt' in ensemble.inputs.values()
 
@@ -192,7 +192,7 @@ def _run_ensemble(ensemble: TeacherEnsemble, opt: Mapping[str, Any]) -> Run:
     return run
 
 
-def _run_bicubic(opt: Mapping[str, Any]) -> Run:
+def _run_bicubic(opt: Mapping[str, Any]) -> _Run:
     """Return bicubic upsampling as MATLAB does it, in 8 bits."""
     scale = int(opt['scale'])
 

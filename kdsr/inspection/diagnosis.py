@@ -46,9 +46,9 @@ def diagnose(
     base = os.path.join(folder, f'diagnosis_{run.iteration}')
     picture = ''
     if pictures:
-        from kdsr.inspection.diagnosis_figure import draw, make_panels  # matplotlib is optional
+        from kdsr.inspection.diagnosis_figure import draw_panels, make_panels  # matplotlib is optional
 
-        draw(list(make_panels(run, pictures)), f'{base}.png')
+        draw_panels(list(make_panels(run, pictures)), f'{base}.png')
         picture = os.path.basename(f'{base}.png')
     text = report(run, found, scores, picture)
     write_durably(Path(f'{base}.md'), text.encode())

@@ -60,7 +60,7 @@ def make_panels(run: TrainedRun, count: int) -> Iterator[Panel]:
             count -= 1
 
 
-def draw(rows: list[Panel], path: str) -> None:
+def draw_panels(rows: list[Panel], path: str) -> None:
     """Draw one row per image: input, student, teacher, the student's error, and the attention map.
 
     Args:
