@@ -9,7 +9,7 @@ from typing import Any
 import kdsr
 from kdsr.comparison.costs import run_facts
 from kdsr.comparison.parts import Table
-from kdsr.comparison.plan import PlannedRun, option_differences, validation_sets
+from kdsr.comparison.planned_runs import PlannedRun, option_differences, validation_sets
 from kdsr.comparison.summary import Summary
 
 BUDGET = (

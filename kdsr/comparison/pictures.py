@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from kdsr import options
-from kdsr.comparison.plan import validation_sets
+from kdsr.comparison.planned_runs import validation_sets
 from kdsr.comparison.summary import RunResult, Summary
 from kdsr.comparison.validation_images import read_images
 from kdsr.data.matlab_bicubic import upsample_bicubic

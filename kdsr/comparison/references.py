@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import kdsr
 from kdsr import options
-from kdsr.comparison.plan import Comparison, protocol, validation_sets
+from kdsr.comparison.planned_runs import Comparison, protocol, validation_sets
 from kdsr.comparison.significance import mean_and_spread
 from kdsr.comparison.summary import Column, Summary
 from kdsr.comparison.validation_images import as_validated, read_images

@@ -15,7 +15,7 @@ from typing import IO, Any
 import torch
 
 from kdsr import options
-from kdsr.comparison.plan import Comparison, PlannedRun, option_differences
+from kdsr.comparison.planned_runs import Comparison, PlannedRun, option_differences
 from kdsr.comparison.training_record import Record, read_record
 from kdsr.data.parallel import count_processors
 from kdsr.durable import write_durably

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kdsr.comparison.plan import option_differences, read_comparison
+from kdsr.comparison.plan import read_comparison
+from kdsr.comparison.planned_runs import option_differences
 from kdsr.errors import UserError
 from tests.helpers.comparisons import comparison, comparison_file
 
