@@ -283,5 +283,5 @@ def _report(plan: _Plan) -> str:
     lines += [f'Look at: {line}' for line in plan.told]
     told, _ = check_option_files(list(plan.files), ())
     lines += ['kdsr check:', *(f'  {line}' for line in told.splitlines()), 'Next:']
-    lines += [f'  python -m kdsr.train -opt {path}' for path in plan.files]
+    lines += [f'  kdsr train {path}' for path in plan.files]
     return '\n'.join(lines)

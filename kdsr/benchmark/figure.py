@@ -11,6 +11,7 @@ from kdsr.cost.complexity import Complexity, count
 from kdsr.cost.latency import Timing
 from kdsr.errors import UserError
 from kdsr.networks.facts import lr_shape
+from kdsr.wording import installing
 
 try:
     import matplotlib as mpl
@@ -18,7 +19,7 @@ try:
     mpl.use('Agg')
     from matplotlib import pyplot as plt
 except ImportError as error:
-    raise UserError(f'drawing needs matplotlib ({error}): pip install "kdsr[plots]"') from None
+    raise UserError(f'drawing needs matplotlib ({error}); {installing("plots")}') from None
 
 OUTPUT = (720, 1280)
 Cost = Literal['parameters', 'multi-adds', 'activations', 'latency']
