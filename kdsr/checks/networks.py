@@ -9,7 +9,7 @@ from torch import nn
 from kdsr.checks.skeletons import is_buildable, refused_arguments, skeleton_of
 from kdsr.distillation.feature_tap import missing_module
 from kdsr.experiment import Experiment, Network, argument_of, rules
-from kdsr.options import Path, Problem
+from kdsr.options import KeyPath, Problem
 
 _SCALES = ('upscale', 'scale')
 
@@ -63,7 +63,7 @@ def _tap_problems(experiment: Experiment, usable: list[Network]) -> Iterator[Pro
         yield from rules.imitation_problems(experiment, student)
 
 
-def _missing_module(path: Path, network: nn.Module | None, point: str) -> Iterator[Problem]:
+def _missing_module(path: KeyPath, network: nn.Module | None, point: str) -> Iterator[Problem]:
     text = None if network is None or not point else missing_module(network, point)
     if text is not None:
         yield Problem(path, text)

@@ -14,7 +14,7 @@ from kdsr.data.image_headers import Header
 from kdsr.data.pair_orientation import find_turned_pairs
 from kdsr.data.set_headers import read_folder_headers, read_lmdb_headers
 from kdsr.errors import UserError
-from kdsr.options import WARNING, Path, Problem, block_of
+from kdsr.options import WARNING, KeyPath, Problem, block_of
 from kdsr.wording import counted, printable
 
 Size = tuple[int, int]
@@ -22,7 +22,7 @@ Headers = Mapping[str, Header]
 _MOST = 20  # names in one message
 
 
-def find_paired_problems(where: Path, dataset: Mapping[str, Any], scale: int, trains: bool) -> Iterator[Problem]:
+def find_paired_problems(where: KeyPath, dataset: Mapping[str, Any], scale: int, trains: bool) -> Iterator[Problem]:
     """Look at the names and headers of all images of a set; of an LMDB at those of some hundred.
 
     Args:
@@ -40,7 +40,7 @@ def find_paired_problems(where: Path, dataset: Mapping[str, Any], scale: int, tr
         yield dataclasses.replace(problem, text=printable(problem.text))
 
 
-def _find_lmdb_problems(where: Path, dataset: Mapping[str, Any], scale: int, trains: bool) -> Iterator[Problem]:
+def _find_lmdb_problems(where: KeyPath, dataset: Mapping[str, Any], scale: int, trains: bool) -> Iterator[Problem]:
     if dataset.get('meta_info_file'):
         text = 'it is not read: an LMDB is used whole. Leave it out, or use `io_backend: {type: disk}`.'
         yield Problem((*where, 'meta_info_file'), text, WARNING)
@@ -66,7 +66,7 @@ def _find_lmdb_problems(where: Path, dataset: Mapping[str, Any], scale: int, tra
     yield from _size_problems(where, pairs, scale, dataset.get('gt_size') if trains else None, trains)
 
 
-def _content_problems(where: Path, root: str, listed: Mapping[str, Size]) -> Iterator[Problem]:
+def _content_problems(where: KeyPath, root: str, listed: Mapping[str, Size]) -> Iterator[Problem]:
     """Look whether an LMDB can be opened and holds what its meta_info.txt lists; no image is read."""
     if not root.endswith('.lmdb'):
         yield Problem(where, f'{root}: BasicSR wants the name of an LMDB to end in .lmdb. Rename it.')
@@ -86,7 +86,7 @@ def _content_problems(where: Path, root: str, listed: Mapping[str, Size]) -> Ite
         )
 
 
-def _find_folder_problems(where: Path, dataset: Mapping[str, Any], scale: int, trains: bool) -> Iterator[Problem]:
+def _find_folder_problems(where: KeyPath, dataset: Mapping[str, Any], scale: int, trains: bool) -> Iterator[Problem]:
     roots, template = _roots(dataset), str(dataset.get('filename_tmpl') or '{}')
     gt_root, lq_root = roots['dataroot_gt'], roots['dataroot_lq']
     list_file = dataset.get('meta_info_file')
@@ -142,7 +142,7 @@ def _usable(headers: Headers, name: str) -> bool:
     return name in headers and headers[name].fault is None
 
 
-def _entry_problems(where: Path, roots: Mapping[str, str]) -> Iterator[Problem]:
+def _entry_problems(where: KeyPath, roots: Mapping[str, str]) -> Iterator[Problem]:
     """Report links that lead nowhere, pipes and devices: the datasets would pass over them without a word."""
     for key, root in roots.items():
         unusable = list_folder(root).unusable
@@ -153,7 +153,7 @@ def _entry_problems(where: Path, roots: Mapping[str, str]) -> Iterator[Problem]:
             yield Problem((*where, key), f'{counted(len(lines), "file")} cannot be read:{_lines(lines)}')
 
 
-def _list_problems(where: Path, path: str, roots: Mapping[str, str], names: Mapping[str, str]) -> Iterator[Problem]:
+def _list_problems(where: KeyPath, path: str, roots: Mapping[str, str], names: Mapping[str, str]) -> Iterator[Problem]:
     """Report listed images that are not there."""
     pairs = {'dataroot_gt': list(names), 'dataroot_lq': list(names.values())}
     for key, root in roots.items():
@@ -166,7 +166,7 @@ def _list_problems(where: Path, path: str, roots: Mapping[str, str], names: Mapp
             )
 
 
-def _header_problems(where: Path, root: str, headers: Headers) -> Iterator[Problem]:
+def _header_problems(where: KeyPath, root: str, headers: Headers) -> Iterator[Problem]:
     """Report all images that cannot be read, and warn of those that a decoder of 8-bit RGB changes."""
     faults = [f'{os.path.join(root, name)}: {h.fault}' for name, h in headers.items() if h.fault is not None]
     if faults:
@@ -182,7 +182,7 @@ def _header_problems(where: Path, root: str, headers: Headers) -> Iterator[Probl
 
 
 def _orientation_problems(
-    where: Path, roots: Mapping[str, str], names: Mapping[str, str], pairs: Mapping[str, tuple[Header, Header]]
+    where: KeyPath, roots: Mapping[str, str], names: Mapping[str, str], pairs: Mapping[str, tuple[Header, Header]]
 ) -> Iterator[Problem]:
     """Report pairs of which EXIF turns one image, and the other one shows the scene otherwise."""
     differing = {name: names[name] for name, (lq, gt) in pairs.items() if lq.orientation != gt.orientation}
@@ -198,7 +198,7 @@ def _orientation_problems(
 
 
 def _unmatched_problems(
-    where: Path, gt: tuple[str, Any], lq: tuple[str, Any], unmatched: list[tuple[str, str]]
+    where: KeyPath, gt: tuple[str, Any], lq: tuple[str, Any], unmatched: list[tuple[str, str]]
 ) -> Iterator[Problem]:
     """Report how many images each set has, and which is the first without a partner."""
     if not len(gt[1]) or not len(lq[1]):
@@ -210,13 +210,14 @@ def _unmatched_problems(
         wanted = f', as {looked!r},' if looked != name else ''
         yield Problem(
             where,
-            f'{gt[0]} has {len(gt[1])} images and {lq[0]} {len(lq[1])}; {len(unmatched)} without a partner. The first: '
+            f'{gt[0]} has {counted(len(gt[1]), "image")} and {lq[0]} {len(lq[1])}; {len(unmatched)} without a partner. '
+            f'The first: '
             f'{name!r} is in {has}, but not{wanted} in {lacks}. Make both from the same images.',
         )
 
 
 def _size_problems(
-    where: Path, pairs: Mapping[str, tuple[Size, Size]], scale: int, gt_size: Any, trains: bool
+    where: KeyPath, pairs: Mapping[str, tuple[Size, Size]], scale: int, gt_size: Any, trains: bool
 ) -> Iterator[Problem]:
     """Report pairs of another scale, and images that are smaller than a crop."""
     if scale < 1:

@@ -14,7 +14,7 @@ from kdsr.data.raw_paired_image_dataset import RawPairedImageDataset
 from kdsr.distillation.teacher_key import teacher_key
 from kdsr.errors import UserError
 from kdsr.experiment import Experiment, read_experiment
-from kdsr.options import ERROR, Path, Problem, report
+from kdsr.options import ERROR, KeyPath, Problem, report
 from kdsr.options.table import RAW_SET
 
 
@@ -54,7 +54,7 @@ def refuse_bad_training_pairs(opt: Mapping[str, Any]) -> None:
         raise UserError(f'the training images cannot be used:\n{report(errors)}')
 
 
-def _open_raw(where: Path, dataset: Mapping[str, Any], scale: int, trains: bool) -> None:
+def _open_raw(where: KeyPath, dataset: Mapping[str, Any], scale: int, trains: bool) -> None:
     """Let the dataset judge: it reads no more than its index."""
     if scale and (not trains or type(dataset.get('gt_size')) is int):
         RawPairedImageDataset({'name': where[1], **dataset, 'scale': scale, 'phase': 'train' if trains else 'val'})

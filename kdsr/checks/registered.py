@@ -21,7 +21,7 @@ from kdsr.distillation.views import VIEW_REGISTRY, View
 from kdsr.errors import did_you_mean
 from kdsr.experiment import Experiment
 from kdsr.experiment.reading import IMAGE_LOSSES
-from kdsr.options import Path, Problem, block_of
+from kdsr.options import KeyPath, Problem, block_of
 from kdsr.plugins import brought_by
 
 # Constructors that are quick and have no effects: they tell what is wrong with the values of their arguments.
@@ -60,7 +60,7 @@ def _loss_problems(opt: Mapping[str, Any], experiment: Experiment) -> Iterator[P
             yield from typed_problems(LOSS_REGISTRY, ('train', key), train[key])
     features = [feature.name for feature in experiment.features]
     for name, loss in experiment.losses.items():
-        where: Path = ('distillation', 'losses', name)
+        where: KeyPath = ('distillation', 'losses', name)
         yield from typed_problems(LOSS_REGISTRY, where, loss)
         yield from _listed_names((*where, 'features'), loss, features, 'feature')
         kind = loss.get('type')
@@ -72,7 +72,7 @@ def _loss_problems(opt: Mapping[str, Any], experiment: Experiment) -> Iterator[P
         yield from _listed_names(('distillation', 'views', name, 'losses'), view, list(experiment.losses), 'loss')
 
 
-def _listed_names(path: Path, block: Any, known: list[str], what: str) -> Iterator[Problem]:
+def _listed_names(path: KeyPath, block: Any, known: list[str], what: str) -> Iterator[Problem]:
     names = block.get(path[-1]) if isinstance(block, Mapping) else None
     for i, name in enumerate(names if isinstance(names, list) else ()):
         if name not in known:
@@ -80,7 +80,7 @@ def _listed_names(path: Path, block: Any, known: list[str], what: str) -> Iterat
             yield Problem((*path, i), f'there is no {what} {name!r}.{hint}')
 
 
-def typed_problems(registry: Registry, path: Path, opt: Any, given: tuple[str, ...] = ()) -> Iterator[Problem]:
+def typed_problems(registry: Registry, path: KeyPath, opt: Any, given: tuple[str, ...] = ()) -> Iterator[Problem]:
     """Check a block with a `type:` and arguments.
 
     Args:
@@ -106,14 +106,14 @@ def typed_problems(registry: Registry, path: Path, opt: Any, given: tuple[str, .
     yield from problems
 
 
-def _value_problems(path: Path, registered: type, opt: Mapping[str, Any]) -> Iterator[Problem]:
+def _value_problems(path: KeyPath, registered: type, opt: Mapping[str, Any]) -> Iterator[Problem]:
     try:
         registered(**{key: value for key, value in opt.items() if key != 'type'})
     except (ValueError, TypeError, AssertionError) as error:
         yield Problem(path, f'{opt["type"]} refuses its arguments: {error}')
 
 
-def _name_problems(registry: Registry, path: Path, name: str) -> Iterator[Problem]:
+def _name_problems(registry: Registry, path: KeyPath, name: str) -> Iterator[Problem]:
     if name in registry or f'{name}_basicsr' in registry:
         return
     hint = did_you_mean(name, registry.keys()) + brought_by(name)

@@ -19,6 +19,7 @@ from kdsr.data.matlab_bicubic import imresize_bicubic
 from kdsr.data.set_headers import user_cache_folder
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
+from kdsr.wording import counted
 
 IMAGES = ('.png', '.bmp', '.jpg', '.jpeg', '.tif', '.tiff', '.webp')
 KNOWN = {'Set5': 5, 'Set14': 14, 'BSD100': 100, 'Urban100': 100, 'Manga109': 109}
@@ -209,8 +210,8 @@ def _refuse_missing(folder: Path, missing: list[str], any_image: bool) -> None:
     if missing:
         some = ', '.join(missing[:5]) + (', ...' if len(missing) > 5 else '')
         raise UserError(
-            f'{folder} lacks the LR images of {len(missing)} HR images: {some}. Complete the folder, or (re)move it: '
-            'LR images are made where there are none.'
+            f'{folder} lacks the LR images of {counted(len(missing), "HR image")}: {some}. Complete the folder, or '
+            'remove it: LR images are made where there are none.'
         )
 
 

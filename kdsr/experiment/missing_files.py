@@ -8,7 +8,7 @@ from typing import Any
 
 from kdsr.errors import UserError
 from kdsr.experiment.experiment import Experiment
-from kdsr.options import MISSING, Path, Problem, block_of, report
+from kdsr.options import MISSING, KeyPath, Problem, block_of, report
 from kdsr.options.table import RAW_SET
 
 
@@ -56,7 +56,7 @@ def _missing_data(phase: str, dataset: Mapping[str, Any]) -> Iterator[Problem]:
             yield from _missing_folder(where, os.path.expanduser(path), backend)
 
 
-def _missing_folder(where: Path, path: str, backend: str) -> Iterator[Problem]:
+def _missing_folder(where: KeyPath, path: str, backend: str) -> Iterator[Problem]:
     if not os.path.exists(path):
         begun = os.path.exists(f'{path}.partial')
         cure = ' (`kdsr prepare` has begun it: run the same command again to finish it)' if begun else ''

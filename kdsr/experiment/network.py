@@ -10,7 +10,7 @@ from typing import Any
 
 from basicsr.utils.registry import ARCH_REGISTRY
 
-from kdsr.options import Path, Role, Shown, dotted
+from kdsr.options import KeyPath, Role, Shown, dotted
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Network:
         device: Where a frozen network stays; None: beside the student.
     """
 
-    path: Path
+    path: KeyPath
     opt: Mapping[str, Any]
     role: Role
     name: str
@@ -43,7 +43,7 @@ class Network:
     channels: int = 3
     weights: str | None = None
     param_key: str | None = None
-    weights_path: Path = ()
+    weights_path: KeyPath = ()
     precision: str = 'fp32'
     channels_last: bool = False
     device: str | None = None
@@ -71,7 +71,7 @@ class Network:
         """
         return math.lcm(self.window, self.magnified) if self.role == 'privileged' else self.window
 
-    def files(self) -> Iterator[tuple[Path, str]]:
+    def files(self) -> Iterator[tuple[KeyPath, str]]:
         """Yield the weight files that it needs, with their keys. A network may name its file among its arguments."""
         own = self.opt.get('path')
         for path, file in ((self.weights_path, self.weights), ((*self.path, 'path'), own)):

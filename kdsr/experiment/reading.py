@@ -10,8 +10,8 @@ from kdsr.errors import UserError
 from kdsr.experiment.experiment import Experiment, Feature, InitFrom, Options, Training
 from kdsr.experiment.network import Network
 from kdsr.options import (
+    KeyPath,
     ModelClass,
-    Path,
     Role,
     Shown,
     block_of,
@@ -83,7 +83,7 @@ def check_networks(opt: Mapping[str, Any], file: str) -> None:
     """
     block, read = block_of(opt, 'distillation'), {network.path for network in read_experiment(opt).networks}
     listed = block['teachers'] if isinstance(block.get('teachers'), list) else []
-    wanted: list[Path] = [('distillation', 'teachers', i, 'network') for i in range(len(listed))]
+    wanted: list[KeyPath] = [('distillation', 'teachers', i, 'network') for i in range(len(listed))]
     wanted += [('distillation', 'aggregator', 'network')] if block.get('aggregator') is not None else []
     wanted += [('network_g',)] if 'network_g' in opt or not listed else []
     if opt.get('distillation') and not block:
@@ -158,7 +158,7 @@ def _of_basicsr(key: str, opt: Mapping[str, Any], model: ModelClass, inputs: _In
     )
 
 
-def _frozen(path: Path, opt: Mapping[str, Any], role: Role, name: str, inputs: Mapping[str, Any]) -> Network:
+def _frozen(path: KeyPath, opt: Mapping[str, Any], role: Role, name: str, inputs: Mapping[str, Any]) -> Network:
     """Describe a network of the `distillation:` block."""
     return Network(
         path=(*path, 'network'),

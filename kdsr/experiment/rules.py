@@ -13,7 +13,7 @@ from kdsr.compat.loading import read_checkpoint
 from kdsr.errors import UserError
 from kdsr.experiment.experiment import Experiment
 from kdsr.experiment.network import Network, argument_of
-from kdsr.options import WARNING, Path, Problem
+from kdsr.options import WARNING, KeyPath, Problem
 
 _NEEDS_WINDOWS = ('SwinIR',)  # networks of BasicSR that do not pad their input
 _CHANNELS = ('num_in_ch', 'in_chans')
@@ -47,7 +47,7 @@ def crop_problems(experiment: Experiment, multiples: Mapping[str, int] | None = 
     crop, scale = experiment.training.crop, experiment.scale
     if not crop or not scale:
         return
-    where: Path = ('datasets', 'train', 'gt_size')
+    where: KeyPath = ('datasets', 'train', 'gt_size')
     if crop % scale:
         near = max(1, round(crop / scale)) * scale
         yield Problem(where, f'{crop} is not a multiple of `scale: {scale}`; {near} is.')

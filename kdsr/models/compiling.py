@@ -10,6 +10,8 @@ import torch
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
+from kdsr.wording import counted
+
 
 def compile_for_training(network: nn.Module, tapped: Collection[nn.Module], run: Callable[[], Tensor]) -> bool:
     """Compile `network` in place for passes with gradients; passes without them (validation) stay as they are.
@@ -40,7 +42,7 @@ def compile_for_training(network: nn.Module, tapped: Collection[nn.Module], run:
             'The run goes on without it.'
         )
         return False
-    get_root_logger().info(f'`train.compile`: {len(parts)} part(s) of {type(network).__name__} compiled.')
+    get_root_logger().info(f'`train.compile`: {counted(len(parts), "part")} of {type(network).__name__} compiled.')
     return True
 
 

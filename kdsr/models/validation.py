@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import cv2
@@ -78,7 +79,8 @@ def _judged(
                 _image_path(model, loader.dataset.opt['name'], data['lq_path'][0], current_iter) if save_img else None
             )
             round_gt = bool(model.opt['val'].get('round_gt', False))
-            pending.append(pool.submit(_judge, image, gt, chroma_source, path, metrics, round_gt))
+            job = partial(_judge, image, gt, lq=chroma_source, path=path, metrics=metrics, round_gt=round_gt)
+            pending.append(pool.submit(job))
             while len(pending) > THREADS:  # a few whole images at a time
                 yield pending.popleft().result()
         while pending:

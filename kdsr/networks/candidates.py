@@ -194,12 +194,12 @@ def _candidate(label: str, network: nn.Module, network_opt: Mapping[str, Any], p
     with open(os.path.expanduser(path), 'rb') as file:
         fingerprint = hashlib.sha256(file.read()).hexdigest()
     return Candidate(
-        label,
-        scale_of(network, network_opt),
-        network,
-        network_opt,
-        path,
-        fingerprint,
-        int(getattr(network, 'multiple', window_of(network_opt))),
-        channels == 1,
+        name=label,
+        scale=scale_of(network, network_opt),
+        network=network,
+        network_opt=network_opt,
+        source=path,
+        fingerprint=fingerprint,
+        multiple=int(getattr(network, 'multiple', window_of(network_opt))),
+        luminance=channels == 1,
     )

@@ -4,7 +4,7 @@ from kdsr.options.caching import Cache, Content, cache_of, cached_content, used_
 from kdsr.options.checking import check, check_values, option_problems
 from kdsr.options.model_classes import ModelClass, Role, Shown, model_class_of
 from kdsr.options.positions import Places, read_with_places, read_yaml, shown_path
-from kdsr.options.problems import ERROR, MISSING, WARNING, Path, Place, Problem, dotted, listed, report
+from kdsr.options.problems import ERROR, MISSING, WARNING, KeyPath, Place, Problem, dotted, listed, report
 from kdsr.options.reading import OptionFile, clean, complete, load, load_experiment, merge, missing_keys, read
 from kdsr.options.rows import block_of
 from kdsr.options.safe_yaml import SafeDumper, SafeLoader, dump, parse_value
@@ -18,10 +18,10 @@ __all__ = [
     'WARNING',
     'Cache',
     'Content',
+    'KeyPath',
     'ModelClass',
     'Option',
     'OptionFile',
-    'Path',
     'Place',
     'Places',
     'Problem',

@@ -9,11 +9,11 @@ from typing import Any
 from kdsr.errors import did_you_mean
 from kdsr.options.caching import cache_problems
 from kdsr.options.model_classes import model_class_of
-from kdsr.options.problems import Path, Problem
+from kdsr.options.problems import KeyPath, Problem
 from kdsr.options.rows import row_problems
 from kdsr.options.table import TABLE, WEIGHTS
 
-BLOCK: Path = ('distillation',)
+BLOCK: KeyPath = ('distillation',)
 
 
 def distillation_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:

@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 
 from kdsr.errors import UserError
-from kdsr.options.problems import Path, Place, Problem
+from kdsr.options.problems import KeyPath, Place, Problem
 from kdsr.options.safe_yaml import SafeLoader, plain
 
-Places = dict[Path, Place]
+Places = dict[KeyPath, Place]
 MOST_VALUES, DEEPEST = 10_000, 100  # aliases of aliases can stand for billions
 
 
@@ -74,13 +74,13 @@ def shown_path(path: str) -> str:
     return os.path.abspath(path) if relative.startswith(os.pardir) else relative
 
 
-def existing(places: Mapping[Path, Place], opt: Mapping[str, Any]) -> Places:
+def existing(places: Mapping[KeyPath, Place], opt: Mapping[str, Any]) -> Places:
     """Return the places of what is there: parts of a base that were replaced are not."""
     paths = set(_paths(opt))
     return {path: place for path, place in places.items() if path in paths}
 
 
-def _paths(value: Any, path: Path = ()) -> Iterator[Path]:
+def _paths(value: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
     yield path
     if isinstance(value, Mapping):
         for key, item in value.items():
@@ -90,9 +90,9 @@ def _paths(value: Any, path: Path = ()) -> Iterator[Path]:
             yield from _paths(item, (*path, i))
 
 
-def _lines(node: yaml.Node) -> Iterator[tuple[Path, int]]:
+def _lines(node: yaml.Node) -> Iterator[tuple[KeyPath, int]]:
     """Yield the path and line (from 1) of every key and list item, after `construct_document` has checked the keys."""
-    waiting: list[tuple[Path, yaml.Node]] = [((), node)]
+    waiting: list[tuple[KeyPath, yaml.Node]] = [((), node)]
     count = 0
     while waiting:
         path, node = waiting.pop()
@@ -117,7 +117,7 @@ def _key(node: yaml.Node) -> Any:
 
 
 def _repeated(node: yaml.Node | None, shown: str) -> Iterator[Problem]:
-    waiting: list[tuple[Path, Any]] = [((), node)]
+    waiting: list[tuple[KeyPath, Any]] = [((), node)]
     seen: set[int] = set()
     while waiting:
         path, node = waiting.pop()

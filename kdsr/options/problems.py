@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Path = tuple[Any, ...]  # keys and places in lists, from the top of the options
+KeyPath = tuple[Any, ...]  # keys and places in lists, from the top of the options
 
 ERROR, MISSING, WARNING = 'error', 'missing file', 'warning'
 
@@ -34,7 +34,7 @@ class Problem:
         place: Where the key stands; None where that is not known.
     """
 
-    path: Path
+    path: KeyPath
     text: str
     kind: str = ERROR
     place: Place | None = None
@@ -44,7 +44,7 @@ class Problem:
         return ': '.join(part for part in parts if part)
 
 
-def dotted(path: Path) -> str:
+def dotted(path: KeyPath) -> str:
     """Write a path as people do: ``distillation.teachers[0].path``."""
     text = ''.join(f'[{part}]' if isinstance(part, int) else f'.{part}' for part in path)
     return text[1:] if text.startswith('.') else text

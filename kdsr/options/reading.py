@@ -9,7 +9,7 @@ from typing import Any
 
 from kdsr.errors import UserError, did_you_mean
 from kdsr.options.positions import Places, existing, read_with_places, shown_path
-from kdsr.options.problems import Path, Place, Problem, dotted
+from kdsr.options.problems import KeyPath, Place, Problem, dotted
 from kdsr.options.safe_yaml import parse_value, plain
 from kdsr.options.table import PAIRED_SETS
 
@@ -56,7 +56,7 @@ class OptionFile:
     places: Places
     problems: tuple[Problem, ...] = ()
 
-    def place(self, path: Path) -> Place:
+    def place(self, path: KeyPath) -> Place:
         """Return where a key stands; for one that is missing, where the mapping does that should hold it."""
         for end in range(len(path), 0, -1):
             if path[:end] in self.places:
@@ -125,12 +125,12 @@ def complete(opt: Mapping[str, Any], path: str) -> dict[str, Any]:
     return {**opt, 'name': str(opt['name'])}
 
 
-def missing_keys(opt: Mapping[str, Any]) -> list[Path]:
+def missing_keys(opt: Mapping[str, Any]) -> list[KeyPath]:
     """Return the keys without which nothing runs and that are not there."""
     needed = ['name', 'model_type', 'datasets', 'network_g']
     if opt.get('distillation') is not None:  # BasicSR also restores without enlarging
         needed.append('scale')
-    missing: list[Path] = [(key,) for key in needed if not opt.get(key)]
+    missing: list[KeyPath] = [(key,) for key in needed if not opt.get(key)]
     datasets = opt.get('datasets')
     train_set = datasets.get('train') if isinstance(datasets, Mapping) else None
     if isinstance(train_set, Mapping) and 'gt_size' not in train_set and train_set.get('type') in PAIRED_SETS:
@@ -178,14 +178,14 @@ def _read_with_base(path: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], P
     return merged, existing({**base_places, **places}, merged), [*base_problems, *problems]
 
 
-def _override(opt: dict[str, Any], override: str) -> Path:
+def _override(opt: dict[str, Any], override: str) -> KeyPath:
     """Set one value; return the path of its key."""
     keys, equals, value = override.partition('=')
     if not equals:
         raise UserError(f'{override!r}: write key:key=value, for example train:ema_decay=0.999')
     *parents, last = (k.strip() for k in keys.split(':'))
     node: Any = opt
-    path: Path = ()
+    path: KeyPath = ()
     for key in parents:
         index: Any = int(key) if isinstance(node, list) and key.isdigit() else key
         path = (*path, index)

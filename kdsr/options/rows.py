@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kdsr.errors import did_you_mean
-from kdsr.options.problems import Path, Problem
+from kdsr.options.problems import KeyPath, Problem
 from kdsr.options.table import Option, kind_of
 
 MOST_NAMED = 14
@@ -20,7 +20,7 @@ def block_of(opt: Any, *keys: Any) -> dict[str, Any]:
 
 
 def row_problems(
-    path: Path,
+    path: KeyPath,
     block: Any,
     rows: Mapping[str, Option],
     unknown: Callable[[str], Problem | None] | None = None,
@@ -45,7 +45,7 @@ def row_problems(
         yield from value_problems((*path, key), block.get(key), option)
 
 
-def unknown_key(path: Path, key: Any, known: Mapping[str, Any], otherwise: str | None = None) -> Problem:
+def unknown_key(path: KeyPath, key: Any, known: Mapping[str, Any], otherwise: str | None = None) -> Problem:
     """Refuse a key, with the close ones.
 
     Args:
@@ -62,7 +62,7 @@ def unknown_key(path: Path, key: Any, known: Mapping[str, Any], otherwise: str |
     return Problem((*path, key), f'unknown key.{hint or " Nothing reads it."}')
 
 
-def value_problems(path: Path, value: Any, option: Option) -> Iterator[Problem]:
+def value_problems(path: KeyPath, value: Any, option: Option) -> Iterator[Problem]:
     """Compare one value with its row."""
     if value is None:
         if option.required:
@@ -76,7 +76,7 @@ def value_problems(path: Path, value: Any, option: Option) -> Iterator[Problem]:
         yield from _range_problems(path, value, option)
 
 
-def _range_problems(path: Path, value: float, option: Option) -> Iterator[Problem]:
+def _range_problems(path: KeyPath, value: float, option: Option) -> Iterator[Problem]:
     low, high = option.least is None or value >= option.least, option.below is None or value < option.below
     if not (low and high):
         bounds = [f'at least {option.least:g}'] if option.least is not None else []

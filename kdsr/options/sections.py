@@ -9,7 +9,7 @@ from typing import Any
 from kdsr.errors import did_you_mean
 from kdsr.options.basicsr_keys import DATASETS, NUMBER, OBSOLETE, OF_MODEL, SCHEDULERS, SECTIONS
 from kdsr.options.model_classes import model_class_of
-from kdsr.options.problems import WARNING, Path, Problem
+from kdsr.options.problems import WARNING, KeyPath, Problem
 from kdsr.options.rows import block_of, row_problems, unknown_key
 from kdsr.options.table import PAIRED_SETS, TABLE, Option
 
@@ -55,7 +55,7 @@ def ignored_keys(opt: Mapping[str, Any]) -> Iterator[Problem]:
         return
     for section in (name for name in TABLE if not name.startswith('distillation')):
         for key in TABLE[section]:
-            path: Path = (key,) if section == TOP else (section, key)
+            path: KeyPath = (key,) if section == TOP else (section, key)
             if key not in WITHOUT_EFFECT_ON_MODELS and block_of(opt, *path[:-1]).get(key):
                 text = f"`model_type: {opt['model_type']}` is BasicSR's and would ignore this."
                 yield Problem(path, f'{text} Did you mean `model_type: StudentModel`?')
@@ -64,7 +64,7 @@ def ignored_keys(opt: Mapping[str, Any]) -> Iterator[Problem]:
 def own_value_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
     """Check the values of the keys that kdsr adds outside the `distillation:` block."""
     for section in (name for name in TABLE if not name.startswith('distillation')):
-        path: Path = () if section == TOP else (section,)
+        path: KeyPath = () if section == TOP else (section,)
         block = block_of(opt, *path)
         yield from row_problems(path, block, TABLE[section], lambda key: None)
 
@@ -129,7 +129,7 @@ def _dataset_problems(opt: Mapping[str, Any], is_train: bool) -> Iterator[Proble
         yield from _one_dataset(where, dataset, first == 'train')
 
 
-def _one_dataset(where: Path, dataset: Mapping[str, Any], trains: bool) -> Iterator[Problem]:
+def _one_dataset(where: KeyPath, dataset: Mapping[str, Any], trains: bool) -> Iterator[Problem]:
     kind = dataset.get('type')
     rows = DATASETS.get(str(kind))
     if rows is None:  # of another package, or unknown: the registry tells
@@ -155,7 +155,7 @@ def _one_dataset(where: Path, dataset: Mapping[str, Any], trains: bool) -> Itera
             yield Problem((*where, key), f'{root!r}: with `io_backend: {{type: lmdb}}` the folder must end in .lmdb.')
 
 
-def _unknown_of_dataset(where: Path, key: Any, rows: Mapping[str, Option]) -> Problem | None:
+def _unknown_of_dataset(where: KeyPath, key: Any, rows: Mapping[str, Option]) -> Problem | None:
     if key in OBSOLETE:
         return Problem((*where, key), 'nothing reads it (old files of BasicSR have it); delete it.', WARNING)
     reader = next((name for name, other in DATASETS.items() if key in other), None)
@@ -206,7 +206,7 @@ def _training_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
         )
 
 
-def _beta_problems(path: Path, betas: Any) -> Iterator[Problem]:
+def _beta_problems(path: KeyPath, betas: Any) -> Iterator[Problem]:
     if isinstance(betas, list) and (len(betas) != 2 or not all(isinstance(b, NUMBER) and 0 <= b < 1 for b in betas)):
         yield Problem(path, f'must be two numbers from 0 to below 1, for example [0.9, 0.999], is {betas!r}.')
 
