@@ -266,8 +266,8 @@ def _from_options(file: str) -> dict[str, Any]:
     given = own['path'].get('pretrain_network_g')
     trains = bool((own.get('datasets') or {}).get('train'))
     teacher = {'name': own['network_g'].get('type', 'teacher'), 'path': trained if trains or not given else given}
-    shown = {'input': 'gt'} if options.model_class_of(own.get('model_type')).shown == 'gt' else {}
-    return {**teacher, **shown, 'network': own['network_g']}
+    given = {'input': 'gt'} if options.model_class_of(own.get('model_type')).input == 'gt' else {}
+    return {**teacher, **given, 'network': own['network_g']}
 
 
 def _check_privileged(teachers: list[dict[str, Any]], given: Sequence[str]) -> None:

@@ -92,12 +92,12 @@ def _student(result: RunResult) -> _Run:
     trained = experiment.trained
     padded = partial(run_padded, network, multiple=trained.multiple)
     run = partial(run_in_quadrants, padded) if (opt.get('val') or {}).get('quadrants') else padded
-    teachers = build_teachers(experiment).to(_device()) if trained.shown == 'teacher_images' else None
+    teachers = build_teachers(experiment).to(_device()) if trained.input == 'teacher_images' else None
 
     def run_trained(batch: Batch) -> Tensor:
         if teachers is not None:
             batch = replace(batch, teacher_images=teachers.images(batch))
-        return run(batch.shown(trained.shown, trained.name))
+        return run(batch.require(trained.input, trained.name))
 
     return partial(_run_in_colour, run_trained, experiment.luminance)
 

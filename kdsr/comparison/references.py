@@ -148,7 +148,7 @@ def _teachers(opt: Mapping[str, Any], in_tables: tuple[str, ...]) -> Iterator[_N
         if (teacher.weights or '').startswith(in_tables or ('\0',)):
             continue
         name = teacher.name
-        sees = ' (sees the ground truth)' if teacher.shown == 'gt' else ''
+        sees = ' (sees the ground truth)' if teacher.input == 'gt' else ''
         yield _Network(f'teacher {name}{sees}', _identity(teacher), lambda name=name: _one_teacher(opt, name))  # type: ignore[misc]
     if len(experiment.teachers) > 1 and experiment.student is not None:
         names = ' + '.join(experiment.teacher_names)
@@ -162,7 +162,7 @@ def _identity(network: Network) -> dict[str, Any]:
         'network': network.opt,
         'path': network.weights,
         'param_key': network.param_key,
-        'input': network.shown,
+        'input': network.input,
         'precision': network.precision,
         'files': [(stat.st_size, stat.st_mtime_ns) for stat in stats],
     }

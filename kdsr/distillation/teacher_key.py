@@ -49,7 +49,7 @@ def _described(network: Network) -> str:
     """Write the options that change what a network gives; files go by their content."""
     settings = {
         'network': {key: value for key, value in network.opt.items() if key != 'path'},
-        'input': 'gt' if network.shown in ('gt', 'code') else None,
+        'input': 'gt' if network.input in ('gt', 'code') else None,
         'param_key': network.param_key,
         'precision': None if network.precision == 'fp32' else network.precision,
     }

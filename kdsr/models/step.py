@@ -56,7 +56,7 @@ class SteppingModel(ValidatedModel):
 
     def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """Run the network on a batch, or a part; return what is to be minimised, by its name in the log (`l_*`)."""
-        self.output = self.run(self.shown(batch))
+        self.output = self.run(self.network_input(batch))
         return self.image_terms(self.output, batch.gt)
 
     def look_at_terms(self, part: Batch) -> None:
@@ -118,7 +118,7 @@ class SteppingModel(ValidatedModel):
         """Compile the network; here, where a batch of the training's size is at hand."""
         self._to_compile = False
         network = self.get_bare_model(self.net_g)
-        compile_for_training(network, self.tapped(), partial(self.run, self.shown(part), network))
+        compile_for_training(network, self.tapped(), partial(self.run, self.network_input(part), network))
 
     # Parts of the step that subclasses use.
 

@@ -39,7 +39,7 @@ class ValidatedModel(SavedModel):
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.luminance = self.experiment.luminance
-        self._shown, self._multiple = self.experiment.trained.shown, self.experiment.trained.multiple
+        self._input, self._multiple = self.experiment.trained.input, self.experiment.trained.multiple
         super().__init__(opt)
 
     def feed_data(self, data: dict[str, Any]) -> None:
@@ -64,9 +64,9 @@ class ValidatedModel(SavedModel):
         """Return the batch that was fed."""
         return Batch(self.lq, getattr(self, 'gt', None), self.teacher_images, self.code)
 
-    def shown(self, batch: Batch) -> Tensor:
+    def network_input(self, batch: Batch) -> Tensor:
         """Return the network's input: the low-quality image, or what the table of model classes says instead."""
-        return batch.shown(self._shown, type(self).__name__)
+        return batch.require(self._input, type(self).__name__)
 
     def window(self) -> int:
         """Return the multiple that the sides of the network's input must have."""
@@ -78,7 +78,7 @@ class ValidatedModel(SavedModel):
         network.eval()
         with torch.no_grad():
             padded = partial(run_padded, network, multiple=self.window())
-            image = self.shown(self.batch())
+            image = self.network_input(self.batch())
             self.output = run_in_quadrants(padded, image) if self.in_quadrants else padded(image)
         if network is self.net_g:
             network.train(self.is_train)

@@ -132,7 +132,7 @@ def _of_option_file(label: str, path: str, iteration: str | None) -> list[Candid
     experiment = read_experiment(opt)
     plugins.import_named(experiment.imports)
     trained = experiment.trained
-    if trained.shown != 'lq':
+    if trained.input != 'lq':
         raise UserError(f'{path}: its network is not shown the low-quality image alone, so there is nothing to test.')
     if label == os.path.splitext(os.path.basename(path))[0]:
         label = experiment.name
