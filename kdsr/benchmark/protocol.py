@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kdsr.data.benchmark_sets import default_lr_cache
+from kdsr.data.benchmark_sets import locate_lr_cache
 from kdsr.networks.candidates import Candidate
 
 
@@ -52,5 +52,5 @@ class Resources:
 
     device: str = 'cpu'
     workers: int = 4
-    lr_cache: Path = field(default_factory=default_lr_cache)
+    lr_cache: Path = field(default_factory=locate_lr_cache)
     pictures: Path | None = None

@@ -19,8 +19,8 @@ from tqdm import tqdm
 from kdsr.benchmark.protocol import Protocol, Resources
 from kdsr.benchmark.results import ImageScore
 from kdsr.data.benchmark_sets import BenchmarkSet, Pair, read_pair
+from kdsr.data.image_headers import read_size
 from kdsr.data.matlab_bicubic import upsample_bicubic
-from kdsr.data.source_images import header_size
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.padding import run_padded
 from kdsr.distillation.quadrants import run_in_quadrants
@@ -183,7 +183,7 @@ def _check_result(candidate: Candidate, pair: Pair, sr: np.ndarray | Tensor, gt:
 def _check_borders(test_set: BenchmarkSet, border: int) -> None:
     """Refuse images that have no room for SSIM's window inside the border, before anything runs."""
     for pair in test_set.pairs:
-        side = min(side - side % test_set.scale for side in header_size(pair.gt))
+        side = min(side - side % test_set.scale for side in read_size(pair.gt))
         if side < 2 * border + SSIM_WINDOW:
             raise UserError(
                 f'{test_set.name}: {pair.name} has a side of {side} pixels. SSIM needs {SSIM_WINDOW} pixels inside a '

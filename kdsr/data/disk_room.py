@@ -29,10 +29,10 @@ def check_room(folder: Path, needed: int) -> None:
     """
     free = free_bytes(folder)
     if free < needed:
-        raise full_disk(folder, needed, free)
+        raise make_disk_full_error(folder, needed, free)
 
 
-def full_disk(folder: Path, needed: int, free: int | None = None) -> DiskFullError:
+def make_disk_full_error(folder: Path, needed: int, free: int | None = None) -> DiskFullError:
     """Make the error that says how much room is missing.
 
     Args:

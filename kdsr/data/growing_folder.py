@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from kdsr.data.disk_room import SLACK, check_room, full_disk, is_disk_full
+from kdsr.data.disk_room import SLACK, check_room, is_disk_full, make_disk_full_error
 from kdsr.durable import sync_folder, write_durably
 from kdsr.errors import UserError
 
@@ -214,7 +214,7 @@ class GrowingFolder(Generic[Content]):
         except OSError as error:
             if not is_disk_full(error):
                 raise
-            raise full_disk(self.final.parent, self.estimate_needed()) from error
+            raise make_disk_full_error(self.final.parent, self.estimate_needed()) from error
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

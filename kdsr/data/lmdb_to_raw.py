@@ -1,4 +1,4 @@
-"""A BasicSR LMDB as a raw set: for those who have the LMDBs, and no longer the images they were made of."""
+"""Convert a BasicSR LMDB to a raw set, where the images that it was made from are gone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kdsr.data.raw_writer import RawWriter
 from kdsr.errors import UserError
 from kdsr.wording import printable
 
-_RUN = 64  # images that are decoded and noted together
+_RUN = 64  # images that a worker decodes in a row
 
 
 def convert_lmdb(
@@ -28,18 +28,18 @@ def convert_lmdb(
 ) -> Path:
     """Decode the PNG files of an LMDB into `<out>/<name>.raw`, under the same keys.
 
-    A killed run is continued by the same call. Overlapping sub-images stay as they are: a set that
-    :func:`~kdsr.data.prepare.prepare_training_set` makes of the whole images is smaller.
+    The same call continues a killed run. Overlapping sub-images are stored as they are. A set that
+    :func:`~kdsr.data.prepare.prepare_training_set` makes from the whole images is smaller.
 
     Args:
         source: A finished LMDB folder with its ``meta_info.txt``.
         out: Folder for the result, created if missing.
         workers: Number of processes; all processors when left out.
-        progress: Say what is done and show a bar.
+        progress: Print what is done, and show a bar.
 
     Raises:
-        UserError: it is no LMDB of BasicSR, holds no image or one that cannot be decoded, the disk is too small, or
-            there is less than one worker.
+        UserError: it is no LMDB of BasicSR, it holds no image or one that cannot be decoded, the disk is full, another
+            process writes to the output, a worker process was killed, or `workers` is less than 1.
     """
     folder = Path(os.path.abspath(source))
     sizes = read_meta_info(folder)

@@ -1,4 +1,4 @@
-"""Reading a set of raw pixels: a memory map, so that a crop costs no more than the crop."""
+"""Raw sets, read through a memory map: only the pixels of a crop are touched."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class Window(NamedTuple):
 
 
 class RawImages:
-    """The images of a finished ``.raw`` folder. Each process that uses the object maps the file for itself.
+    """The images of a finished ``.raw`` folder. Each process that uses the object opens the memory map itself.
 
     The checksum of a whole image is compared when it is read first; forked processes share what they have compared.
     Sets of older versions have no checksums.
 
     Args:
         folder: Made by `kdsr prepare --raw` or `kdsr cache`.
-        what: Who asks, for messages, such as the option's name.
+        what: Begins messages, for example the name of the option.
 
     Attributes:
-        dtype: Of a value: uint8 of images, float32 of codes.
+        dtype: Type of a value: uint8 for images, float32 for codes.
         keys: Names of the images, in the order of the file.
         channels: Planes per image; 3 is RGB.
         sizes: (N, 2), height and width of every image.
@@ -135,7 +135,7 @@ class RawImages:
             yield None if self._is_whole(number, content) else self.frames[number]
 
     def digest(self) -> str:
-        """Return a digest of the index: with checksums it depends on every pixel."""
+        """Return a digest of the index. With checksums it depends on every pixel."""
         return f'{zlib.crc32((self.folder / INDEX_FILE).read_bytes()):08x}'
 
     def _frame_bytes(self, height: int, width: int) -> int:

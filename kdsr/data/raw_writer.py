@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kdsr.data.disk_room import full_disk, is_disk_full, reserve_bytes
+from kdsr.data.disk_room import is_disk_full, make_disk_full_error, reserve_bytes
 from kdsr.data.growing_folder import GrowingFolder
 from kdsr.data.raw_images import FORMAT, INDEX_FILE, PIXEL_FILE, RawImages, Window
 from kdsr.errors import UserError
@@ -80,7 +80,7 @@ class RawWriter(GrowingFolder[Frame]):
             self._cut()
             if not is_disk_full(error):
                 raise
-            raise full_disk(self.final.parent, self._expected - stored) from error
+            raise make_disk_full_error(self.final.parent, self._expected - stored) from error
         stack.callback(self._cut)  # what was reserved is free again when the run stops early
 
     def _cut(self) -> None:
