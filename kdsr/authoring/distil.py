@@ -17,6 +17,7 @@ from kdsr.authoring.tap_listing import propose_features
 from kdsr.distillation.checkpoint import pick_weights, read_checkpoint
 from kdsr.durable import write_durably
 from kdsr.errors import UserError, check_choice
+from kdsr.wording import with_article
 
 # the last hidden layer of each student in PISR's paper
 _PISR_TAPS = {'FSRCNN': 'expanding', 'VDSR': 'body.17', 'IDN': 'body.3', 'CARN': 'body'}
@@ -239,8 +240,8 @@ def _teacher(given: str) -> dict[str, Any]:
     except UserError as error:
         return {'name': name, 'network': {'type': 'Spandrel', 'path': _readable(given, error)}}
     raise UserError(
-        f'{given!r} has the names of its authors, a {network["type"]}: run `kdsr convert {given} NEW.pth` first, and '
-        'name the new file.'
+        f'{given!r} is {with_article(network["type"])} with the names of its authors: run '
+        f'`kdsr convert {given} NEW.pth` first, and name the new file.'
     )
 
 
