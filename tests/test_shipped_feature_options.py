@@ -58,9 +58,19 @@ ABLATIONS = {
     'ablations/lsfd/regressor_1x1': {'kernel_size': 1},
     'ablations/lsfd/regressor_act_last': {'act_last': True},
     'ablations/lsfd/before_skip': {},
+    **{
+        f'ablations/lsfd/fitnet_as_lfd_rcan_x{s}': {
+            'kernel_size': 1,
+            'num_layers': 1,
+            'act': 'relu',
+            'act_last': True,
+        }
+        for s in SCALES
+    },
     'ablations/lsfd/fft_real_imag': {'complex': 'real_imag'},
     'ablations/facd/table5_iacd': {'domain': 'image'},
     'ablations/facd/table6_infonce': {'adaptive': False, 'similarity': 'infonce', 'tau': 0.1},
+    'ablations/facd/table6_infonce_dot': {'adaptive': False, 'similarity': 'infonce_dot', 'tau': 0.1},
     'ablations/facd/table7_gt_teacher': {'adaptive': False, 'use_contrast': False},
     'ablations/facd/table7_gt_contrast': {'adaptive': False, 'use_teacher_l1': False},
     'ablations/facd/table7_teacher_contrast': {'adaptive': False, 'use_gt_l1': False},
@@ -71,7 +81,7 @@ ABLATIONS = {
         for mode in ('global_pairs_reversed', 'global_pairs_sym', 'all_ordered', 'per_anchor')
     },
     'ablations/facd/regressor_act_last': {'act_last': True},
-    'ablations/facd/before_skip': {},
+    **{f'ablations/facd/before_skip_{n}_x{s}': {} for n in ('edsr', 'rcan') for s in SCALES},
     'ablations/facd/halved_once': {},
 }
 
@@ -93,7 +103,7 @@ def losses(name):
 
 def test_every_row_and_every_ablation_has_its_file():
     assert sorted(NAMES) == sorted([*FILES_OF_ROWS, *ABLATIONS])
-    assert len(FILES_OF_ROWS) + len(ABLATIONS) == 124
+    assert len(FILES_OF_ROWS) + len(ABLATIONS) == 133
     texts = [p.read_text() for p in FOLDER.rglob('*.yml') if p.parent.name != 'test']
     experiments = [re.search('^name: (.*)$', text, flags=re.MULTILINE)[1] for text in texts]
     assert len(set(experiments)) == len(experiments)
@@ -247,13 +257,16 @@ def test_the_published_weights_stand_as_printed(name):
 def test_an_ablation_differs_in_what_it_says_and_in_nothing_else(name, said):
     paper, opt = name.split('/')[1], load(name)
     network = 'rcan_x4' if paper == 'lsfd' else f'edsr_x{4 if "table7" in name else 2}'
+    named = re.search(r'(rcan|edsr)_x\d$', name)
+    network = named[0] if named else network
     origin = {'fakd_selective': 'comparisons/lsfd/fakd_rcan_x4', 'fft_real_imag': 'comparisons/lsfd/lsfd_fft_rcan_x4'}
+    origin |= {f'fitnet_as_lfd_rcan_x{s}': f'comparisons/lsfd/lfd_rcan_x{s}' for s in SCALES}
     plain = load(origin.get(name.split('/')[-1], f'{paper}_{network}'))
     if said:
         blocks = opt['distillation']['losses'], plain['distillation']['losses']
         key = next(k for k, loss in blocks[0].items() if loss != blocks[1][k])
         assert blocks[0].pop(key) == {**blocks[1].pop(key), **said}
-    elif name.endswith('before_skip'):
+    elif 'before_skip' in name:
         late = [o['distillation']['features'].pop('late') for o in (opt, plain)]
         assert late[0] == dict.fromkeys(('student', 'teacher'), 'conv_after_body')
         assert late[1] == dict.fromkeys(('student', 'teacher'), 'upsample:input')
@@ -302,7 +315,7 @@ def _points(network):
 def test_the_points_are_fakds(name):
     block = load(name)['distillation']
     features = dict(block['features'])
-    if name.endswith('before_skip'):
+    if 'before_skip' in name:
         features['late'] = dict.fromkeys(('student', 'teacher'), 'upsample:input')
     for who, network in (('student', load(name)['network_g']), ('teacher', block['teachers'][0]['network'])):
         assert {stage: pair[who] for stage, pair in features.items()} == points(network)

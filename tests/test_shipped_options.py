@@ -14,6 +14,7 @@ OURS = re.compile(r'(mtkd_aggregator|((mtkd|baseline)_)?(edsr|rcan|swinir))_x\d\
 TRAINED = [p for p in FILES if 'ablations/mtkd' in p.as_posix() or (p.parent == FOLDER and OURS.fullmatch(p.name))]
 QUICKSTART = [p for p in FILES if p.parent.name == 'quickstart']
 TESTED = [p for p in FILES if p.parent.name == 'test' and p.name.startswith(('edsr', 'rcan', 'san', 'swinir'))]
+RELEASED = ('released_aggregator.yml', 'released_edsr.yml')  # with the settings of the released code
 STUDENTS = {
     ('EDSR', 2): 1_369_859, ('EDSR', 3): 1_554_499, ('EDSR', 4): 1_517_571,
     ('RCAN', 2): 5_023_603, ('RCAN', 3): 5_208_243, ('RCAN', 4): 5_171_315,
@@ -41,7 +42,7 @@ def test_the_papers_runs_and_their_ablations_are_all_there():
         assert any(n.startswith(f'ablations/mtkd/v{version}_') for n in names)
     assert len(QUICKSTART) == 6
     assert len(TESTED) == 12
-    assert {'ablations/mtkd/released_aggregator.yml', 'ablations/mtkd/released_edsr.yml'} <= names
+    assert {f'ablations/mtkd/{name}' for name in (*RELEASED, 'released_dwt.yml')} <= names
 
 
 @pytest.mark.parametrize('path', TRAINED, ids=ids)
@@ -69,7 +70,7 @@ def test_networks_have_the_published_sizes(path):
 @pytest.mark.parametrize('path', TRAINED, ids=ids)
 def test_the_settings_are_the_papers(path):
     opt = options.load(str(path))
-    train, data, released = opt['train'], opt['datasets']['train'], 'released' in path.name
+    train, data, released = opt['train'], opt['datasets']['train'], path.name in RELEASED
     assert train['optim_g']['betas'] == [0.9, 0.999]
     assert data['batch_size_per_gpu'] == 16
     assert data['use_hflip']

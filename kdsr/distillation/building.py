@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from basicsr.archs import build_network
 from basicsr.losses import build_loss
@@ -50,7 +50,7 @@ def check_arguments(registry: Registry, where: str, opt: Mapping[str, Any]) -> N
 def argument_problems(
     registered: Callable[..., Any], opt: Mapping[str, Any], given: Collection[str] = ()
 ) -> Iterator[tuple[str | None, str]]:
-    """Compare options with what a registered class or function takes.
+    """Compare options with the arguments of a registered class or function: their names, and choices (`Literal`).
 
     Args:
         registered: The class or function.
@@ -58,7 +58,7 @@ def argument_problems(
         given: Arguments that do not come from the options.
 
     Yields:
-        The key that is wrong (None for a missing one), and what is wrong with it.
+        The wrong key (None for a missing one) and the problem.
     """
     parameters = {n: p for n, p in inspect.signature(registered).parameters.items() if n not in given}
     takes_any = _takes_any(registered)
@@ -71,6 +71,21 @@ def argument_problems(
         required = parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         if required and name not in opt:
             yield None, f'{opt["type"]} needs `{name}:`.'
+    for name, choices in choices_of(registered).items():
+        value = opt.get(name, choices[0])
+        if name not in given and (value not in choices or isinstance(value, bool)):
+            words = ', '.join(map(str, choices))
+            hint = did_you_mean(value, map(str, choices))
+            yield name, f'{opt["type"]}: `{name}` must be one of {words}, not {value!r}.{hint}'
+
+
+def choices_of(registered: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
+    """Return the choices of every argument with a `Literal` annotation; nothing if annotations do not resolve."""
+    try:
+        parameters = inspect.signature(registered, eval_str=True).parameters.values()
+    except (TypeError, NameError):  # Python 3.9; an annotation that only a type checker can read
+        return {}
+    return {p.name: get_args(p.annotation) for p in parameters if get_origin(p.annotation) is Literal}
 
 
 def _takes_any(registered: Callable[..., Any]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from basicsr.utils.registry import LOSS_REGISTRY
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from kdsr.distillation.dct import DCT_NORMS, dct2
 from kdsr.distillation.distillation_loss import DistillationLoss
 from kdsr.distillation.outputs import Batch, NetworkOutput
 from kdsr.errors import check_choice
-from kdsr.losses.image_pair import image_pair
+from kdsr.losses.image_pair import pair_images
 
 
 @LOSS_REGISTRY.register()
@@ -20,7 +22,7 @@ class DCTLoss(DistillationLoss):
 
     The transform is linear, so only the difference is transformed.
 
-    Departs from the paper: its scale of the transform is not stated; the authors' build was unnormalised ('none').
+    Departs from the paper: it does not state the scale of the transform; the authors' build was unnormalised ('none').
     Needs features: none.   Zero when student equals teacher: yes.
 
     Args:
@@ -32,19 +34,29 @@ class DCTLoss(DistillationLoss):
         student.sr, teacher.sr: (N, C, H, W), in [0, 1]; result: ().
 
     Raises:
-        ValueError: unknown `norm`, or the images differ in shape.
+        UserError: unknown `norm`.
+        ValueError: the images differ in shape.
 
     References:
         [1] Jiang, Feng, Zhang, Bull. MTKD: Multi-Teacher Knowledge Distillation for Image Super-Resolution. ECCV 2024.
             https://arxiv.org/abs/2404.09571
+
+    Example:
+        >>> import kdsr, torch
+        >>> student, teacher = (kdsr.NetworkOutput(sr=torch.full((1, 3, 8, 8), grey)) for grey in (0.5, 0.9))
+        >>> loss = kdsr.losses.DCTLoss()
+        >>> loss(student, teacher, kdsr.Batch(lq=torch.zeros(1, 3, 4, 4)))  # one coefficient of 64 is not 0: 3.2 / 64
+        tensor(0.0500)
     """
 
-    def __init__(self, norm: str = 'ortho', loss_weight: float = 1.0, features: list[str] | None = None) -> None:
+    def __init__(
+        self, norm: Literal['ortho', 'none'] = 'ortho', loss_weight: float = 1.0, features: list[str] | None = None
+    ) -> None:
         super().__init__(loss_weight, features)
         check_choice('norm', norm, DCT_NORMS)
         self.norm = norm
 
     def distance(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> Tensor:
         """Return the mean over all coefficients, a 0-dim tensor."""
-        image, target = image_pair(student, teacher)
+        image, target = pair_images(student, teacher)
         return dct2(image - target, self.norm).abs().mean()

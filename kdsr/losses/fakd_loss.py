@@ -1,8 +1,8 @@
-"""FAKD: the student's features relate to each other as the teacher's do."""
+"""FAKD: the affinity matrices of the student's features should equal the teacher's."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from basicsr.utils import get_root_logger
@@ -14,48 +14,52 @@ from kdsr.distillation.distillation_loss import DistillationLoss
 from kdsr.distillation.outputs import Batch, NetworkOutput
 from kdsr.distillation.precision import at_least_float32
 from kdsr.errors import UserError, check_choice
-from kdsr.losses.feature_pair import feature_pair
-from kdsr.losses.image_pair import image_pair
-from kdsr.losses.loss_range import PUBLISHED_PEAK, check_loss_range, in_loss_range
+from kdsr.losses.feature_pair import pair_features
+from kdsr.losses.image_pair import pair_images
+from kdsr.losses.loss_range import PUBLISHED_PEAK, LossRange, check_loss_range, scale_to_range
 from kdsr.losses.lsfd_loss import selective_map
 
-AFFINITIES = ('spatial', 'channel', 'instance')
-SELECTIVE = ('none', 'features', 'normalised')
+Affinity = Literal['spatial', 'channel', 'instance']
+Selective = Literal['none', 'features', 'normalised']
 BLOCK = 192
 EPS = 1e-8
-LARGEST = 128 * 128  # positions; such a feature takes 50 times as long as one of 48x48
+LARGEST = 128 * 128  # positions; such a feature takes 50 times as long as a 48x48 one
 
 
 def affinity_distance(
-    ours: Tensor, theirs: Tensor, affinity: str = 'spatial', block: int = BLOCK, attention: Tensor | None = None
+    student_feature: Tensor,
+    teacher_feature: Tensor,
+    affinity: Affinity = 'spatial',
+    block: int = BLOCK,
+    attention: Tensor | None = None,
 ) -> Tensor:
     """Return the mean L1 distance of the affinity matrices of two features; see :class:`FAKDLoss`.
 
     Args:
-        ours: (N, Cs, H, W).
-        theirs: (N, Ct, H, W), without gradient; Ct = Cs for affinity 'channel'.
+        student_feature: (N, Cs, H, W).
+        teacher_feature: (N, Ct, H, W), without gradient; Ct = Cs for affinity 'channel'.
         affinity: 'spatial', 'channel' or 'instance'.
-        block: Rows of the affinity matrix that are held at a time.
-        attention: (N, 1, H, W), without gradient: multiplies the positions of both normalised features ('instance'
-            normalises none).
+        block: Rows of the affinity matrix that exist at a time.
+        attention: (N, 1, H, W), without gradient: multiplies the positions of both normalised features. Ignored for
+            'instance', which does not normalise positions.
 
     Returns:
         A 0-dim tensor, of at least single precision.
 
     Raises:
-        ValueError: unknown `affinity`.
+        UserError: unknown `affinity`.
     """
-    check_choice('affinity', affinity, AFFINITIES)
-    with torch.autocast(ours.device.type, enabled=False):
-        ours, theirs = (at_least_float32(x).flatten(2) for x in (ours, theirs))
+    check_choice('affinity', affinity, get_args(Affinity))
+    with torch.autocast(student_feature.device.type, enabled=False):
+        x, y = (at_least_float32(feature).flatten(2) for feature in (student_feature, teacher_feature))
         if affinity == 'instance':
-            return (_instance_affinity(ours) - _instance_affinity(theirs)).abs().mean()
+            return (_instance_affinity(x) - _instance_affinity(y)).abs().mean()
         if affinity == 'channel':
-            ours, theirs = ours.transpose(1, 2), theirs.transpose(1, 2)
+            x, y = x.transpose(1, 2), y.transpose(1, 2)
         weight = None if attention is None else attention.flatten(2)
         if weight is not None and affinity == 'channel':
             weight = weight.mT
-        return _AffinityDistance.apply(ours, theirs, weight, block)
+        return _AffinityDistance.apply(x, y, weight, block)
 
 
 def _instance_affinity(feature: Tensor) -> Tensor:
@@ -69,9 +73,10 @@ class _AffinityDistance(torch.autograd.Function):
 
     A `weight`, (N, 1, P) or (N, C, 1), multiplies U and V.
 
-    A row block of the P x P matrices gives both its part of the sum and its part of the gradient, and is forgotten.
-    The matrices are symmetric: of a row block only the part from the diagonal on is computed, and counts twice. On a
-    CPU the samples come one by one, so that a row block stays in the cache. Only X's gradient outlives the forward.
+    The forward pass computes one row block of the P x P matrices at a time, adds its part of the sum and of the
+    gradient, and discards it. The matrices are symmetric: only the part of a row block from the diagonal on is
+    computed, and it counts twice. On a CPU the samples are processed one by one, so that a row block stays in the
+    cache. Only the gradient of X is kept for the backward pass.
     """
 
     @staticmethod
@@ -81,13 +86,13 @@ class _AffinityDistance(torch.autograd.Function):
         group = 1 if x.device.type == 'cpu' else len(x)
         for first in range(0, len(x), group):
             samples = slice(first, first + group)
-            (unit, length), (theirs, _) = _unit_columns(x[samples]), _unit_columns(y[samples])
+            (unit, length), (theirs, _) = _normalise_columns(x[samples]), _normalise_columns(y[samples])
             factor = 1 if weight is None else weight[samples]
             ours, theirs = unit * factor, theirs * factor
             part = torch.zeros_like(ours)
             for row in range(0, x.shape[2], block):
-                total += _row_block(ours, theirs, row, block, part)
-            gradient[samples] = _through_unit_columns(part * factor, unit, length)
+                total += _add_row_block(ours, theirs, row, block, part)
+            gradient[samples] = _backpropagate_unit_columns(part * factor, unit, length)
         scale = 1 / (len(x) * x.shape[2] ** 2)
         ctx.scale = 2 * scale
         ctx.save_for_backward(gradient)
@@ -100,49 +105,54 @@ class _AffinityDistance(torch.autograd.Function):
         return gradient * (gradients[0] * ctx.scale), None, None, None
 
 
-def _unit_columns(matrix: Tensor) -> tuple[Tensor, Tensor]:
+def _normalise_columns(matrix: Tensor) -> tuple[Tensor, Tensor]:
     length = torch.linalg.vector_norm(matrix, dim=1, keepdim=True)
     return matrix / (length + EPS), length
 
 
-def _through_unit_columns(gradient: Tensor, unit: Tensor, length: Tensor) -> Tensor:
-    """Return the gradient with respect to a matrix from that with respect to its unit columns; 0 stays 0."""
+def _backpropagate_unit_columns(gradient: Tensor, unit: Tensor, length: Tensor) -> Tensor:
+    """Turn the gradient of the unit columns into the gradient of the matrix; zero columns keep a finite gradient."""
     along = (unit * gradient).sum(1, keepdim=True) / length.clamp_min(EPS**2)
     return gradient / (length + EPS) - unit * along
 
 
-def _row_block(x: Tensor, y: Tensor, row: int, block: int, gradient: Tensor) -> Tensor:
+def _add_row_block(x: Tensor, y: Tensor, row: int, block: int, gradient: Tensor) -> Tensor:
     """Return the sum of |X'X - Y'Y| over one row block and its mirror image; add X sign(X'X - Y'Y) to `gradient`."""
     end = row + block
     difference = torch.bmm(x[..., row:end].mT, x[..., row:])
-    difference -= torch.bmm(y[..., row:end].mT, y[..., row:])  # equal features: exactly 0, which baddbmm would not give
+    difference -= torch.bmm(y[..., row:end].mT, y[..., row:])  # not baddbmm: equal features must give exactly 0
     size = difference.abs()
-    rows = 2 * size.sum(-1) - size[..., :block].sum(-1)  # on the diagonal the mirror image is in the block itself
-    total = rows.sum(dtype=torch.float64)  # row by row: one float32 sum of all loses digits
+    rows = 2 * size.sum(-1) - size[..., :block].sum(-1)  # the diagonal part contains its own mirror image
+    total = rows.sum(dtype=torch.float64)  # row by row, because one float32 sum of all loses digits
     difference.sign_()
     gradient[..., row:end].baddbmm_(x[..., row:], difference.mT)
     gradient[..., end:].baddbmm_(x[..., row:end], difference[..., block:])
     return total
 
 
-def spatial_cost(name: str, ours: Tensor, theirs: Tensor) -> str:
-    """Return for the log what the spatial affinity of a feature costs, both ways.
+def describe_spatial_cost(name: str, student_feature: Tensor, teacher_feature: Tensor) -> str:
+    """Return the cost of the spatial affinity of one feature, forward and backward, as text for the log.
+
+    Args:
+        name: Of the feature.
+        student_feature: (N, Cs, H, W).
+        teacher_feature: (N, Ct, H, W).
 
     Raises:
-        UserError: the feature is too large.
+        UserError: the feature has more than 128x128 positions.
     """
-    height, width = ours.shape[-2:]
-    positions, channels = height * width, ours.shape[1]
-    floating_point = positions**2 * (3 * channels + theirs.shape[1])
-    kept, working = 4 * positions * channels, 4 * positions * (4 * channels + theirs.shape[1] + 2 * BLOCK)
+    height, width = student_feature.shape[-2:]
+    positions, channels = height * width, student_feature.shape[1]
+    floating_point = positions**2 * (3 * channels + teacher_feature.shape[1])
+    kept, working = 4 * positions * channels, 4 * positions * (4 * channels + teacher_feature.shape[1] + 2 * BLOCK)
     cost = f'{name!r}, {height}x{width}: {floating_point / 1e9:.1f} GFLOP a sample'
     if positions > LARGEST:
         raise UserError(
-            f'FAKDLoss compares every position of a feature with every other, too many in {cost} and step. At most '
-            f'{LARGEST} positions (128x128) are taken: tap a layer before the upsampler, or make '
+            f'FAKDLoss compares every position of a feature with every other, which is too much for {cost}. At most '
+            f'{LARGEST} positions (128x128) are possible: tap a layer before the upsampler, or make '
             '`datasets.train.gt_size` smaller.'
         )
-    return f'{cost}, {kept / 1e6:.1f} MB a sample kept and {working / 1e6:.0f} MB worked in'
+    return f'{cost}, {kept / 1e6:.1f} MB a sample kept and {working / 1e6:.0f} MB of working memory'
 
 
 @LOSS_REGISTRY.register()
@@ -154,25 +164,23 @@ class FAKDLoss(DistillationLoss):
         X's rows divided by (their L2 norm + 1e-8);   A = X X^T, (C, C)          affinity 'channel'
         G = the N x N inner products of the samples' features;  A = G's rows divided by their norm    'instance'
 
-    The spatial matrices exist as one row block at a time: per feature the loss keeps a gradient of the student's size,
-    N*H*W*Cs numbers, and works in H*W*(4*Cs + Ct + 2*192) more (8 MB at 48x48, Cs 64, Ct 256; on a GPU times N). Time
-    grows with (H*W)^2: the cost is logged before the first iteration, and features above 128x128 are refused.
+    Only one row block of the spatial matrices exists at a time. Per feature the loss keeps a gradient of the student's
+    size, N*H*W*Cs numbers, and needs H*W*(4*Cs + Ct + 2*192) more to work (8 MB at 48x48, Cs 64, Ct 256; on a GPU times
+    N). Time grows with (H*W)^2: the cost is logged before the first iteration, and features above 128x128 are refused.
 
-    With `selective`, LSFD's map M on 0..255 [2] multiplies every position of both features: F with 'features', X with
-    'normalised'. In the spatial affinity M cancels in X, so that 'features' is FAKD itself, while 'normalised' makes
-    of A the map M_i M_j A_ij. [2] reports that M on FAKD's input features does not help; which of the two is meant is
-    left open.
+    With `selective`, LSFD's map M on 0..255 [2] multiplies every position of both features: F for 'features', X for
+    'normalised'. In the spatial affinity M cancels in X, so 'features' equals FAKD itself; 'normalised' turns A into
+    M_i M_j A_ij. [2] reports that M on FAKD's input features does not help, and does not say which of the two it means.
 
     Departs from the paper: no; [1] trains with 'spatial', the other two are in the authors' released code.
-    Needs features: any, channels may differ but for 'channel'; with `selective` a whole number of times smaller than
-    the image.   Zero when student equals teacher: yes.
+    Needs features: any, channels may differ except for 'channel'; with `selective` the image must be a whole number of
+    times as large.     Zero when student equals teacher: yes.
 
     Args:
-        affinity: 'spatial', 'channel' or 'instance'. The last compares the samples of a batch; with several processes
-            each compares its own.
+        affinity: 'spatial', 'channel' or 'instance'. The last compares the samples of a batch; each process compares
+            its own batch.
         selective: 'none', 'features' or 'normalised' (the same as 'features' for 'instance').
-        loss_range: 255 or 1: beside image losses on 0..255 as in [1], or everything 255 times smaller, see
-            `kdsr/losses/loss_range.py`.
+        loss_range: 255 (weight for image losses on 0..255) or 1 (255 times smaller), see `kdsr/losses/loss_range.py`.
         loss_weight: Factor on the result; 10 in [1].
         features: Names from `distillation.features`; all of them when left out.
 
@@ -181,28 +189,37 @@ class FAKDLoss(DistillationLoss):
         student.sr, teacher.sr: (N, C, S*H, S*W), in [0, 1], for `selective`; result: ().
 
     Raises:
-        ValueError: an unknown option value; a feature's sizes differ, or its channels with 'channel' (the message
-            names the feature and both shapes); a feature too large for 'spatial'; with `selective`, image and feature
-            sizes that do not fit.
+        UserError: unknown option value; a feature is not tapped, or too large for 'spatial'.
+        ValueError: a feature differs in N, H or W, or in its channels with 'channel' (the message names it and both
+            shapes); with `selective`, image and feature sizes that do not fit.
 
     References:
         [1] He, Dai, Lu, Jiang, Xia. FAKD: Feature-Affinity Based Knowledge Distillation for Efficient Image
             Super-Resolution. ICIP 2020.
         [2] Park, Kwak. Local-Selective Feature Distillation for Single Image Super-Resolution. 2021.
             https://arxiv.org/abs/2111.10988
+
+    Example:
+        >>> import kdsr, torch
+        >>> image = torch.zeros(1, 3, 8, 8)
+        >>> student = kdsr.NetworkOutput(sr=image, features={'late': torch.eye(4).view(1, 4, 2, 2)})
+        >>> teacher = kdsr.NetworkOutput(sr=image, features={'late': torch.ones(1, 8, 2, 2)})
+        >>> loss = kdsr.losses.FAKDLoss(loss_range=1, loss_weight=255)
+        >>> loss(student, teacher, kdsr.Batch(lq=torch.zeros(1, 3, 4, 4)))  # identity against ones: 12 of 16 differ
+        tensor(0.7500)
     """
 
     def __init__(
         self,
-        affinity: str = 'spatial',
-        selective: str = 'none',
-        loss_range: int = 255,
+        affinity: Affinity = 'spatial',
+        selective: Selective = 'none',
+        loss_range: LossRange = 255,
         loss_weight: float = 1.0,
         features: list[str] | None = None,
     ) -> None:
         super().__init__(loss_weight, features)
-        check_choice('affinity', affinity, AFFINITIES)
-        check_choice('selective', selective, SELECTIVE)
+        check_choice('affinity', affinity, get_args(Affinity))
+        check_choice('selective', selective, get_args(Selective))
         check_loss_range(loss_range)
         self.affinity = affinity
         self.selective = selective
@@ -210,24 +227,25 @@ class FAKDLoss(DistillationLoss):
         self.loss_range = loss_range
 
     def build_helpers(self, student: NetworkOutput, teacher: NetworkOutput) -> None:
-        """Log what the spatial affinities will cost, and refuse what is too much; nothing here is trained."""
+        """Log the cost of the spatial affinities and refuse features that are too large; there are no helpers."""
         if self.affinity == 'spatial':
-            costs = [spatial_cost(*pair) for pair in self.pairs(student, teacher)]
+            costs = [describe_spatial_cost(*pair) for pair in self.pairs(student, teacher)]
             get_root_logger().info(f'FAKDLoss: {"; ".join(costs)}.')
 
     def distance(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> Tensor:
         """Return the sum over the features, a 0-dim tensor."""
         total = at_least_float32(student.image.new_zeros(()))
         equal = '`affinity: channel`' if self.affinity == 'channel' else ''
-        for name, ours, theirs in self.pairs(student, teacher):
-            ours, theirs = feature_pair('FAKDLoss', name, ours, theirs, equal)
-            attention = None if self.selective == 'none' else _published_map(student, teacher, ours.shape[-2:])
+        for pair in self.pairs(student, teacher):
+            feature, target = pair_features('FAKDLoss', *pair, equal_channels=equal)
+            attention = None if self.selective == 'none' else _make_map(student, teacher, feature.shape[-2:])
             if attention is not None and (self.selective == 'features' or self.affinity == 'instance'):
-                ours, theirs, attention = ours * attention, theirs * attention, None
-            total = total + affinity_distance(ours, theirs, self.affinity, attention=attention)
-        return in_loss_range(total, self.loss_range, image_term=False)
+                feature, target, attention = feature * attention, target * attention, None
+            total = total + affinity_distance(feature, target, self.affinity, attention=attention)
+        return scale_to_range(total, self.loss_range, image_term=False)
 
 
-def _published_map(student: NetworkOutput, teacher: NetworkOutput, size: torch.Size) -> Tensor:
-    image, target = image_pair(student, teacher)
+def _make_map(student: NetworkOutput, teacher: NetworkOutput, size: torch.Size) -> Tensor:
+    """Return LSFD's map for images in 0..255."""
+    image, target = pair_images(student, teacher)
     return PUBLISHED_PEAK * selective_map(image.detach(), target, size)

@@ -1,4 +1,4 @@
-"""The two images that an image-level loss compares."""
+"""The two images that an image loss compares."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from kdsr.distillation.outputs import NetworkOutput
 from kdsr.distillation.precision import at_least_float32
 
 
-def image_pair(student: NetworkOutput, teacher: NetworkOutput) -> tuple[Tensor, Tensor]:
-    """Return the student's and the teacher's image, ready to be compared.
+def pair_images(student: NetworkOutput, teacher: NetworkOutput) -> tuple[Tensor, Tensor]:
+    """Return the student's and the teacher's image for a comparison.
 
     Args:
         student: Its `sr` keeps its gradient.
-        teacher: Its `sr` is detached: no loss trains a teacher.
+        teacher: Its `sr` is detached, because no loss trains a teacher.
 
     Returns:
-        Two tensors (N, C, H, W) of at least single precision, whatever autocast gave.
+        Two tensors (N, C, H, W), at least single precision also under autocast.
 
     Raises:
         ValueError: the shapes differ.

@@ -1,4 +1,4 @@
-"""MTKD, stage 1: train the network that fuses the teachers' images (Jiang et al., ECCV 2024, Sec. 3.2)."""
+"""MTKD, stage 1: train the network that fuses the teachers' images (Jiang et al., ECCV 2024, Sec. 3.1)."""
 
 from __future__ import annotations
 

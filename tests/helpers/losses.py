@@ -27,7 +27,7 @@ class Case:
 RAW = {'zero_at_equality': True, 'equal_channels': True}
 CASES = {
     'ResponseLoss': [Case(on_images=True), Case({'norm': 'l2'}, on_images=True)],
-    'WaveletLoss': [Case(on_images=True)],
+    'WaveletLoss': [Case(on_images=True), Case({'form': 'official'}, any_order=False, on_images=True)],
     'DCTLoss': [Case(on_images=True)],
     'FFTLoss': [Case(on_images=True), Case({'complex': 'real_imag', 'plane': 'half'}, on_images=True)],
     'CSDLoss': [Case({'extractor': 'identity'}, on_images=True)],
@@ -61,6 +61,7 @@ CASES = {
         Case({'layer_weights': [0.6, 0.4], 'negatives': 'global_pairs_sym'}, zero_at_equality=False),
         Case({'layer_weights': [0.6, 0.4], 'negatives': 'per_anchor'}, zero_at_equality=False),
         Case({'layer_weights': [0.6, 0.4], 'similarity': 'infonce'}, zero_at_equality=False),
+        Case({'layer_weights': [0.6, 0.4], 'similarity': 'infonce_dot'}, zero_at_equality=False),
         Case({'domain': 'image', 'negatives': 'all_ordered'}, zero_at_equality=False, on_images=True),
     ],
 }

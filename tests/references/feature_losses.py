@@ -146,13 +146,16 @@ def facd_ratio(student, teacher, alpha, negatives):
     return sum(alpha[i] * d[i][i] for i in range(n)) / denominator
 
 
-def facd_info_nce(student, teacher, alpha, tau):
-    def unit(x):
-        return x.ravel() / np.sqrt(np.sum(x**2))
+def facd_info_nce(student, teacher, alpha, tau, dot=False):
+    """Of cosines, or of the mean products of the elements (`dot`)."""
+
+    def similarity(s, t):
+        length = s.size if dot else np.sqrt(np.sum(s**2) * np.sum(t**2))
+        return np.sum(s * t) / length
 
     terms = []
     for i, s in enumerate(student):
-        scores = np.exp([np.dot(unit(s), unit(t)) / tau for t in teacher])
+        scores = np.exp([similarity(s, t) / tau for t in teacher])
         terms.append(-alpha[i] * np.log(scores[i] / scores.sum()))
     return np.mean(terms)
 

@@ -161,5 +161,5 @@ def test_wrong_shapes_and_layers():
         loss(image_output(image), image_output(target[..., :4, :4]), batch)
     with pytest.raises(ValueError, match=r'equal channels.*\(3, 1, 4, 4\)'):
         loss(image_output(image), image_output(target), Batch(lq=batch.lq[:, :1]))
-    with pytest.raises(ValueError, match=r"gives the layers \['image'\], not \['relu1_1'\]"):
+    with pytest.raises(ValueError, match=r"gives the layers \['image'\], but `layer_weights` names \['relu1_1'\]"):
         CSDLoss('identity', {'relu1_1': 1.0})(image_output(image), image_output(target), batch)

@@ -104,9 +104,10 @@ def test_value_and_gradient(negatives, adaptive):
     assert value.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_value_and_gradient_of_infonce():
+@pytest.mark.parametrize('similarity', ['infonce', 'infonce_dot'])
+def test_value_and_gradient_of_infonce(similarity):
     student, teacher, batch = case()
-    loss = make_loss(trainable(student), teacher, similarity='infonce', tau=0.3, use_gt_l1=False, use_teacher_l1=False)
+    loss = make_loss(trainable(student), teacher, similarity=similarity, tau=0.3, use_gt_l1=False, use_teacher_l1=False)
     value = loss(student, teacher, batch)
     value.backward()
     expected = 0
@@ -114,7 +115,7 @@ def test_value_and_gradient_of_infonce():
 
         def contrast(x, weight=weight, name=name):
             ours, theirs = regressed(loss, name, x), array(teacher.features[name])
-            return 4 * weight * feature_losses.facd_info_nce(ours, theirs, [0.0, 1, 1, 1], 0.3)
+            return 4 * weight * feature_losses.facd_info_nce(ours, theirs, [0.0, 1, 1, 1], 0.3, dot='dot' in similarity)
 
         expected += contrast(array(feature))
         check_gradient(feature.grad, contrast, array(feature), name)
@@ -193,12 +194,29 @@ def test_indicator_is_per_sample_and_ties_copy_the_teacher():
     assert abs(adaptive - plain) > 1e-2, 'one rejected sample changes the loss: alpha is no property of the batch'
 
 
-@pytest.mark.parametrize('adaptive', [True, False])
-def test_the_share_of_rejected_samples_is_measured(adaptive):
+@pytest.mark.parametrize('options', [{}, {'adaptive': False}, {'adaptive': False, 'use_gt_l1': False}])
+def test_the_share_of_samples_with_a_better_student_is_measured(options):
+    """Also by FCD, which does not use it; not without a ground truth."""
     student, teacher, batch = case()
-    loss = make_loss(student, teacher, adaptive=adaptive)
+    loss = make_loss(student, teacher, use_contrast=False, **options)
     loss(student, teacher, batch)
-    assert {name: float(value) for name, value in loss.measured.items()} == ({'rejected': 0.25} if adaptive else {})
+    assert {name: float(value) for name, value in loss.measured.items()} == {'rejected': 0.25}
+    if options.get('use_gt_l1') is False:
+        loss = make_loss(student, teacher, **options)
+        loss(student, teacher, Batch(batch.lq))
+        assert set(loss.measured) == {'image', 'contrast'}
+
+
+@pytest.mark.parametrize('loss_range', [255, 1])
+def test_image_loss_and_contrast_are_measured_apart(loss_range):
+    student, teacher, batch = case()
+    loss = make_loss(student, teacher, loss_range=loss_range, loss_weight=0.5)
+    value = loss(student, teacher, batch)
+    image, target, gt = array(student.sr), array(teacher.sr), array(batch.gt)
+    expected = 0.5 * loss_range * feature_losses.facd_image_loss(image, target, gt, [0.0, 1, 1, 1])
+    assert loss.measured['image'].item() == pytest.approx(expected, rel=1e-5)
+    assert (loss.measured['image'] + loss.measured['contrast']).item() == pytest.approx(value.item(), rel=1e-6)
+    assert loss.measured['contrast'] > 0
 
 
 def test_only_the_numerator_is_gated():
@@ -215,7 +233,8 @@ def test_order_of_the_batch():
     order = torch.tensor([2, 0, 3, 1])
     shuffled = permuted(student, order), permuted(teacher, order), Batch(batch.lq[order], batch.gt[order])
     values = {}
-    for negatives, similarity in [*itertools.product(NEGATIVES, ['l1_ratio']), ('per_anchor', 'infonce')]:
+    pairs = [('per_anchor', 'infonce'), ('per_anchor', 'infonce_dot')]
+    for negatives, similarity in [*itertools.product(NEGATIVES, ['l1_ratio']), *pairs]:
         loss = make_loss(student, teacher, negatives=negatives, similarity=similarity, contrast_weight=100)
         values[negatives, similarity] = loss(student, teacher, batch).item()
         change = abs(loss(*shuffled).item() / values[negatives, similarity] - 1)
@@ -224,7 +243,7 @@ def test_order_of_the_batch():
 
 
 @pytest.mark.parametrize('negatives', NEGATIVES)
-@pytest.mark.parametrize('similarity', ['l1_ratio', 'infonce'])
+@pytest.mark.parametrize('similarity', ['l1_ratio', 'infonce', 'infonce_dot'])
 def test_contrast_of_one_sample_or_of_rejected_ones_is_exactly_zero(negatives, similarity):
     options = {'negatives': negatives, 'similarity': similarity, 'use_gt_l1': False, 'use_teacher_l1': False}
     for samples in (1, 3):

@@ -5,11 +5,14 @@ import pytest
 import torch
 
 from kdsr.distillation.outputs import NetworkOutput
-from kdsr.losses.fakd_loss import AFFINITIES, SELECTIVE, FAKDLoss, affinity_distance
+from kdsr.losses.fakd_loss import FAKDLoss, affinity_distance
 from tests.references import feature_losses
 from tests.references.frequency import numerical_gradient
 from tests.references.loss_checks import NO_BATCH, check_low_precision_and_zeros, check_scale_and_order
 from tests.references.memory import LargestTensor
+
+AFFINITIES = ('spatial', 'channel', 'instance')
+SELECTIVE = ('none', 'features', 'normalised')
 
 
 def output(**features):
@@ -167,7 +170,7 @@ def test_cost_is_told_and_absurd_sizes_are_refused(monkeypatch):
     monkeypatch.setattr('kdsr.losses.fakd_loss.get_root_logger', lambda: SimpleNamespace(info=told.append))
     student, teacher = (output(up=torch.zeros(1, c, 1, 1).expand(2, -1, 128, 128)) for c in (64, 256))
     FAKDLoss().build_helpers(student, teacher)
-    assert told == ["FAKDLoss: 'up', 128x128: 120.3 GFLOP a sample, 4.2 MB a sample kept and 59 MB worked in."]
+    assert told == ["FAKDLoss: 'up', 128x128: 120.3 GFLOP a sample, 4.2 MB a sample kept and 59 MB of working memory."]
     larger = output(up=torch.zeros(1, 64, 1, 1).expand(2, -1, 192, 128))
     with pytest.raises(ValueError, match=r"'up', 192x128: 270.6 GFLOP.*tap a layer before the upsampler"):
         FAKDLoss().build_helpers(larger, output(up=torch.zeros(1, 256, 1, 1)))

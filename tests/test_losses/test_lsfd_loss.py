@@ -166,14 +166,14 @@ def test_size_of_the_regressor(channels, options, count):
     student, teacher = (output(f=torch.zeros(1, c, 2, 2)) for c in channels)
     loss = make_loss(student, teacher, **options)
     assert sum(p.numel() for p in loss.parameters()) == count
-    regressed, target = loss.regressors.pair('LSFDLoss', 'f', student.features['f'], teacher.features['f'])
+    regressed, target = loss.regressors.regress_pair('LSFDLoss', 'f', student.features['f'], teacher.features['f'])
     assert regressed.shape == target.shape == (1, channels[1], 2, 2)
 
 
 def test_regressor_sees_eleven_by_eleven_and_ends_without_activation():
     student = output(f=torch.zeros(1, 2, 15, 15, requires_grad=True))
     loss = make_loss(student, student)
-    regressed, _ = loss.regressors.pair('x', 'f', student.features['f'], student.features['f'])
+    regressed, _ = loss.regressors.regress_pair('x', 'f', student.features['f'], student.features['f'])
     regressed[0, :, 7, 7].sum().backward()
     seen = student.features['f'].grad[0].abs().sum(0).nonzero()
     assert seen.min() == 2
@@ -191,7 +191,7 @@ def test_the_last_activation_is_there_when_it_is_asked_for(num_layers, narrow, a
     assert [type(layer).__name__ for layer in layers] == (kinds if act_last else kinds[:-1])
     widths = [2] * num_layers + [4] if narrow else [2] + [4] * num_layers
     assert [layer.weight.shape[1] for layer in layers[::2]] == widths[:-1]
-    regressed, _ = loss.regressors.pair('x', 'f', student.features['f'], teacher.features['f'])
+    regressed, _ = loss.regressors.regress_pair('x', 'f', student.features['f'], teacher.features['f'])
     assert (regressed.min() >= 0) == act_last
 
 

@@ -8,10 +8,14 @@ from torch import nn
 
 from kdsr.distillation.adapters import helper_key
 from kdsr.distillation.outputs import NetworkOutput
-from kdsr.losses.vid_loss import FORMS, PDFS, SCALES, SHRUNK, Estimator, VIDLoss, negative_log_likelihood
+from kdsr.losses.vid_loss import OFFICIAL_FACTOR, Estimator, VIDLoss, negative_log_likelihood
 from tests.references import feature_losses
 from tests.references.frequency import numerical_gradient
 from tests.references.loss_checks import NO_BATCH
+
+PDFS = ('laplace', 'gaussian')
+FORMS = ('paper', 'official')
+SCALES = ('element', 'channel', 'position', 'layer')
 
 ALL = list(product(PDFS, FORMS, SCALES))
 
@@ -81,10 +85,10 @@ def test_by_hand():
 
 
 def test_only_the_official_form_has_the_small_scale():
-    assert SHRUNK == {'laplace': 0.1, 'gaussian': 0.001}
+    assert OFFICIAL_FACTOR == {'laplace': 0.1, 'gaussian': 0.001}
     mean, raw, target = maps(3, 1), maps(3, 2), maps(3, 3)
     for pdf in PDFS:  # the scale that makes the target likely is the same number: softplus has to be larger for it
-        softplus = nn.functional.softplus(raw) / SHRUNK[pdf]
+        softplus = nn.functional.softplus(raw) / OFFICIAL_FACTOR[pdf]
         larger = softplus + torch.log(-torch.expm1(-softplus))
         official = negative_log_likelihood(mean, larger, target, pdf, 'official')
         constant = 3 * math.log(2 * math.pi) / 2 + (math.log(2) if pdf == 'laplace' else 0)

@@ -3,9 +3,11 @@ import pytest
 import pywt
 import torch
 
-from kdsr.losses.wavelet_loss import MODES, WaveletLoss, wavelet_distance
+from kdsr.losses.wavelet_loss import WaveletLoss, wavelet_distance
 from tests.references import frequency
 from tests.references.loss_checks import NO_BATCH, check_image_loss, image_output, random_images
+
+MODES = ('symmetric', 'reflect', 'periodization', 'zero')
 
 WAVES = ['haar', 'db2', 'sym4', 'bior2.2', 'bior1.3', 'coif1', 'rbio3.1']
 CASES = [  # wave, level, high_frequency_only, mode, size; divisible Haar sizes take a path of their own
@@ -121,6 +123,41 @@ def test_low_band_of_every_sample_counts(options):
     torch.testing.assert_close(wavelet_distance(moved, target, **high), wavelet_distance(image, target, **high))
 
 
+@pytest.mark.parametrize(
+    ('wave', 'level', 'mode', 'size'),
+    [('haar', 1, 'symmetric', (4, 6)), ('haar', 2, 'zero', (8, 4)), ('db2', 2, 'zero', (13, 12))],
+)
+def test_the_released_form(wave, level, mode, size):
+    image, target = random_images((3, 2, *size))
+    image.requires_grad_()
+    loss = WaveletLoss(wave, level, mode=mode, form='official')
+    value = loss(image_output(image), image_output(target), NO_BATCH)
+    value.backward()
+    t = target.double().numpy()
+
+    def reference(x):
+        return frequency.official_wavelet_loss(x, t, wave, level, mode)
+
+    s = image.detach().double().numpy()
+    assert value.item() == pytest.approx(reference(s), rel=1e-5)
+    gradient = frequency.numerical_gradient(reference, s, step=1e-7)
+    np.testing.assert_allclose(image.grad.numpy(), gradient, atol=1e-4 * abs(gradient).max())
+
+
+def test_the_released_form_sees_the_low_band_of_one_sample():
+    image, target = random_images((3, 3, 16, 16))
+    values = []
+    for moved in (None, 0, 1, 2):
+        shifted = image.clone()
+        if moved is not None:
+            shifted[moved] += 2.0
+        values.append([wavelet_distance(shifted, target, level=k, form='official').item() for k in (1, 2)])
+    changed = [[abs(v - values[0][k]) > 0.05 for k, v in enumerate(row)] for row in values[1:]]
+    assert changed == [[True, False], [False, True], [False, False]]
+    with pytest.raises(ValueError, match='`level: 3` compares the low band of sample 3, but the batch has 2'):
+        wavelet_distance(image[:2], target[:2], level=3, form='official')
+
+
 def test_low_band_counts_once():
     """A constant difference of 1 has no high band and a low band of 2^K: 2^K / (3K + 1)."""
     one, zero = torch.ones(2, 3, 8, 8), torch.zeros(2, 3, 8, 8)
@@ -143,6 +180,8 @@ def test_gradient_to_both_images():
         ({'level': 0}, 'at least 1, not 0'),
         ({'level': 1.5}, 'whole number'),
         ({'mode': 'mirror'}, 'symmetric, reflect, periodization, zero'),
+        ({'form': 'code'}, 'paper, official'),
+        ({'form': 'official', 'high_frequency_only': True}, 'belongs to `form: paper`'),
     ],
 )
 def test_wrong_options(options, message):

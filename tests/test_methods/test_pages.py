@@ -53,7 +53,7 @@ def test_a_page_has_all_parts_in_order(method):
 
 @by_name
 def test_the_files_to_start_from_are_correct(method, tmp_path, monkeypatch):
-    monkeypatch.setattr(csd_loss, 'vgg19_extractor', lambda layers: pytest.fail('a check downloads nothing'))
+    monkeypatch.setattr(csd_loss, 'load_vgg19', lambda layers: pytest.fail('a check downloads nothing'))
     named = set()
     for i, block in enumerate(blocks(method)):
         path = tmp_path / f'{i}.yml'
