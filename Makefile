@@ -19,7 +19,7 @@ help:
 	@echo 'make quickstart   install, then distil a small network from three teachers on sample photos (minutes)'
 	@echo 'make test         install, with the test tools, then run the tests'
 	@echo 'make lint         check style and types'
-	@echo 'make docs         write what is generated in docs/ and README.md: tables, diagrams, schema, estimates'
+	@echo 'make docs         write what is generated in docs/ and README.md: tables, diagrams, schema, estimates, Python API'
 	@echo 'make clean        remove the environment and everything that quickstart made'
 	@echo 'PYTHON=python3.12 chooses the Python, VENV=folder the environment.'
 
@@ -58,6 +58,7 @@ docs: $(TESTABLE)
 	$(PY) -c 'from kdsr.methods.documents import write_documents; write_documents(".")'
 	$(PY) scripts/method_pictures/draw_methods.py
 	$(PY) -m kdsr estimate --page > docs/estimates.md
+	$(PY) scripts/api_page.py
 
 clean:
 	rm -rf $(VENV) datasets/quickstart experiments/quickstart_* results/quickstart

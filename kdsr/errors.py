@@ -14,7 +14,16 @@ _NO_FOLDER = (errno.ENOTDIR, errno.EEXIST)
 
 
 class UserError(ValueError):
-    """A wrong option, file or checkpoint. The message names the thing and the cure."""
+    """A wrong option, file or checkpoint. The message names the thing and the cure.
+
+    Example:
+        >>> import kdsr
+        >>> try:
+        ...     kdsr.losses.ResponseLoss(norm='l3')
+        ... except kdsr.UserError as error:
+        ...     print(error)
+        `norm` must be one of l1, l2, not 'l3'.
+    """
 
 
 def cure_of(error: OSError) -> str | None:

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterable
 
 from kdsr.errors import UserError
-from kdsr.wording import installing
 
 # Networks of well-known packages on top of BasicSR: name to (repository, module that registers it). Those without a
 # module stand in a BasicSR of their own, which cannot be imported beside this one.
@@ -47,6 +46,20 @@ def import_modules(package: str, suffix: str) -> list[str]:
     return names
 
 
+def registered_in(registry: Iterable[tuple[str, type]], modules: Iterable[str]) -> dict[str, type]:
+    """Return the classes of a registry that are defined in some modules.
+
+    Args:
+        registry: Pairs of a name and a class, as BasicSR's registries give them.
+        modules: Dotted names.
+
+    Returns:
+        Class name to class.
+    """
+    homes = set(modules)
+    return {name: registered for name, registered in registry if registered.__module__ in homes}
+
+
 def import_named(names: Iterable[str]) -> None:
     """Import modules or other BasicSR-based packages, so that what they register can be named in an option file.
 
@@ -58,7 +71,7 @@ def import_named(names: Iterable[str]) -> None:
     Raises:
         UserError: a module is not there, or does not import.
     """
-    if os.getcwd() not in sys.path:  # not every way to start kdsr does; the loader's processes inherit it
+    if os.getcwd() not in sys.path:  # `kdsr` and `kdsr/train.py` do not look there; the loader's processes inherit it
         sys.path.append(os.getcwd())
     for name in names:
         try:
@@ -82,6 +95,6 @@ def brought_by(name: str) -> str:
     if name in _IN_SPANDREL:
         told.append(
             ' A pretrained file of it can be a teacher: `network: {type: Spandrel, path: FILE}` '
-            f'(it needs the spandrel library; {installing("spandrel")}).'
+            '(pip install "kdsr[spandrel]").'
         )
     return ''.join(told)

@@ -1,5 +1,12 @@
-"""Importing this package registers every `*_arch.py` module in it with BasicSR, as BasicSR's own packages do."""
+"""The networks, for example `kdsr.archs.RFDN`.
 
-from kdsr.plugins import import_modules
+Importing this package registers the networks of all `*_arch.py` modules in it with BasicSR.
+"""
 
-import_modules(__name__, suffix='_arch')
+from basicsr.utils.registry import ARCH_REGISTRY
+
+from kdsr.plugins import import_modules, registered_in
+
+_CLASSES = registered_in(ARCH_REGISTRY, import_modules(__name__, suffix='_arch'))
+globals().update(_CLASSES)
+__all__ = sorted(_CLASSES)

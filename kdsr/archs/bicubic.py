@@ -1,4 +1,4 @@
-"""Bicubic enlargement inside a network: the image that VDSR and IDN correct."""
+"""Bicubic upsampling inside a network, for VDSR and IDN."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from kdsr.errors import UserError
 
 
 class BicubicUpsample(nn.Module):
-    """Enlarge as MATLAB's `imresize(x, S, 'bicubic')` does, without its rounding to 8 bits.
+    """Upsample like MATLAB's `imresize(x, S, 'bicubic')`, without its rounding to 8 bits.
 
-    Torch's own bicubic has another kernel (a = -0.75) and another border; the published networks never saw it. For an
-    integer S the position of an output pixel between its neighbours repeats every S pixels, so that the enlargement
-    is one 5x5 convolution with S^2 outputs, shuffled:
+    Torch's bicubic has another kernel (a = -0.75) and another border; the published networks were not trained with it.
+    For an integer S the position of an output pixel between its neighbours repeats every S pixels. So the upsampling
+    is one 5x5 convolution with S^2 outputs, and a pixel shuffle:
 
         y[S*i + p] = sum_{k=-2..2} K((p + 1/2) / S - 1/2 - k) x[i + k],   K: Keys' cubic with a = -1/2
 
@@ -24,8 +24,11 @@ class BicubicUpsample(nn.Module):
         upscale: S, any integer from 1.
 
     Shape:
-        input: (N, C, h, w), any size and range; output: (N, C, S*h, S*w), computed in single precision at least,
-        returned in the input's. The border is mirrored (b a | a b), as MATLAB's is.
+        input: (N, C, h, w), any size and range; output: (N, C, S*h, S*w), computed in at least single precision and
+        returned in the precision of the input. The border is mirrored (b a | a b), as in MATLAB.
+
+    Raises:
+        UserError: `upscale` is below 1.
     """
 
     kernel: Tensor
@@ -41,7 +44,7 @@ class BicubicUpsample(nn.Module):
         self.register_buffer('kernel', kernel.float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the enlarged image."""
+        """Return the upsampled image."""
         channels = x.shape[1]
         with torch.autocast(x.device.type, enabled=False):
             planes = _mirror(_mirror(at_least_float32(x), 2), 3).flatten(0, 1).unsqueeze(1)
@@ -50,7 +53,7 @@ class BicubicUpsample(nn.Module):
 
 
 def _mirror(x: Tensor, dim: int) -> Tensor:
-    """Continue `x` by two pixels at both ends, the outermost pixel twice; torch's 'reflect' has it once."""
+    """Extend `x` by two mirrored pixels at both ends; unlike torch's 'reflect', the outermost pixel is repeated."""
     size = x.shape[dim]
     index = torch.arange(-2, size + 2, device=x.device)
     index = torch.where(index < 0, -1 - index, index)

@@ -1,4 +1,4 @@
-"""CARN and CARN-M: residual blocks in cascades, and a cascade of those."""
+"""CARN and CARN-M: a cascade of cascades of residual blocks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NUM_UNITS = 3  # of every cascade, as published
 
 
 class MeanShift(nn.Module):
-    """Subtract or add the mean colour, with the published weights' tensors: a frozen 1x1 convolution.
+    """Subtract or add the mean colour with a frozen 1x1 convolution, whose tensors the published weights contain.
 
     Args:
-        offset: What to add to each channel.
+        offset: Added to each channel.
     """
 
     def __init__(self, offset: Sequence[float]) -> None:
@@ -30,18 +30,18 @@ class MeanShift(nn.Module):
         self.shifter.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the shifted image, in single precision under autocast: colours must not drift."""
+        """Return the shifted image, in single precision also under autocast, so that colours stay exact."""
         with torch.autocast(x.device.type, enabled=False):
             return self.shifter(x.to(self.shifter.weight.dtype))
 
 
 class ResidualUnit(nn.Module):
-    """relu(x + body(x)), the body conv-relu-conv, or CARN-M's conv-relu-conv-relu-conv1x1 in groups.
+    """relu(x + body(x)); the body is conv-relu-conv, or in CARN-M conv-relu-conv-relu-conv1x1 with groups.
 
     Args:
         num_feat: C, channels.
-        groups: Of the 3x3 convolutions.
-        mobile: Whether it is CARN-M's.
+        groups: Groups of the 3x3 convolutions.
+        mobile: Build the unit of CARN-M.
 
     Shape:
         input and output: (N, C, h, w).
@@ -65,7 +65,7 @@ class ResidualUnit(nn.Module):
 
 
 class Cascade(nn.Module):
-    """Units of which each sees a summary of everything before it.
+    """Units; each gets a 1x1 convolution of all outputs before it.
 
         o_i = relu(conv1x1(concat[x, u_1, ..., u_i])),  u_i = unit_i(o_{i-1}),  o_0 = x;   y = o_3
 
@@ -85,7 +85,7 @@ class Cascade(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the last summary."""
+        """Return the last 1x1 convolution's output."""
         seen = out = x
         for i, fuse in enumerate(self.fuse):
             seen = torch.cat([seen, self.units[i % len(self.units)](out)], 1)
@@ -94,7 +94,7 @@ class Cascade(nn.Module):
 
 
 class CascadeUpsample(nn.Sequential):
-    """Sub-pixel enlargement, in two steps of 2 for x4; each convolution is followed by ReLU and shuffle.
+    """Sub-pixel upsampling, in two steps of 2 for x4; ReLU and shuffle follow each convolution.
 
     Args:
         upscale: 2, 3 or 4.
@@ -111,7 +111,7 @@ class CascadeUpsample(nn.Sequential):
 
 
 class MultiScaleUpsample(nn.ModuleDict):
-    """The upsamplers of all scales, of which one is used and the others are frozen.
+    """The upsamplers of all scales; one is used, the others are frozen.
 
     Args:
         upscale: 2, 3 or 4.
@@ -126,7 +126,7 @@ class MultiScaleUpsample(nn.ModuleDict):
             upsample.requires_grad_(name == self.used)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the enlarged map."""
+        """Return the upsampled map."""
         return self[self.used](x)
 
 
@@ -136,28 +136,34 @@ class CARN(nn.Module):
 
         y = mean + conv(upsample_S(cascade of 3 cascades of 3 residual units (conv(x - mean))))
 
-    Parameters, as published: 964,187 / 1,148,827 / 1,111,899 at x2 / x3 / x4; 1,591,963 with `multi_scale` at every
-    scale; CARN-M with `multi_scale` 414,811. All count the 24 frozen values of the two mean shifts.
+    Published parameters: 964,187 / 1,148,827 / 1,111,899 at x2 / x3 / x4; 1,591,963 with `multi_scale` at
+    every scale; CARN-M with `multi_scale` 414,811. They include the 24 frozen values of the two mean shifts.
 
     Args:
         upscale: S: 2, 3 or 4.
         num_feat: C, 64.
-        mobile: CARN-M: units in groups, and one unit per cascade that is used three times.
-        groups: Of CARN-M's convolutions 3x3.
-        multi_scale: Whether the network has the upsamplers of all three scales, as the published weights have; only
-            that of S is used, the others are frozen.
-        rgb_mean: Mean colour, of DIV2K by default; replaced when weights are loaded.
-        img_range: The network works on images in [0, img_range]; the published weights want 1.
+        mobile: Build CARN-M: convolutions with groups, and one unit per cascade, used three times.
+        groups: Groups of CARN-M's 3x3 convolutions.
+        multi_scale: Build the upsamplers of all three scales, like the published weights; only that of S is used, the
+            others are frozen.
+        rgb_mean: Mean colour; default: of DIV2K. Loaded weights replace it.
+        img_range: The network works internally on images in [0, img_range]; the published weights need 1.
 
     Shape:
-        input: (N, 3, h, w), RGB in [0, 1]; output: (N, 3, S*h, S*w). Any size.
+        input: (N, 3, h, w), RGB in [0, 1], any size; output: (N, 3, S*h, S*w).
 
     Raises:
-        ValueError: another `upscale`.
+        UserError: `upscale` is not 2, 3 or 4.
 
     References:
         [1] Ahn, Kang, Sohn. Fast, Accurate, and Lightweight Super-Resolution with Cascading Residual Network. ECCV
             2018. https://arxiv.org/abs/1803.08664
+
+    Example:
+        >>> import kdsr, torch
+        >>> network = kdsr.archs.CARN(upscale=2)
+        >>> network(torch.rand(1, 3, 12, 10)).shape
+        torch.Size([1, 3, 24, 20])
     """
 
     def __init__(
@@ -178,17 +184,17 @@ class CARN(nn.Module):
         self.sub_mean = MeanShift([-c * img_range for c in rgb_mean])
         self.add_mean = MeanShift([c * img_range for c in rgb_mean])
         self.conv_first = nn.Conv2d(len(rgb_mean), num_feat, 3, 1, 1)
-        self.body = Cascade(num_feat, [_cascade(num_feat, groups, mobile) for _ in range(NUM_UNITS)])
+        self.body = Cascade(num_feat, [_build_cascade(num_feat, groups, mobile) for _ in range(NUM_UNITS)])
         self.upsample: nn.Module = (
             MultiScaleUpsample(upscale, num_feat, groups) if multi_scale else CascadeUpsample(upscale, num_feat, groups)
         )
         self.conv_last = nn.Conv2d(num_feat, len(rgb_mean), 3, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the enlarged image (N, 3, S*h, S*w)."""
+        """Return the super-resolved image (N, 3, S*h, S*w)."""
         x = self.body(self.conv_first(self.sub_mean(x * self.img_range)))
         return self.add_mean(self.conv_last(self.upsample(x))) / self.img_range
 
 
-def _cascade(num_feat: int, groups: int, mobile: bool) -> Cascade:
+def _build_cascade(num_feat: int, groups: int, mobile: bool) -> Cascade:
     return Cascade(num_feat, [ResidualUnit(num_feat, groups, mobile) for _ in range(1 if mobile else NUM_UNITS)])

@@ -9,7 +9,7 @@ from kdsr.errors import UserError
 
 
 class ContrastAttention(nn.Module):
-    """Scale every channel by what its contrast and its mean say.
+    """Scale every channel by a factor computed from its contrast and mean.
 
         y = x * sigmoid(W2 relu(W1 (std(x) + mean(x))))
 
@@ -23,7 +23,7 @@ class ContrastAttention(nn.Module):
         input and output: (N, C, h, w).
 
     Raises:
-        ValueError: `reduction` leaves no channel.
+        UserError: `reduction` is below 1 or above `num_feat`.
     """
 
     def __init__(self, num_feat: int, reduction: int) -> None:
@@ -37,6 +37,6 @@ class ContrastAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the scaled map."""
-        # std_mean: the square root written out has an infinite slope at a channel that is constant.
+        # not a written-out square root, whose gradient is infinite for a constant channel
         std, mean = torch.std_mean(x, (2, 3), correction=0, keepdim=True)
         return x * self.attention(std + mean)

@@ -1,4 +1,4 @@
-"""`kdsr convert`: other projects' checkpoints in kdsr's and BasicSR's names, checked against their network."""
+"""`kdsr convert`: rename the tensors of other projects' checkpoints to kdsr's and BasicSR's names."""
 
 from __future__ import annotations
 
@@ -17,61 +17,67 @@ from kdsr.errors import UserError
 
 
 def convert_checkpoint(source: str, out: str) -> str:
-    """Write another project's checkpoint in kdsr's and BasicSR's names and format, ``{'params': ..., 'network': ...}``.
+    """Convert another project's checkpoint to BasicSR's format, ``{'params': ..., 'network': ...}``.
 
-    `network` holds the options of the network, so that `kdsr benchmark` needs to be told nothing.
+    `network` contains the options of the network, so that `kdsr benchmark` needs no further options.
 
     Args:
-        source: Official checkpoint. It is read without running any code in it.
-        out: File to write; missing folders are made. It appears when every tensor has found its place in the network.
+        source: Official checkpoint. kdsr reads it without running any code in it.
+        out: File to write; missing folders are made. It is written only if every tensor fits the network.
 
     Returns:
-        What the file is, with the `network:` block for a YAML.
+        A description of the file, with the `network:` block for a YAML.
 
     Raises:
-        UserError: the file is missing, damaged, holds code, is of no known architecture or does not fit it, or `out`
-            cannot be written.
+        UserError: the source is missing or damaged, contains code, has an unknown architecture or does not fit it; or
+            `out` cannot be written.
     """
     source, out = os.path.expanduser(source), os.path.expanduser(out)
     if os.path.isdir(out) or not os.path.basename(out):
         raise UserError(f'{out!r} is a folder: name the file to write.')
     weights = pick_weights(read_checkpoint(source), source)
     if os.path.exists(out) and os.path.samefile(source, out):
-        raise UserError(f'{source!r} would be overwritten by its conversion: give another name.')
+        raise UserError(f'the conversion would overwrite {source!r}: name another file.')
     family = _recognise(weights, source)
     folder = os.path.dirname(out) or '.'
     os.makedirs(folder, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as work:
         written = os.path.join(work, os.path.basename(out))
         try:
-            options, renamed = _translated(family, weights)
+            options, renamed = _translate(family, weights)
             network = build_network_at('network', options)
             save_checkpoint({'params': renamed, 'network': options}, written)
-            load_weights(network, written, 'params', family.name)
+            load_weights(network, written, 'params', family.name, shown=source)
         except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError) as error:
-            reason = str(error).replace(repr(written), repr(source))
             raise UserError(
-                f'{source!r} looks like {family.name}, but does not fit it: {reason} '
-                'Another network of this kind may work as it is: `type: Spandrel`.'
+                f'{source!r} looks like {family.name}, but does not fit it: {error} '
+                'Another network of this kind may work without a conversion: `type: Spandrel`.'
             ) from None
         os.replace(written, out)
     return _report(family, options, sum(p.numel() for p in network.parameters()), len(network.state_dict()), out)
 
 
 def read_official(weights: Weights, source: str) -> tuple[dict[str, Any], Weights]:
-    """Return the options of the network whose official weights these are, and the weights in its names.
+    """Recognise official weights.
+
+    Args:
+        weights: Tensors by their official names.
+        source: Their file, for messages.
+
+    Returns:
+        The options of the network, and the weights under its own names.
 
     Raises:
-        UserError: they are of no known architecture.
+        UserError: the architecture is unknown.
     """
-    return _translated(_recognise(weights, source), weights)
+    return _translate(_recognise(weights, source), weights)
 
 
-def _translated(family: Family, weights: Weights) -> tuple[dict[str, Any], Weights]:
-    return family.describe(weights), _single_precision(rename(weights, family.rules))
+def _translate(family: Family, weights: Weights) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    return family.describe(weights), _to_single_precision(rename(weights, family.rules))
 
 
-def _single_precision(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def _to_single_precision(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
 
 
@@ -82,15 +88,15 @@ def _recognise(weights: Weights, source: str) -> Family:
     known = '\n'.join(f'  {family.name}: {family.origin}' for family in FAMILIES)
     some = ', '.join(map(repr, list(weights)[:4]))
     raise UserError(
-        f'{source!r} is of no architecture that is recognised; it holds {some}, ... A file in the names of '
-        f'BasicSR or kdsr needs no conversion; many others work as they are (`type: Spandrel`). Recognised:\n{known}'
+        f'{source!r}: kdsr does not recognise the architecture; the tensors are {some}, ... Files with the names of '
+        f'BasicSR or kdsr need no conversion; many others work directly (`type: Spandrel`). Recognised:\n{known}'
     )
 
 
 def _report(family: Family, options: dict[str, Any], parameters: int, tensors: int, out: str) -> str:
     channels = options.get('num_in_ch', options.get('in_chans', 3))
     colour = 'luminance (the Y channel of BT.601)' if channels == 1 else 'RGB'
-    inside = '' if options.get('img_range', 1) == 1 else f' (the network itself works on 0..{options["img_range"]:g})'
+    inside = '' if options.get('img_range', 1) == 1 else f' (internally 0..{options["img_range"]:g})'
     block = '\n'.join(f'  {key}: {_yaml_value(value)}' for key, value in options.items())
     about = (
         f'{family.name} x{options["upscale"]}: {colour} in [0, 1]{inside}, {parameters:,} parameters, '

@@ -1,9 +1,10 @@
-"""DCTSwin: the network that fuses the images of several teachers into one (MTKD, stage 1)."""
+"""DCTSwin: fuses the images of several teachers into one (MTKD, stage 1)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from basicsr.archs.arch_util import trunc_normal_
@@ -12,22 +13,22 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdsr.archs.window_dct import MASKS, WindowDCT, attention_mask
+from kdsr.archs.window_dct import MASKS, Mask, WindowDCT, attention_mask
 from kdsr.distillation.dct import DCT_NORMS
 from kdsr.distillation.padding import pad_to_multiple
 from kdsr.errors import UserError, check_choice
 
-BLOCKS = ('dctswin', 'swin', 'mixer')
-AFFINES = ('mean_shift', 'official', 'none')
-RESIDUALS = ('none', 'teacher_mean')
+Block = Literal['dctswin', 'swin', 'mixer']
+Affine = Literal['mean_shift', 'official', 'none']
+Residual = Literal['none', 'teacher_mean']
 
 
 class TokenMixer(nn.Module):
-    """MLP over the positions of a window, the same for every channel (ablation v3: it replaces the attention).
+    """MLP over the positions of a window, the same for every channel; replaces the attention in ablation v3.
 
     Args:
         num_tokens: Positions in a window.
-        hidden: Width of the hidden layer.
+        hidden: Channels of the hidden layer.
 
     Shape:
         input and output: (windows, num_tokens, C).
@@ -38,12 +39,12 @@ class TokenMixer(nn.Module):
         self.mlp = Mlp(num_tokens, hidden)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Mix positions; `mask` is there for the signature of an attention and must be None."""
+        """Mix the positions; `mask` belongs to the signature of an attention and must be None."""
         return self.mlp(tokens.transpose(1, 2)).transpose(1, 2)
 
     @staticmethod
     def hidden_width(dim: int, num_heads: int, window_size: int) -> int:
-        """Return the width at which a mixer has as many parameters as the window attention it replaces."""
+        """Return the hidden width with which a mixer has as many parameters as the window attention it replaces."""
         tokens = window_size**2
         attention = 4 * dim * (dim + 1) + num_heads * (2 * window_size - 1) ** 2
         return max(1, round((attention - tokens) / (2 * tokens + 1)))
@@ -51,26 +52,26 @@ class TokenMixer(nn.Module):
 
 @dataclass(frozen=True)
 class LayerOptions:
-    """What all layers of a network have in common; :class:`DCTSwin` describes the options."""
+    """Options that all layers of a network share; :class:`DCTSwin` describes them."""
 
-    block: str
+    block: Block
     dct_norm: str
-    attn_mask: str
+    attn_mask: Mask
     window_size: int
     mlp_ratio: float
     token_mlp_ratio: float | None
 
     def __post_init__(self) -> None:
-        check_choice('block', self.block, BLOCKS)
+        check_choice('block', self.block, get_args(Block))
         check_choice('dct_norm', self.dct_norm, DCT_NORMS)
         check_choice('attn_mask', self.attn_mask, MASKS)
         if self.block == 'mixer' and self.attn_mask != 'none':
-            raise UserError(f"`attn_mask` {self.attn_mask!r} needs an attention; `block` 'mixer' has none.")
+            raise UserError(f"`attn_mask` {self.attn_mask!r} needs an attention, and `block` 'mixer' has none.")
         if self.window_size < 2 or self.window_size % 2:
             raise UserError(f'`window_size` must be even, not {self.window_size}.')
 
-    def token_mixer(self, dim: int, num_heads: int) -> nn.Module:
-        """Return what mixes the tokens of a window: an attention, or an MLP with as many parameters."""
+    def build_mixer(self, dim: int, num_heads: int) -> nn.Module:
+        """Return the module that mixes the tokens of a window: an attention, or an MLP with as many parameters."""
         window = self.window_size
         if self.block != 'mixer':
             return WindowAttention(dim, (window, window), num_heads)
@@ -82,15 +83,15 @@ class LayerOptions:
 class DCTSwinLayer(nn.Module):
     """One transformer layer on windows: x + W(LN(x)), then x + MLP(LN(x)).
 
-    W shifts the map cyclically (if `shift_size`), cuts it into windows, mixes the tokens of each window and puts the
-    map together again; in a 'dctswin' layer the tokens that are mixed are the window's DCT coefficients.
+    W shifts the map cyclically (if `shift_size`), divides it into windows, mixes the tokens of each window, and joins
+    the windows again. In a 'dctswin' layer the tokens are the DCT coefficients of the window.
 
     Args:
         dim: C, channels.
         num_heads: Attention heads.
         shift_size: 0, or half a window in every second layer.
-        drop_path: Probability with which a sample skips a branch in training.
-        options: The rest.
+        drop_path: Probability that a sample skips a branch in training.
+        options: Shared options.
 
     Shape:
         input and output: (N, H*W, C), with H and W multiples of the window size.
@@ -102,7 +103,7 @@ class DCTSwinLayer(nn.Module):
         self.shift_size = shift_size
         self.attn_mask = options.attn_mask
         self.norm1 = nn.LayerNorm(dim)
-        self.attn = options.token_mixer(dim, num_heads)
+        self.attn = options.build_mixer(dim, num_heads)
         self.dct = WindowDCT(options.window_size, options.dct_norm) if options.block == 'dctswin' else None
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
         self.norm2 = nn.LayerNorm(dim)
@@ -127,14 +128,14 @@ class DCTSwinLayer(nn.Module):
     def _mix_tokens(self, tokens: Tensor, x_size: tuple[int, int]) -> Tensor:
         mask = attention_mask(*x_size, self.window_size, self.shift_size, self.attn_mask, tokens.device)
         if mask is not None:
-            mask = mask.to(self.norm1.weight.dtype)  # a network in half precision as a whole
+            mask = mask.to(self.norm1.weight.dtype)  # for a network in half precision
         if self.dct is None:
             return self.attn(tokens, mask)
         return self.dct.inverse(self.attn(self.dct(tokens), mask))
 
 
 class ResidualGroup(nn.Module):
-    """Layers one after the other.
+    """Layers in sequence.
 
     Args:
         blocks: The layers.
@@ -152,11 +153,11 @@ class ResidualGroup(nn.Module):
 
 
 class DCTSwinBlock(nn.Module):
-    """x + conv3x3(layers(x)), SwinIR's residual group with its names.
+    """x + conv3x3(layers(x)): SwinIR's residual group, with the same module names.
 
     Args:
         dim: C, channels.
-        layers: The block's layers.
+        layers: Layers of the block.
 
     Shape:
         input and output: (N, H*W, C).
@@ -198,20 +199,19 @@ def _to_map(x: Tensor, x_size: tuple[int, int]) -> Tensor:
 
 @ARCH_REGISTRY.register()
 class DCTSwin(nn.Module):
-    """Fuse the images of several teachers into one better image: MTKD's aggregation network [1].
+    """Fuses the images of several teachers into one better image: MTKD's aggregation network [1].
 
         y = unshuffle_S(x)                      pad, then 3*T*S^2 channels at the size of the low-resolution image
         f = conv(y);  g = f + conv(LN(blocks(LN(f))))
         z = conv(upsample_S(LeakyReLU(conv(g))))     as SwinIR's 'pixelshuffle'
 
-    In a layer the 64 tokens of a window are the DCT coefficients of the window, not its positions.
+    The 64 tokens of a window are its DCT coefficients, not its positions.
 
-    Parameters, as published for T = 3: 247,043 / 441,403 / 418,083 at x2 / x3 / x4.
+    Published parameters for T = 3: 247,043 / 441,403 / 418,083 at x2 / x3 / x4.
 
-    Departs from the paper: its heads, MLP ratio, MLP after the attention, block convolution and drop path are silent
-    in the text and taken from the released code. The transform is orthonormal and the attention unmasked by default;
-    the released code has `dct_norm` 'none', `attn_mask` 'official', `affine` 'official', `embed_dim` 96 and `depths`
-    [4, 4].
+    Departs from the paper: it does not give heads, MLP ratio, MLP after the attention, block convolution and drop path;
+    they come from the released code. By default the transform is orthonormal and the attention has no mask. The
+    released code has `dct_norm` 'none', `attn_mask` and `affine` 'official', `embed_dim` 96 and `depths` [4, 4].
 
     Args:
         upscale: S, 2, 3, 4 or 8.
@@ -220,32 +220,37 @@ class DCTSwin(nn.Module):
         depths: Number of layers of each block.
         num_heads: Attention heads, one number or one per block.
         window_size: Tokens per side of a window, even.
-        mlp_ratio: Hidden width of the channel MLP over `embed_dim`.
-        drop_path_rate: Stochastic depth in the last layer, growing linearly from 0 in the first.
-        block: 'dctswin'; 'swin', the same without the transform (ablation v4); 'mixer', an MLP over the positions of a
+        mlp_ratio: Hidden channels of the channel MLP divided by `embed_dim`.
+        drop_path_rate: Stochastic depth of the last layer; it grows linearly from 0 in the first layer.
+        block: 'dctswin'; 'swin': the same without the transform (ablation v4); 'mixer': an MLP over the positions of a
             window instead of the attention, with as many parameters (ablation v3).
         dct_norm: 'ortho', or 'none' for a factor of 2 per axis.
-        attn_mask: 'none', 'spatial' or 'official', see `attention_mask`; when left out 'spatial' for 'swin',
-            else 'none'.
-        affine: 'mean_shift' subtracts `rgb_mean` from every teacher's image and adds it to the result; 'official' gives
-            z / 255 + rgb_mean for untouched images; 'none' gives z.
-        rgb_mean: Mean colour, of DIV2K by default.
-        residual: 'none', or 'teacher_mean', which is not in the paper: the network corrects the mean of the teachers'
-            images and starts at it, so that a short training does not fall behind its teachers.
+        attn_mask: 'none', 'spatial' or 'official', see `attention_mask`. Default: 'spatial' for 'swin', else 'none'.
+        affine: 'mean_shift': subtract `rgb_mean` from every teacher's image and add it to the result; 'official':
+            z / 255 + rgb_mean, without a change of the input; 'none': z.
+        rgb_mean: Mean colour; default: of DIV2K.
+        residual: 'none', or 'teacher_mean' (not in the paper): the network starts as the mean of the teachers' images
+            and learns a correction, so that a short training is not worse than its teachers.
         num_feat: Channels of the upsampler.
-        token_mlp_ratio: Hidden width of the mixer's MLP over the positions, per position; chosen to match the
-            attention's parameters when left out.
+        token_mlp_ratio: Hidden width of the mixer's MLP divided by the number of positions. Default: as many parameters
+            as the attention.
 
     Shape:
         input: (N, 3*T, S*h, S*w), in [0, 1], the teachers' RGB images one after the other; output: (N, 3, S*h, S*w),
-        about [0, 1]. Any h and w: the images are padded on the right and at the bottom, and the result is cropped.
+        about [0, 1]. Any h and w: images are padded on the right and at the bottom, and the result is cropped.
 
     Raises:
-        ValueError: an unknown option value, numbers that do not fit together, or an input with other than 3*T channels.
+        UserError: unknown option value, numbers that do not fit together, or an input that has not 3*T channels.
 
     References:
         [1] Jiang, Feng, Zhang, Bull. MTKD: Multi-Teacher Knowledge Distillation for Image Super-Resolution. ECCV 2024.
             https://arxiv.org/abs/2404.09571
+
+    Example:
+        >>> import kdsr, torch
+        >>> network = kdsr.archs.DCTSwin(upscale=2, num_teachers=3)
+        >>> network(torch.rand(1, 9, 24, 20)).shape
+        torch.Size([1, 3, 24, 20])
     """
 
     mean: Tensor
@@ -260,20 +265,27 @@ class DCTSwin(nn.Module):
         window_size: int = 8,
         mlp_ratio: float = 2.0,
         drop_path_rate: float = 0.1,
-        block: str = 'dctswin',
-        dct_norm: str = 'ortho',
-        attn_mask: str | None = None,
-        affine: str = 'mean_shift',
+        block: Block = 'dctswin',
+        dct_norm: Literal['ortho', 'none'] = 'ortho',
+        attn_mask: Mask | None = None,
+        affine: Affine = 'mean_shift',
         rgb_mean: Sequence[float] = (0.4488, 0.4371, 0.4040),
         num_feat: int = 64,
-        residual: str = 'none',
+        residual: Residual = 'none',
         token_mlp_ratio: float | None = None,
     ) -> None:
         super().__init__()
-        check_choice('affine', affine, AFFINES)
-        check_choice('residual', residual, RESIDUALS)
+        check_choice('affine', affine, get_args(Affine))
+        check_choice('residual', residual, get_args(Residual))
         attn_mask = attn_mask or ('spatial' if block == 'swin' else 'none')
-        options = LayerOptions(block, dct_norm, attn_mask, window_size, mlp_ratio, token_mlp_ratio)
+        options = LayerOptions(
+            block=block,
+            dct_norm=dct_norm,
+            attn_mask=attn_mask,
+            window_size=window_size,
+            mlp_ratio=mlp_ratio,
+            token_mlp_ratio=token_mlp_ratio,
+        )
         heads = [num_heads] * len(depths) if isinstance(num_heads, int) else list(num_heads)
         _check_sizes(embed_dim, depths, heads, num_teachers)
         self.upscale, self.window_size = upscale, window_size
@@ -298,7 +310,7 @@ class DCTSwin(nn.Module):
         if x.dim() != 4 or x.shape[1] != 3 * self.num_teachers:
             raise UserError(
                 f'DCTSwin for {self.num_teachers} teachers needs their RGB images side by side, '
-                f'(N, {3 * self.num_teachers}, H, W), and got {tuple(x.shape)}.'
+                f'(N, {3 * self.num_teachers}, H, W), not {tuple(x.shape)}.'
             )
         height, width = x.shape[-2:]
         y = x - self.mean.to(x.dtype).repeat(1, self.num_teachers, 1, 1) if self.affine == 'mean_shift' else x

@@ -1,4 +1,4 @@
-"""FSRCNN: an hourglass of thin layers on the small image, and one transposed convolution."""
+"""FSRCNN: thin layers on the small image, and one transposed convolution."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class FSRCNN(nn.Module):
     """Accelerated super-resolution network [1], with the settings of PISR [2].
 
         f = conv1x1_{s->d}(mapping(conv1x1_{d->s}(conv5x5(x))))     each convolution with a PReLU
-        y = conv_transposed9x9(f)                                   stride S; conv9x9(f) where S is 1
+        y = conv_transposed9x9(f)                                   stride S; conv9x9(f) if S is 1
 
-    S = 1 is PISR's teacher without hourglass, which is shown the ground truth itself ([2], Table 1).
+    S = 1 is PISR's teacher without hourglass, whose input is the ground truth itself ([2], Table 1).
 
-    Every PReLU has one slope for all its channels; [1] has one per channel, which would make 12,809 parameters.
+    Every PReLU has one slope for all channels. [1] has one slope per channel, which would give 12,809 parameters.
 
-    Parameters, as published: 12,644 at every scale; 125,504 for FSRCNN-L (`num_shrink` 56).
+    Published parameters: 12,644 at every scale; 125,504 for FSRCNN-L (`num_shrink` 56).
 
     Args:
         upscale: S, 1 to 9.
@@ -31,18 +31,24 @@ class FSRCNN(nn.Module):
         num_out_ch: Channels of the output.
         num_feat: d, 56.
         num_shrink: s, 12; 56 for FSRCNN-L.
-        num_map: Convolutions 3x3 at the narrow point.
-        img_range: The network works on images in [0, img_range].
+        num_map: Number of 3x3 convolutions with s channels.
+        img_range: The network works internally on images in [0, img_range].
 
     Shape:
-        input: (N, num_in_ch, h, w), in [0, 1], by default the Y channel of BT.601 (16..235, divided by 255); output:
-        (N, num_out_ch, S*h, S*w), the same. Any size.
+        input: (N, num_in_ch, h, w), in [0, 1], any size, by default the Y channel of BT.601 (16..235, divided by 255);
+        output: (N, num_out_ch, S*h, S*w), the same range.
 
     References:
         [1] Dong, Loy, Tang. Accelerating the Super-Resolution Convolutional Neural Network. ECCV 2016.
             https://arxiv.org/abs/1608.00367
         [2] Lee, Lee, Kim, Ham. Learning with Privileged Information for Efficient Image Super-Resolution. ECCV 2020.
             https://arxiv.org/abs/2007.07524
+
+    Example:
+        >>> import kdsr, torch
+        >>> network = kdsr.archs.FSRCNN(upscale=2)
+        >>> network(torch.rand(1, 1, 12, 10)).shape
+        torch.Size([1, 1, 24, 20])
     """
 
     def __init__(
@@ -68,6 +74,6 @@ class FSRCNN(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the enlarged image (N, num_out_ch, S*h, S*w)."""
+        """Return the super-resolved image (N, num_out_ch, S*h, S*w)."""
         x = self.shrinking(self.feature_extraction(fast_layout(x * self.img_range)))
         return self.last_layer(self.expanding(self.mapping(x))) / self.img_range

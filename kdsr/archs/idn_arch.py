@@ -1,6 +1,8 @@
-"""IDN: blocks that keep a slice of their features and work on with the rest."""
+"""IDN: blocks that keep a part of their features and process the rest further."""
 
 from __future__ import annotations
+
+from typing import Literal, get_args
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -10,7 +12,7 @@ from kdsr.archs.bicubic import BicubicUpsample
 from kdsr.archs.transposed_conv import EnlargingConvTranspose2d, fast_layout
 from kdsr.errors import UserError, check_choice
 
-UPSAMPLERS = ('pixelshuffle', 'deconv')
+Upsampler = Literal['pixelshuffle', 'deconv']
 GROUPS = 4
 
 
@@ -26,7 +28,7 @@ class InformationDistillationBlock(nn.Module):
 
     Args:
         num_feat: C, channels.
-        num_kept: d, channels that skip the lower half; both a multiple of 4, as every second convolution has 4 groups.
+        num_kept: d, channels that skip the lower half. Both are multiples of 4: every second convolution has 4 groups.
 
     Shape:
         input and output: (N, C, h, w).
@@ -59,28 +61,34 @@ class IDN(nn.Module):
         y = bicubic_S(x) + upsample_S(blocks(conv(conv(x))))
 
     Two versions were published. `upsampler` 'pixelshuffle' is the authors' later RGB version: conv3x3, conv3x3 to
-    3*S^2 channels, shuffle. 'deconv' with one channel is the paper's: one transposed convolution 17x17.
+    3*S^2 channels, shuffle. 'deconv' with one channel is the version of the paper: one transposed 17x17 convolution.
 
-    Parameters, as published: 579,276 / 587,931 / 600,048 at x2 / x3 / x4; 552,769 (553K) for 'deconv' on luminance.
+    Published parameters: 579,276 / 587,931 / 600,048 at x2 / x3 / x4; 552,769 (553K) for 'deconv' on luminance.
 
     Args:
         upscale: S.
         num_in_ch: Channels of input and output; 1 for luminance.
         num_feat: C, 64.
-        num_kept: d, 16, the channels a block keeps.
-        num_block: Blocks.
+        num_kept: d, 16, channels that a block keeps.
+        num_block: Number of blocks.
         upsampler: 'pixelshuffle' or 'deconv'.
-        img_range: The convolutions work on images in [0, img_range]; 255 as in the authors' RGB version.
+        img_range: The convolutions work on images in [0, img_range]; 255 in the authors' RGB version.
 
     Shape:
-        input: (N, num_in_ch, h, w), in [0, 1]; output: (N, num_in_ch, S*h, S*w). Any size.
+        input: (N, num_in_ch, h, w), in [0, 1], any size; output: (N, num_in_ch, S*h, S*w).
 
     Raises:
-        ValueError: an unknown `upsampler`, or numbers of channels that do not fit.
+        UserError: unknown `upsampler`, or numbers of channels that do not fit together.
 
     References:
         [1] Hui, Wang, Gao. Fast and Accurate Single Image Super-Resolution via Information Distillation Network. CVPR
             2018. https://arxiv.org/abs/1803.09454
+
+    Example:
+        >>> import kdsr, torch
+        >>> network = kdsr.archs.IDN(upscale=2)
+        >>> network(torch.rand(1, 3, 12, 10)).shape
+        torch.Size([1, 3, 24, 20])
     """
 
     def __init__(
@@ -90,15 +98,15 @@ class IDN(nn.Module):
         num_feat: int = 64,
         num_kept: int = 16,
         num_block: int = 4,
-        upsampler: str = 'pixelshuffle',
+        upsampler: Upsampler = 'pixelshuffle',
         img_range: float = 255.0,
     ) -> None:
         super().__init__()
-        check_choice('upsampler', upsampler, UPSAMPLERS)
+        check_choice('upsampler', upsampler, get_args(Upsampler))
         if num_feat % GROUPS or num_kept % GROUPS or not 0 < 2 * num_kept < num_feat:
             raise UserError(
-                f'`num_feat` {num_feat} and `num_kept` {num_kept} must be multiples of {GROUPS}, and twice the second '
-                'less than the first.'
+                f'`num_feat` {num_feat} and `num_kept` {num_kept} must be multiples of {GROUPS}, and '
+                '2 * `num_kept` must be less than `num_feat`.'
             )
         self.upscale, self.img_range = upscale, img_range
         self.bicubic = BicubicUpsample(upscale)
@@ -115,6 +123,6 @@ class IDN(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the enlarged image (N, num_in_ch, S*h, S*w)."""
+        """Return the super-resolved image (N, num_in_ch, S*h, S*w)."""
         correction = self.upsample(self.body(self.conv_first(fast_layout(x * self.img_range))))
         return self.bicubic(x) + correction / self.img_range

@@ -20,7 +20,7 @@ class MultiDistillationBlock(nn.Module):
 
     Args:
         num_feat: C, channels, a multiple of 4.
-        reduction: Of the attention.
+        reduction: Channel reduction of the attention.
 
     Shape:
         input and output: (N, C, h, w).
@@ -54,7 +54,7 @@ class IMDN(nn.Module):
         f = conv(x);  b_i = block(b_{i-1}), b_0 = f
         y = shuffle_S(conv(f + conv(act(conv1x1(concat[b_1, ..., b_n])))))
 
-    Parameters, as published: 694,404 / 703,059 / 715,176 at x2 / x3 / x4.
+    Published parameters: 694,404 / 703,059 / 715,176 at x2 / x3 / x4.
 
     Args:
         upscale: S.
@@ -62,18 +62,24 @@ class IMDN(nn.Module):
         num_out_ch: Channels of the output.
         num_feat: C, 64, a multiple of 4.
         num_block: n.
-        cca_reduction: Of the contrast-aware channel attention.
-        img_range: The network works on images in [0, img_range]; the published weights want 1.
+        cca_reduction: Channel reduction of the contrast-aware attention.
+        img_range: The network works internally on images in [0, img_range]; the published weights need 1.
 
     Shape:
-        input: (N, num_in_ch, h, w), in [0, 1]; output: (N, num_out_ch, S*h, S*w). Any size.
+        input: (N, num_in_ch, h, w), in [0, 1], any size; output: (N, num_out_ch, S*h, S*w).
 
     Raises:
-        ValueError: `num_feat` is no multiple of 4.
+        UserError: `num_feat` is not a multiple of 4, or `cca_reduction` does not fit.
 
     References:
         [1] Hui, Gao, Yang, Wang. Lightweight Image Super-Resolution with Information Multi-distillation Network. ACM
             MM 2019. https://arxiv.org/abs/1909.11856
+
+    Example:
+        >>> import kdsr, torch
+        >>> network = kdsr.archs.IMDN(upscale=2)
+        >>> network(torch.rand(1, 3, 12, 10)).shape
+        torch.Size([1, 3, 24, 20])
     """
 
     def __init__(
@@ -97,7 +103,7 @@ class IMDN(nn.Module):
         self.upsample = nn.Sequential(nn.Conv2d(num_feat, num_out_ch * upscale**2, 3, 1, 1), nn.PixelShuffle(upscale))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the enlarged image (N, num_out_ch, S*h, S*w)."""
+        """Return the super-resolved image (N, num_out_ch, S*h, S*w)."""
         first = block_out = self.conv_first(x * self.img_range)
         outputs = []
         for block in self.body:

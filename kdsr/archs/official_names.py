@@ -1,4 +1,4 @@
-"""Official checkpoints: what their tensors are called here, one rule book per family of files."""
+"""Official checkpoints: rules that rename their tensors, one table per family of files."""
 
 from __future__ import annotations
 
@@ -15,18 +15,29 @@ Rule = tuple[str, Union[str, Callable[[re.Match[str]], str], None]]
 
 
 def rename(weights: Weights, rules: Sequence[Rule]) -> dict[str, Tensor]:
-    """Return the tensors of `weights` under the names that `rules` give them, see `Family`."""
+    """Rename tensors.
+
+    Args:
+        weights: Tensors by name.
+        rules: See `Family`.
+
+    Returns:
+        Copies of the tensors by their new names, without those that a rule drops.
+
+    Raises:
+        UserError: two tensors would get the same name.
+    """
     renamed = {}
     for key, tensor in weights.items():
-        new = _new_name(key, rules)
+        new = _apply_rules(key, rules)
         if new in renamed:
-            raise UserError(f'two tensors would be called {new!r}, one of them is {key!r}.')
+            raise UserError(f'two tensors would get the name {new!r}; one of them is {key!r}.')
         if new is not None:
             renamed[new] = tensor.detach().clone()
     return renamed
 
 
-def _new_name(key: str, rules: Sequence[Rule]) -> str | None:
+def _apply_rules(key: str, rules: Sequence[Rule]) -> str | None:
     for pattern, name in rules:
         match = re.fullmatch(pattern, key)
         if match:
@@ -34,8 +45,8 @@ def _new_name(key: str, rules: Sequence[Rule]) -> str | None:
     return key
 
 
-def _one_lower(template: str) -> Callable[[re.Match[str]], str]:
-    """Return a rule's name: `template` with the match's groups filled in, numbers counted from 0 and not from 1."""
+def _count_from_0(template: str) -> Callable[[re.Match[str]], str]:
+    """Return a rule's name: `template` filled with the groups of the match, whose numbers count from 1, not 0."""
     return lambda match: template.format(*(int(g) - 1 if g and g.isdigit() else g for g in match.groups()))
 
 
@@ -46,25 +57,25 @@ COMMON_IMDN_RULES: tuple[Rule, ...] = (
     (r'upsampler\.0\.(\w+)', r'upsample.0.\1'),
 )
 IMDN_RULES: tuple[Rule, ...] = (
-    (r'IMDB(\d+)\.c([123])\.(\w+)', _one_lower('body.{}.refine.{}.{}')),
-    (r'IMDB(\d+)\.c4\.(\w+)', _one_lower('body.{}.last.{}')),
-    (r'IMDB(\d+)\.c5\.(\w+)', _one_lower('body.{}.fuse.{}')),
-    (r'IMDB(\d+)\.cca\.conv_du\.(0\.\w+|2\.\w+)', _one_lower('body.{}.attention.attention.{}')),
+    (r'IMDB(\d+)\.c([123])\.(\w+)', _count_from_0('body.{}.refine.{}.{}')),
+    (r'IMDB(\d+)\.c4\.(\w+)', _count_from_0('body.{}.last.{}')),
+    (r'IMDB(\d+)\.c5\.(\w+)', _count_from_0('body.{}.fuse.{}')),
+    (r'IMDB(\d+)\.cca\.conv_du\.(0\.\w+|2\.\w+)', _count_from_0('body.{}.attention.attention.{}')),
     *COMMON_IMDN_RULES,
 )
 E_RFDN_RULES: tuple[Rule, ...] = (
-    (r'B(\d+)\.c([123])_d\.(\w+)', _one_lower('body.{}.distill.{}.{}')),
-    (r'B(\d+)\.c([123])_r\.(\w+)', _one_lower('body.{}.refine.{}.{}')),
-    (r'B(\d+)\.c4\.(\w+)', _one_lower('body.{}.last.{}')),
-    (r'B(\d+)\.c5\.(\w+)', _one_lower('body.{}.fuse.{}')),
-    (r'B(\d+)\.esa\.(\w+\.\w+)', _one_lower('body.{}.attention.{}')),
+    (r'B(\d+)\.c([123])_d\.(\w+)', _count_from_0('body.{}.distill.{}.{}')),
+    (r'B(\d+)\.c([123])_r\.(\w+)', _count_from_0('body.{}.refine.{}.{}')),
+    (r'B(\d+)\.c4\.(\w+)', _count_from_0('body.{}.last.{}')),
+    (r'B(\d+)\.c5\.(\w+)', _count_from_0('body.{}.fuse.{}')),
+    (r'B(\d+)\.esa\.(\w+\.\w+)', _count_from_0('body.{}.attention.{}')),
     *COMMON_IMDN_RULES,
 )
 CARN_RULES: tuple[Rule, ...] = (
     (r'entry\.(\w+)', r'conv_first.\1'),
-    (r'b(\d)\.b(\d)\.(body\.\d\.\w+)', _one_lower('body.units.{}.units.{}.{}')),
-    (r'b(\d)\.c(\d)\.body\.(0\.\w+)', _one_lower('body.units.{}.fuse.{}.{}')),
-    (r'c(\d)\.body\.(0\.\w+)', _one_lower('body.fuse.{}.{}')),
+    (r'b(\d)\.b(\d)\.(body\.\d\.\w+)', _count_from_0('body.units.{}.units.{}.{}')),
+    (r'b(\d)\.c(\d)\.body\.(0\.\w+)', _count_from_0('body.units.{}.fuse.{}.{}')),
+    (r'c(\d)\.body\.(0\.\w+)', _count_from_0('body.fuse.{}.{}')),
     (r'upsample\.up\.body\.(\d\.\w+)', r'upsample.\1'),
     (r'upsample\.up(\d)\.body\.(\d\.\w+)', r'upsample.x\1.\2'),
     (r'exit\.(\w+)', r'conv_last.\1'),

@@ -1,4 +1,4 @@
-"""PISR's teacher: it sees the image that is to be restored, through an encoder as narrow as the small image."""
+"""PISR's teacher: an encoder squeezes the ground truth into a small image, and a decoder restores it."""
 
 from __future__ import annotations
 
@@ -15,32 +15,38 @@ from kdsr.errors import UserError
 
 @ARCH_REGISTRY.register()
 class PISRTeacher(nn.Module):
-    """Hourglass of an encoder and a decoder, the decoder being the student's network ([1], Sec. 3.1).
+    """Hourglass of an encoder and a decoder; the decoder is the student's network ([1], Sec. 3.1).
 
         x = encoder(y):  conv5x5, conv5x5 with stride S, conv3x3, conv3x3, a PReLU after each but the last
         y' = decoder(x)
 
-    The encoder's output x is at the module path `encoder`, the decoder's features at `decoder.<path in the student>`.
+    The module path of the encoder's output x is `encoder`; the decoder's features are `decoder.<path in the student>`.
 
-    Parameters, as published: 98,728 with FSRCNN, 86,084 of them in the encoder.
+    Published parameters: 98,728 with FSRCNN, of which the encoder has 86,084.
 
     Args:
         upscale: S.
-        decoder: `type` and arguments of the student's network; FSRCNN when left out. Its `upscale` is S.
+        decoder: `type` and arguments of the student's network. Default: FSRCNN. Its `upscale` is S.
         num_in_ch: Channels of the image and of x; 1 for luminance.
-        num_feat: Width of the encoder's first two convolutions.
-        num_shrink: Width of the third.
+        num_feat: Channels of the encoder's first two convolutions.
+        num_shrink: Channels of the third.
 
     Shape:
-        input: the ground truth (N, num_in_ch, H, W), in [0, 1]; output: (N, num_in_ch, H, W), the same; x:
-        (N, num_in_ch, H/S, W/S), any range. Sides that are no multiples of S come out as the next larger ones.
+        input: the ground truth (N, num_in_ch, H, W), in [0, 1]; output: (N, num_in_ch, H, W), the same range; x:
+        (N, num_in_ch, H/S, W/S), any range. Sides that are not multiples of S become the next larger multiples.
 
     Raises:
-        ValueError: `decoder` does not fit its network, or is one for another scale.
+        UserError: the options of `decoder` do not fit its network, or its scale is another one.
 
     References:
         [1] Lee, Lee, Kim, Ham. Learning with Privileged Information for Efficient Image Super-Resolution. ECCV 2020.
             https://arxiv.org/abs/2007.07524
+
+    Example:
+        >>> import kdsr, torch
+        >>> network = kdsr.archs.PISRTeacher(upscale=2)
+        >>> network(torch.rand(1, 1, 24, 20)).shape
+        torch.Size([1, 1, 24, 20])
     """
 
     def __init__(
@@ -54,10 +60,7 @@ class PISRTeacher(nn.Module):
         super().__init__()
         network = {'upscale': upscale, **(decoder or {'type': 'FSRCNN'})}
         if network['upscale'] != upscale:
-            raise UserError(
-                f'`decoder.upscale: {network["upscale"]}` must be the `upscale: {upscale}` around it; it may be left '
-                'out.'
-            )
+            raise UserError(f'`decoder.upscale: {network["upscale"]}` must equal `upscale: {upscale}`, or be left out.')
         self.upscale = upscale
         self.encoder = nn.Sequential(
             nn.Conv2d(num_in_ch, num_feat, 5, padding=2),

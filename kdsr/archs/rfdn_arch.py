@@ -1,6 +1,8 @@
-"""RFDN, RFDN-L and E-RFDN: IMDN's idea with 1x1 convolutions for the kept features and identities for the rest."""
+"""RFDN, RFDN-L and E-RFDN: like IMDN, with 1x1 convolutions for the kept features and skips for the rest."""
 
 from __future__ import annotations
+
+from typing import Literal, get_args
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -10,13 +12,13 @@ from torch.nn import functional as F
 from kdsr.archs.contrast_attention import ContrastAttention
 from kdsr.errors import UserError, check_choice
 
-BLOCKS = ('rfdb', 'fdc', 'srb', 'base', 'e_rfdb')
+Block = Literal['rfdb', 'fdc', 'srb', 'base', 'e_rfdb']
 SLOPE = 0.05
-SMALLEST_FOR_ESA = 15  # below it nothing is left for the 7x7 pooling
+SMALLEST_FOR_ESA = 15  # a smaller map has no 7x7 window for the pooling
 
 
 class SpatialAttention(nn.Module):
-    """Enhanced spatial attention (ESA): a mask from a quarter of the channels, seen at a sixth of the size.
+    """Enhanced spatial attention (ESA): a mask from a quarter of the channels at about a sixth of the size.
 
         c = conv1x1(x)
         m = conv3x3(relu(conv3x3(relu(conv3x3(maxpool_{7,3}(conv3x3_{stride 2}(c)))))))
@@ -50,7 +52,7 @@ class SpatialAttention(nn.Module):
 
 
 class FeatureDistillationBlock(nn.Module):
-    """RFDB, and FDC, which is the same without identities.
+    """RFDB, and FDC: the same without skips.
 
         d_i = act(conv1x1(r_{i-1}));  r_i = act(conv3x3(r_{i-1}) + r_{i-1})     i = 1..3, r_0 = x
         d_4 = act(conv3x3(r_3));      y = attention(conv1x1(concat[d_1, d_2, d_3, d_4]))
@@ -58,8 +60,8 @@ class FeatureDistillationBlock(nn.Module):
     Args:
         num_feat: c, channels.
         num_distilled: Channels of d_1, d_2 and d_3; d_4 has c // 2.
-        identity: Whether r_{i-1} is added.
-        attention: What follows the fusion.
+        identity: Add r_{i-1}.
+        attention: Module after the fusion.
 
     Shape:
         input and output: (N, c, h, w).
@@ -86,14 +88,14 @@ class FeatureDistillationBlock(nn.Module):
 
 
 class PlainBlock(nn.Module):
-    """The ablation blocks without distillation: SRB (with identities) and Base (without).
+    """The ablation blocks without distillation: SRB (with skips) and Base (without).
 
         r_i = act(conv3x3(r_{i-1}) + r_{i-1})  i = 1..3;   y = attention(act(conv3x3(r_3)))
 
     Args:
         num_feat: c, channels.
-        identity: Whether r_{i-1} is added.
-        attention: What comes last.
+        identity: Add r_{i-1}.
+        attention: Last module.
 
     Shape:
         input and output: (N, c, h, w).
@@ -114,7 +116,7 @@ class PlainBlock(nn.Module):
         return self.attention(self.act(self.last(x)))
 
 
-def _build_block(block: str, num_feat: int, num_distilled: int, reduction: int) -> nn.Module:
+def _build_block(block: Block, num_feat: int, num_distilled: int, reduction: int) -> nn.Module:
     attention = SpatialAttention(num_feat) if block == 'e_rfdb' else ContrastAttention(num_feat, reduction)
     identity = block not in ('base', 'fdc')
     if block in ('base', 'srb'):
@@ -129,11 +131,11 @@ class RFDN(nn.Module):
         f = conv(x);  b_i = block(b_{i-1}), b_0 = f
         y = shuffle_S(conv(f + conv(act(conv1x1(concat[b_1, ..., b_n])))))
 
-    Parameters, as published, at x2 / x3 / x4: RFDN (the default) 534,036 / 540,531 / 549,624; RFDN-L (`num_feat` 52)
+    Published parameters at x2 / x3 / x4: RFDN (the default) 534,036 / 540,531 / 549,624; RFDN-L (`num_feat` 52)
     625,962 / 632,997 / 642,846; E-RFDN (`num_feat` 50, `num_block` 4, `block` 'e_rfdb') 433,448 at x4.
 
-    Departs from the paper: whether the blocks of its ablation study have a skip of their own is not recoverable; here
-    none has by default. The released code ignores its `distillation_rate`.
+    Departs from the paper: it does not say whether the blocks of its ablation study have a skip around them; here they
+    have none by default. The released code ignores its `distillation_rate`.
 
     Args:
         upscale: S.
@@ -141,25 +143,31 @@ class RFDN(nn.Module):
         num_out_ch: Channels of the output.
         num_feat: c, 48; 52 for RFDN-L and the paper's Table 1, 50 for E-RFDN.
         num_block: n, 6; 4 for E-RFDN.
-        block: 'rfdb'; 'fdc', the same without identities; 'srb', identities without distillation; 'base', neither;
-            'e_rfdb', with the spatial attention of E-RFDN instead of the channel attention.
+        block: 'rfdb'; 'fdc': the same without skips; 'srb': skips without distillation; 'base': neither; 'e_rfdb': the
+            spatial attention of E-RFDN instead of the channel attention.
         distillation_rate: Width of the three 1x1 convolutions of a block over `num_feat`; the fourth part always has
             half of the channels.
-        cca_reduction: Of the channel attention: 4, or 16 for the paper's Tables 1 and 2.
-        block_skip: Whether a block's input is added to its output.
-        img_range: The network works on images in [0, img_range]; the published weights of E-RFDN want 255.
+        cca_reduction: Channel reduction of the attention: 4, or 16 for the paper's Tables 1 and 2.
+        block_skip: Add a block's input to its output.
+        img_range: The network works internally on images in [0, img_range]; E-RFDN's published weights need 255.
 
     Shape:
-        input: (N, num_in_ch, h, w), in [0, 1]; output: (N, num_out_ch, S*h, S*w). Any size; with 'e_rfdb' h and w are
-        at least 15.
+        input: (N, num_in_ch, h, w), in [0, 1], any size (with 'e_rfdb' at least 15x15); output:
+        (N, num_out_ch, S*h, S*w).
 
     Raises:
-        ValueError: an unknown `block`, a `distillation_rate` outside (0, 1], less than 4 channels, or an image that is
-            too small.
+        UserError: unknown `block`, a `distillation_rate` outside (0, 1], less than 4 channels, or an image that is too
+            small.
 
     References:
         [1] Liu, Tang, Wu. Residual Feature Distillation Network for Lightweight Image Super-Resolution. AIM 2020.
             https://arxiv.org/abs/2009.11551
+
+    Example:
+        >>> import kdsr, torch
+        >>> network = kdsr.archs.RFDN(upscale=2)
+        >>> network(torch.rand(1, 3, 12, 10)).shape
+        torch.Size([1, 3, 24, 20])
     """
 
     def __init__(
@@ -169,14 +177,14 @@ class RFDN(nn.Module):
         num_out_ch: int = 3,
         num_feat: int = 48,
         num_block: int = 6,
-        block: str = 'rfdb',
+        block: Block = 'rfdb',
         distillation_rate: float = 0.5,
         cca_reduction: int = 4,
         block_skip: bool = False,
         img_range: float = 255.0,
     ) -> None:
         super().__init__()
-        check_choice('block', block, BLOCKS)
+        check_choice('block', block, get_args(Block))
         if num_feat < 4:
             raise UserError(f'`num_feat` must be at least 4, not {num_feat}.')
         if not 0 < distillation_rate <= 1:
@@ -192,11 +200,11 @@ class RFDN(nn.Module):
         self.upsample = nn.Sequential(nn.Conv2d(num_feat, num_out_ch * upscale**2, 3, 1, 1), nn.PixelShuffle(upscale))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the enlarged image (N, num_out_ch, S*h, S*w)."""
+        """Return the super-resolved image (N, num_out_ch, S*h, S*w)."""
         if min(x.shape[-2:]) < self.smallest:
             raise UserError(
-                f"RFDN with `block` 'e_rfdb' needs images of {self.smallest}x{self.smallest} pixels or more, "
-                f'and got {tuple(x.shape)}.'
+                f"RFDN with `block` 'e_rfdb' needs images of at least {self.smallest}x{self.smallest} pixels, "
+                f'not {tuple(x.shape)}.'
             )
         first = block_out = self.conv_first(x * self.img_range)
         outputs = []

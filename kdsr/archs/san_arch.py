@@ -1,4 +1,4 @@
-"""SAN: second-order attention network, a teacher and a student of FAKD and LSFD."""
+"""SAN: second-order attention network, a teacher and student in FAKD and LSFD."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch.nn import functional as F
 from kdsr.distillation.precision import at_least_float32
 from kdsr.errors import UserError
 
-COVARIANCE_SIDE = 1000  # a larger map's covariance is that of its centre
-SMALLEST_TRACE = 1e-10  # of a map that is constant over positions: its root and the root's gradient stay finite
+COVARIANCE_SIDE = 1000  # of a larger map, the covariance of the centre is taken
+SMALLEST_TRACE = 1e-10  # keeps root and gradient finite for a map that is constant over positions
 
 
 def covariance(x: Tensor) -> Tensor:
     """Return the biased covariance of the channels over the positions, ``X (I/M - 11^T/M^2) X^T``.
 
     Args:
-        x: (N, C, H, W); of maps larger than 1000 the middle 1000x1000 is taken.
+        x: (N, C, H, W); of larger maps only the central 1000x1000 positions count.
 
     Returns:
-        (N, C, C), symmetric, at least single precision.
+        (N, C, C), symmetric, of at least single precision.
     """
     height, width = x.shape[-2:]
     top, left = max(height - COVARIANCE_SIDE, 0) // 2, max(width - COVARIANCE_SIDE, 0) // 2
@@ -35,13 +35,13 @@ def covariance(x: Tensor) -> Tensor:
 
 
 def newton_schulz_root(matrix: Tensor, iterations: int = 5) -> Tensor:
-    """Return the approximate square root of positive semidefinite matrices, by products alone.
+    """Return the approximate square root of positive semidefinite matrices, with matrix products only.
 
         A = matrix / trace;  Y_0 = A, Z_0 = I;  T = (3 I - Z Y) / 2;  Y <- Y T, Z <- T Z;  result Y sqrt(trace)
 
     Args:
         matrix: (N, C, C), symmetric, single or double precision.
-        iterations: 5 in the paper; small eigenvalues need more to converge.
+        iterations: 5 in the paper; small eigenvalues converge later.
 
     Returns:
         (N, C, C); zero for a zero matrix.
@@ -61,10 +61,10 @@ def newton_schulz_root(matrix: Tensor, iterations: int = 5) -> Tensor:
 
 
 class MeanShift(nn.Conv2d):
-    """Subtract or add a mean colour, as a trainable 1x1 convolution in full precision.
+    """Subtract or add a mean colour with a trainable 1x1 convolution in full precision.
 
     Args:
-        shift: What is added to each channel at first.
+        shift: Initially added to each channel.
     """
 
     def __init__(self, shift: Sequence[float]) -> None:
@@ -73,17 +73,17 @@ class MeanShift(nn.Conv2d):
         self.bias = nn.Parameter(torch.tensor(shift, dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, 3, H, W) to the same; values up to 255 would lose their last bits under autocast."""
+        """Map (N, 3, H, W) to the same shape, not under autocast, where values up to 255 would lose their last bits."""
         with torch.autocast(x.device.type, enabled=False):
             return super().forward(x.to(self.weight.dtype))
 
 
 class SecondOrderAttention(nn.Module):
-    """SOCA: channels scaled by what the square root of their covariance says of them.
+    """SOCA: scale every channel by a factor computed from the square root of the channels' covariance.
 
     Args:
         dim: C, channels.
-        squeeze_factor: C over the hidden width.
+        squeeze_factor: C divided by the hidden channels.
 
     Shape:
         input and output: (N, C, H, W).
@@ -95,15 +95,15 @@ class SecondOrderAttention(nn.Module):
         self.attention = nn.Sequential(nn.Conv2d(dim, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, dim, 1), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x times a factor per channel."""
+        """Return the scaled map."""
         statistic = newton_schulz_root(covariance(x)).mean(dim=1)[..., None, None]
         return x * self.attention(statistic.to(x.dtype))
 
 
 class RegionNonLocal(nn.Module):
-    """RL-NL: x + out(attention), every position attending to all positions of its own quadrant.
+    """RL-NL: x + out(attention); every position attends to all positions of its own quadrant.
 
-    Softmax of the plain products of two embeddings (embedded Gaussian), without a scale. `out` starts at zero.
+    The attention is the softmax of the unscaled products of two embeddings (embedded Gaussian). `out` starts at zero.
 
     Args:
         dim: C, channels.
@@ -119,23 +119,25 @@ class RegionNonLocal(nn.Module):
         self.out = nn.Conv2d(inner, dim, 1)
         for parameter in self.out.parameters():
             nn.init.zeros_(parameter)
-        # The authors' module holds an attention that it never calls. It counts among the published parameters; frozen,
-        # it needs no gradient and so no `find_unused_parameters` in a distributed run.
+        # The authors' module contains an attention that it never calls. The published number of parameters includes it.
+        # It is frozen here, so that a distributed run needs no `find_unused_parameters`.
         self.soca = SecondOrderAttention(dim, 8).requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the map with the mean of like positions added."""
+        """Return the map plus the weighted mean of similar positions."""
         embedded = [at_least_float32(conv(x)) for conv in (self.theta, self.phi, self.g)]
         top, left = x.shape[2] // 2, x.shape[3] // 2
         with torch.autocast(x.device.type, enabled=False):
             halves = [
-                torch.cat([_attend(*(e[:, :, rows, columns] for e in embedded)) for columns in _halves(left)], dim=3)
-                for rows in _halves(top)
+                torch.cat(
+                    [_attend(*(e[:, :, rows, columns] for e in embedded)) for columns in _split_side(left)], dim=3
+                )
+                for rows in _split_side(top)
             ]
         return x + self.out(torch.cat(halves, dim=2).to(x.dtype))
 
 
-def _halves(middle: int) -> list[slice]:
+def _split_side(middle: int) -> list[slice]:
     return [slice(None, middle), slice(middle, None)] if middle else [slice(None)]
 
 
@@ -157,16 +159,16 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(dim, dim, 3, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to the same."""
+        """Map (N, C, H, W) to the same shape."""
         return x + self.conv2(F.relu(self.conv1(x)))
 
 
 class AttentionGroup(nn.Module):
-    """LSRAG: x + conv(attention(blocks(x))), and then the skip that all groups share.
+    """LSRAG: x + conv(attention(blocks(x))), plus the skip that all groups share.
 
     Args:
         dim: C, channels.
-        num_block: Residual blocks.
+        num_block: Number of residual blocks.
         squeeze_factor: Of the attention.
 
     Shape:
@@ -178,7 +180,7 @@ class AttentionGroup(nn.Module):
         self.blocks = nn.Sequential(*(ResidualBlock(dim) for _ in range(num_block)))
         self.soca = SecondOrderAttention(dim, squeeze_factor)
         self.conv = nn.Conv2d(dim, dim, 3, 1, 1)
-        self.gamma = nn.Parameter(torch.zeros(1), requires_grad=False)  # unused by the authors too, but counted
+        self.gamma = nn.Parameter(torch.zeros(1), requires_grad=False)  # not used, as in the authors' code, but counted
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Return the group's output with `skip`, the scaled shared map, added."""
@@ -191,36 +193,41 @@ class SAN(nn.Module):
 
         f = conv(x);  s = RL-NL(f)                      region-level non-local attention
         y_0 = s;  y_k = LSRAG_k(y_{k-1}) + gamma * s    `body`: residual groups with one shared, scaled skip
-        z = conv(upsample(RL-NL(y_n) + f))              the same RL-NL again
+        z = conv(upsample(RL-NL(y_n) + f))              the same RL-NL, called again
 
-    The three feature maps that FAKD compares are `body.6`, `body.13` and `non_local` (its second call) of the teacher,
-    `body.1`, `body.3` and `non_local` of the student with 6 groups.
+    FAKD compares three feature maps: `body.6`, `body.13` and `non_local` (its second call) of the teacher, `body.1`,
+    `body.3` and `non_local` of the student with 6 groups.
 
-    Parameters at x2 / x3 / x4, as published: 15,712,800 / 15,897,440 / 15,860,512 (20 groups) and 4,847,834 /
-    5,032,474 / 4,995,546 (6 groups). They include the authors' unused ones: a gamma per group, a convolution, and an
-    attention in the non-local module; here these are frozen. The two mean shifts are trained, as they were by the
-    authors.
+    Published parameters at x2 / x3 / x4: 15,712,800 / 15,897,440 / 15,860,512 (20 groups) and 4,847,834 / 5,032,474 /
+    4,995,546 (6 groups). They include parameters that the authors' code does not use: a gamma per group, a convolution,
+    and an attention in the non-local module. Here these are frozen. The two mean shifts are trained, as by the authors.
 
     Args:
         upscale: S, 2, 3, 4 or 8.
         num_feat: C, at least 8, `squeeze_factor` and `non_local_reduction`.
-        num_group: Groups; 20 for the teacher, 6 for the student.
-        num_block: Residual blocks of a group.
+        num_group: Number of groups; 20 for the teacher, 6 for the student.
+        num_block: Number of residual blocks in a group.
         squeeze_factor: Channel reduction of the attention in a group.
-        non_local_reduction: C over the width of the non-local embeddings; 8 by the authors, 4 in FAKD's code (2,072
-            parameters more).
-        img_range: The network works on images times this.
-        rgb_mean: Mean colour, of DIV2K by default.
+        non_local_reduction: C divided by the channels of the non-local embeddings: 8 in the authors' code, 4 in FAKD's
+            (2,072 parameters more). LSFD does not say which it uses.
+        img_range: The network works internally on images in [0, img_range].
+        rgb_mean: Mean colour; default: of DIV2K.
 
     Shape:
         input: (N, 3, h, w), RGB in [0, 1], any size; output: (N, 3, S*h, S*w), about [0, 1]. The attention compares
         all positions of a quadrant: for large images see `kdsr.distillation.quadrants`.
 
     Raises:
-        ValueError: an unknown `upscale`, or too few channels.
+        UserError: unknown `upscale`, or too few channels.
 
     References:
         [1] Dai, Cai, Zhang, Xia, Zhang. Second-Order Attention Network for Single Image Super-Resolution. CVPR 2019.
+
+    Example:
+        >>> import kdsr, torch
+        >>> network = kdsr.archs.SAN(upscale=2, num_group=6)
+        >>> network(torch.rand(1, 3, 12, 10)).shape
+        torch.Size([1, 3, 24, 20])
     """
 
     def __init__(
@@ -235,7 +242,7 @@ class SAN(nn.Module):
         rgb_mean: Sequence[float] = (0.4488, 0.4371, 0.4040),
     ) -> None:
         super().__init__()
-        _check(upscale, num_feat, max(8, squeeze_factor, non_local_reduction))
+        _check_sizes(upscale, num_feat, max(8, squeeze_factor, non_local_reduction))
         self.img_range = img_range
         mean = [img_range * m for m in rgb_mean]
         self.sub_mean = MeanShift([-m for m in mean])
@@ -259,8 +266,11 @@ class SAN(nn.Module):
         return self.add_mean(self.conv_last(self.upsample(y))) / self.img_range
 
 
-def _check(upscale: int, num_feat: int, least: int) -> None:
+def _check_sizes(upscale: int, num_feat: int, least: int) -> None:
     if upscale not in (2, 3, 4, 8):
         raise UserError(f'`upscale` must be 2, 3, 4 or 8, not {upscale!r}.')
     if num_feat < least:
-        raise UserError(f'`num_feat` must be at least {least} (8, `squeeze_factor`, `non_local_reduction`): {num_feat}')
+        raise UserError(
+            f'`num_feat` must be at least {least}, the largest of 8, `squeeze_factor` and `non_local_reduction`; it is '
+            f'{num_feat}.'
+        )

@@ -1,4 +1,4 @@
-"""Anyone's pretrained network: whatever file the spandrel library recognises, as a frozen teacher."""
+"""Pretrained networks of many kinds: every file that the spandrel library recognises, as a frozen teacher."""
 
 from __future__ import annotations
 
@@ -11,42 +11,50 @@ from torch.nn import functional as F
 
 from kdsr.distillation.checkpoint import read_checkpoint
 from kdsr.errors import UserError
-from kdsr.wording import installing
 
 
 @ARCH_REGISTRY.register()
 class Spandrel(nn.Module):
-    """A pretrained super-resolution network with the architecture that its file's weights give away.
+    """A pretrained super-resolution network; the library spandrel recognises its architecture from the weights.
 
-    spandrel (https://github.com/chaiNNer-org/spandrel) knows CRAFT, DAT, HAT, SwinIR, OmniSR and dozens more. The file
-    is read as tensors and plain values only, never by spandrel itself. The network stays frozen; taps begin with
+    spandrel (https://github.com/chaiNNer-org/spandrel) knows CRAFT, DAT, HAT, SwinIR, OmniSR and dozens more. kdsr
+    reads the file itself, as tensors and plain values only. The network stays frozen. Its tap paths begin with
     `model.`, for example `model.layers.2`.
 
     Args:
-        path: Checkpoint file, .safetensors or a dictionary of weights.
-        upscale: S, if given: the file must be of this scale.
+        path: Checkpoint file: .safetensors, or a dictionary of weights.
+        upscale: The scale that the file must have. Default: any.
 
     Attributes:
-        multiple: What the sides of its input are padded to be multiples of.
-        upscale: S, of the file.
+        multiple: The sides of the input are padded to multiples of this number.
+        upscale: S, the scale of the file.
         input_channels: 3.
 
     Shape:
         input: (N, 3, h, w), RGB in [0, 1], any size; output: (N, 3, S*h, S*w), about [0, 1].
 
     Raises:
-        UserError: spandrel is not installed, the file is missing, holds code, or is of an unknown architecture, scale
-            or colour.
+        UserError: spandrel is not installed; the file is missing or contains code; its architecture is unknown, or its
+            scale or number of channels is wrong.
+
+    Example:
+        >>> import kdsr, os, tempfile, torch
+        >>> from basicsr.archs.srvgg_arch import SRVGGNetCompact
+        >>> path = os.path.join(tempfile.mkdtemp(), 'compact.pth')
+        >>> torch.save(SRVGGNetCompact(num_conv=2, upscale=2).state_dict(), path)
+        >>> network = kdsr.archs.Spandrel(path)
+        >>> network(torch.rand(1, 3, 12, 10)).shape
+        torch.Size([1, 3, 24, 20])
     """
 
-    brings_weights = True  # so that a teacher of this type needs no `path` of its own
+    brings_weights = True  # a teacher of this type needs no `path`
     input_channels = 3
 
     def __init__(self, path: str, upscale: int | None = None) -> None:
         super().__init__()
-        descriptor = _recognise(str(path))
+        descriptor = _load_descriptor(str(path))
         if upscale is not None and descriptor.scale != upscale:
-            raise UserError(f'{path!r} is a network for x{descriptor.scale}, `upscale: {upscale}` asks for another.')
+            raise UserError(f'{path!r} is a network for x{descriptor.scale}, not for `upscale: {upscale}`.')
         if (descriptor.input_channels, descriptor.output_channels) != (3, 3):
             raise UserError(
                 f'{path!r} maps {descriptor.input_channels} channels to {descriptor.output_channels}; '
@@ -62,14 +70,14 @@ class Spandrel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the super-resolved image (N, 3, S*h, S*w)."""
         height, width = x.shape[-2:]
-        return self._call(self.model, self._padded(x))[..., : height * self.upscale, : width * self.upscale]
+        return self._call(self.model, self._pad(x))[..., : height * self.upscale, : width * self.upscale]
 
     def train(self, mode: bool = True) -> Spandrel:
-        """Stay in eval mode, as a frozen network must."""
+        """Stay in eval mode, because the network is frozen."""
         return super().train(False)
 
-    def _padded(self, x: Tensor) -> Tensor:
-        """Pad right and bottom to the sizes that the network can take: reflected as far as there is an image."""
+    def _pad(self, x: Tensor) -> Tensor:
+        """Pad right and bottom to a size that the network accepts: reflect if possible, then repeat the border."""
         height, width = (-(-max(side, self._minimum) // self.multiple) * self.multiple for side in x.shape[-2:])
         if self._square:
             height = width = max(height, width)
@@ -82,22 +90,24 @@ class Spandrel(nn.Module):
         return x
 
 
-def _recognise(path: str) -> Any:
+def _load_descriptor(path: str) -> Any:
     try:
         import spandrel
     except ImportError as error:
-        raise UserError(f'`type: Spandrel` needs the spandrel library ({error}); {installing("spandrel")}') from None
+        raise UserError(
+            f'`type: Spandrel` needs the spandrel library ({error}): pip install "kdsr[spandrel]"'
+        ) from None
     content = read_checkpoint(path)
     try:
         weights = spandrel.canonicalize_state_dict(content)
         descriptor = spandrel.ModelLoader().load_from_state_dict(weights)
     except spandrel.UnsupportedModelError:
         raise UserError(
-            f'{path!r} holds weights of no architecture that spandrel {spandrel.__version__} knows. If BasicSR or kdsr '
-            'has it, name it as the `type:` of the network, with its settings; `kdsr convert` knows official files.'
+            f'{path!r}: spandrel {spandrel.__version__} does not know the architecture of these weights. If BasicSR or '
+            'kdsr has the network, name it as the `type:`, with its settings; `kdsr convert` converts official files.'
         ) from None
-    except Exception as error:  # dozens of architectures, each with checks of its own
-        raise UserError(f'{path!r} cannot be loaded by spandrel {spandrel.__version__}: {error}') from None
+    except Exception as error:  # each of dozens of architectures has its own checks
+        raise UserError(f'spandrel {spandrel.__version__} cannot load {path!r}: {error}') from None
     if not isinstance(descriptor, spandrel.ImageModelDescriptor) or descriptor.purpose != 'SR':
         raise UserError(f'{path!r} is a network for {descriptor.purpose}, not for super-resolution (SR).')
     get_root_logger().info(

@@ -1,4 +1,4 @@
-"""A transposed convolution that a CPU computes as the equal convolution on the small image."""
+"""A transposed convolution that runs on a CPU as an equivalent convolution of the small image."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 
 def subpixel_kernel(weight: Tensor, stride: int) -> Tensor:
-    """Return the convolution whose shuffled output is the transposed convolution with `weight`.
+    """Return the kernel of the convolution whose shuffled output equals the transposed convolution with `weight`.
 
         y[S*q + p] = sum_t x[q + t] w[p + k//2 - S*t]           every t that keeps the index inside the kernel
 
     Args:
-        weight: (C_in, C_out, k, k) of the transposed convolution, k odd; the result carries its gradient.
+        weight: (C_in, C_out, k, k) of the transposed convolution, k odd; its gradient flows through the result.
         stride: S.
 
     Returns:
@@ -29,16 +29,16 @@ def subpixel_kernel(weight: Tensor, stride: int) -> Tensor:
 
 
 def _reach(size: int, stride: int) -> tuple[int, int]:
-    """Return how many pixels of the small image a kernel sees before and after its own; the second is never less."""
+    """Return how many pixels of the small image a kernel covers before and after the centre; the second is not less."""
     return size // 2 // stride, (size // 2 + stride - 1) // stride
 
 
 class EnlargingConvTranspose2d(nn.ConvTranspose2d):
     """Transposed convolution to exactly S times the size, with torch's weights.
 
-    On a CPU, where torch's own kernel for few output channels is slow, it is computed as a convolution with C_out*S^2
-    channels and a pixel shuffle; the rearranged weights are made in every call, which costs next to nothing
-    (benchmarks/results/fsrcnn_cpu.md). Elsewhere it is torch's.
+    Torch's CPU kernel is slow for few output channels. On a CPU this module therefore runs a convolution with
+    C_out*S^2 channels and a pixel shuffle. It rearranges the weights in every call, which costs almost nothing
+    (benchmarks/results/fsrcnn_cpu.md). On other devices it runs torch's kernel.
 
     Args:
         in_channels: C_in.
@@ -56,7 +56,7 @@ class EnlargingConvTranspose2d(nn.ConvTranspose2d):
         )
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Return the enlarged map; `output_size` is torch's, and is not used."""
+        """Return the upsampled map; `output_size` belongs to torch's signature and is not used."""
         if x.device.type != 'cpu':
             return super().forward(x)
         scale = self.stride[0]
@@ -67,5 +67,5 @@ class EnlargingConvTranspose2d(nn.ConvTranspose2d):
 
 
 def fast_layout(x: Tensor) -> Tensor:
-    """Return `x` in the memory format in which a CPU convolves faster, channels last; the values are the same."""
+    """Return `x` with channels last on a CPU, which convolves faster so; the values are the same."""
     return x.to(memory_format=torch.channels_last) if x.device.type == 'cpu' else x

@@ -1,4 +1,4 @@
-"""VDSR: twenty convolutions that correct the bicubically enlarged image."""
+"""VDSR: twenty convolutions that correct the bicubic image."""
 
 from __future__ import annotations
 
@@ -18,28 +18,37 @@ class VDSR(nn.Module):
 
         b = bicubic_S(x);  y = b + conv(body(relu(conv(b))))
 
-    One set of weights serves every scale. The enlargement is inside the network, so that it takes the small image like
-    any other network; it is MATLAB's bicubic, which the published weights were trained on.
+    The same weights serve every scale. The bicubic upsampling is part of the network, so that its input is the small
+    image as for any other network. It is MATLAB's bicubic, with which the published weights were trained.
 
-    Weights start as in [1], after He et al. PyTorch's own start halves the signal, or worse, in each of
-    twenty layers, so that nothing is learnt.
+    The weights are initialised as in [1], after He et al. PyTorch's default initialisation at least halves the signal
+    in each of the twenty layers, and the network learns nothing.
 
-    Parameters, as published: 664,704 at every scale; the convolutions have no bias.
+    Published parameters: 664,704 at every scale; the convolutions have no bias.
 
     Args:
-        upscale: S, any integer from 1; 1 for images that are enlarged already.
+        upscale: S, any integer from 1; 1 for images that are already upsampled.
         num_in_ch: Channels of input and output; 1 for luminance.
-        num_feat: Width.
-        num_block: Convolutions between the first and the last one.
+        num_feat: Channels.
+        num_block: Number of convolutions between the first and the last one.
         img_range: The convolutions work on images in [0, img_range].
 
     Shape:
-        input: (N, num_in_ch, h, w), in [0, 1], by default the Y channel of BT.601; output: (N, num_in_ch, S*h, S*w).
-        Any size. The features are at the size of the output.
+        input: (N, num_in_ch, h, w), in [0, 1], any size, by default the Y channel of BT.601; output:
+        (N, num_in_ch, S*h, S*w). Features have the size of the output.
+
+    Raises:
+        UserError: `upscale` is below 1.
 
     References:
         [1] Kim, Lee, Lee. Accurate Image Super-Resolution Using Very Deep Convolutional Networks. CVPR 2016.
             https://arxiv.org/abs/1511.04587
+
+    Example:
+        >>> import kdsr, torch
+        >>> network = kdsr.archs.VDSR(upscale=2)
+        >>> network(torch.rand(1, 1, 12, 10)).shape
+        torch.Size([1, 1, 24, 20])
     """
 
     def __init__(
@@ -60,6 +69,6 @@ class VDSR(nn.Module):
             nn.init.kaiming_normal_(parameter, nonlinearity='relu')
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the enlarged image (N, num_in_ch, S*h, S*w)."""
+        """Return the super-resolved image (N, num_in_ch, S*h, S*w)."""
         x = self.bicubic(x)
         return x + self.conv_last(self.body(self.conv_first(x * self.img_range))) / self.img_range

@@ -1,9 +1,10 @@
-"""What DCTSwin does inside a window: the cosine transform of its tokens, and the mask of its attention."""
+"""Inside a window of DCTSwin: the cosine transform of the tokens, and the mask of the attention."""
 
 from __future__ import annotations
 
 import functools
 import math
+from typing import Literal, get_args
 
 import torch
 from basicsr.archs.swinir_arch import window_partition
@@ -12,20 +13,21 @@ from torch import Tensor, nn
 from kdsr.distillation.dct import dct_matrix
 from kdsr.distillation.precision import at_least_float32
 
-MASKS = ('none', 'spatial', 'official')
+Mask = Literal['none', 'spatial', 'official']
+MASKS: tuple[Mask, ...] = get_args(Mask)
 
 
 class WindowDCT(nn.Module):
     """Two-dimensional DCT-II of the tokens of a window and its exact inverse, per channel.
 
-    Both axes at once are one Kronecker matrix, so that a window is one matrix product.
+    One Kronecker matrix transforms both axes, so that a window costs one matrix product.
 
     Args:
         window_size: w, tokens per side.
         norm: 'ortho', or 'none' for a factor of 2 per axis (the DC of an 8x8 window of ones is then 256).
 
     Shape:
-        input and output: (windows, w*w, C), computed in single precision at least, returned in the input's.
+        input and output: (windows, w*w, C), computed in at least single precision, returned in that of the input.
     """
 
     matrix: Tensor
@@ -35,16 +37,16 @@ class WindowDCT(nn.Module):
         super().__init__()
         one_axis = dct_matrix(window_size, norm)
         matrix = torch.kron(one_axis, one_axis)
-        # Constants: a checkpoint needs neither of them.
+        # constants, so a checkpoint does not contain them
         self.register_buffer('matrix', matrix.float(), persistent=False)
         self.register_buffer('inverse_matrix', torch.linalg.inv(matrix).float(), persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return the coefficients, frequency (ky, kx) at token ky * w + kx."""
+        """Return the coefficients; token ky * w + kx is frequency (ky, kx)."""
         return self._product(self.matrix, tokens)
 
     def inverse(self, coefficients: Tensor) -> Tensor:
-        """Return the tokens that have these coefficients."""
+        """Return the tokens with these coefficients."""
         return self._product(self.inverse_matrix, coefficients)
 
     @staticmethod
@@ -56,25 +58,25 @@ class WindowDCT(nn.Module):
 
 @functools.lru_cache(maxsize=4)
 def attention_mask(
-    height: int, width: int, window_size: int, shift_size: int, kind: str, device: torch.device
+    height: int, width: int, window_size: int, shift_size: int, kind: Mask, device: torch.device
 ) -> Tensor | None:
-    """Return what is added to the attention logits: 0 where two tokens may see each other, -100 elsewhere.
+    """Return the mask that is added to the attention logits: 0 if a token may attend to another, else -100.
 
-    A cyclic shift brings together, in the last row and column of windows, tokens from opposite ends of the image;
-    every origin has a label, and only tokens of one label see each other.
+    After a cyclic shift the last row and column of windows contain tokens from opposite ends of the image. Every origin
+    has a label, and tokens attend only to tokens of the same label.
 
     Args:
         height: Of the token map, a multiple of `window_size`.
         width: Likewise.
         window_size: Tokens per side of a window.
-        shift_size: Cyclic shift; 0 for a layer without.
-        kind: 'none': no mask. 'spatial': as in Swin. 'official': as in the authors' code, where the label image goes
-            through the DCT first. Nearly all labels then differ or agree by rounding alone; without a shift it cuts
-            every DC coefficient off from the others.
-        device: Where the mask is to lie. It is always computed on the CPU, for one result everywhere.
+        shift_size: Cyclic shift; 0 for a layer without one.
+        kind: 'none': no mask. 'spatial': as in Swin. 'official': as in the authors' code, which transforms the label
+            image by the DCT first. Then only rounding decides whether most labels are equal; without a shift it
+            separates every DC coefficient from the others.
+        device: Device of the mask. The CPU always computes it, so that the result is the same on all devices.
 
     Returns:
-        (windows, window_size^2, window_size^2), or None where everything is open.
+        (windows, window_size^2, window_size^2), or None if nothing is masked.
     """
     if kind == 'none' or (kind == 'spatial' and shift_size == 0):
         return None
@@ -88,17 +90,17 @@ def attention_mask(
 
 
 def _origin(size: int, window_size: int, shift_size: int) -> Tensor:
-    """Return 0 for a position before the last window, 1 in the last window, 2 for one that the shift wrapped round."""
+    """Return 0 for positions before the last window, 1 in the last window, 2 for positions that the shift wrapped."""
     if shift_size == 0:
-        return torch.full((size,), 2.0)  # the authors' slices put the last label everywhere; 'official' depends on it
+        return torch.full((size,), 2.0)  # as in the authors' code; 'official' depends on it
     position = torch.arange(size)
     return (position >= size - window_size).float() + (position >= size - shift_size).float()
 
 
 def _fft_dct(rows: Tensor) -> Tensor:
-    """Return the unnormalised DCT-II along the last axis by Makhoul's algorithm: even samples, odd ones reversed, FFT.
+    """Return the unnormalised DCT-II along the last axis by Makhoul's algorithm: even samples, reversed odd ones, FFT.
 
-    Which coefficients come out as exactly zero depends on the algorithm, and 'official' masks depend on that.
+    The algorithm decides which coefficients are exactly zero, and 'official' masks depend on that.
     """
     size = rows.shape[-1]
     spectrum = torch.fft.fft(torch.cat([rows[..., ::2], rows[..., 1::2].flip(-1)], -1))

@@ -1,4 +1,4 @@
-"""`kdsr distil`: from a BasicSR option file to an experiment in which its network learns from teachers."""
+"""`kdsr distil`: turn a BasicSR option file into an experiment in which its network learns from teachers."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-from kdsr import options, plugins
+from kdsr import options, plugins, zoo
 from kdsr.archs.convert import read_official
 from kdsr.authoring.option_check import check_option_files
-from kdsr.authoring.other_vocabularies import speaks_another, translate
+from kdsr.authoring.other_vocabularies import find_foreign_keys, translate
 from kdsr.authoring.tap_listing import propose_features
 from kdsr.distillation.checkpoint import pick_weights, read_checkpoint
 from kdsr.durable import write_durably
 from kdsr.errors import UserError, check_choice
-from kdsr.wording import with_article
+from kdsr.networks.weight_files import identify
 
-# the last hidden layer of each student in PISR's paper
+MethodName = Literal['kd', 'fitnet', 'at', 'fakd', 'lsfd', 'facd', 'mtkd', 'pisr']
+# The last hidden layer of each student in PISR's paper.
 _PISR_TAPS = {'FSRCNN': 'expanding', 'VDSR': 'body.17', 'IDN': 'body.3', 'CARN': 'body'}
 _AGGREGATOR = {'type': 'DCTSwin', 'embed_dim': 24, 'depths': [2, 2, 2, 2], 'num_heads': 6, 'window_size': 8}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a method puts into the block.
+    """What a method adds to an option file.
 
     Attributes:
-        about: A line for the head of the file.
+        about: First comment of the file.
         losses: `distillation.losses`.
-        pixel: `train.pixel_opt.loss_weight`; None for no image loss beside the block.
-        features: Whether features are tapped.
+        pixel: `train.pixel_opt.loss_weight`; None to remove `pixel_opt`.
+        features: The method taps features.
     """
 
     about: str
@@ -42,7 +43,7 @@ class Recipe:
 
 
 _KD = {'type': 'ResponseLoss', 'norm': 'l1', 'loss_weight': 0.5}
-RECIPES = {
+RECIPES: dict[MethodName, Recipe] = {
     'kd': Recipe("KD: half of the image loss is the distance to the teacher's image.", {'l_kd': _KD}, 0.5, False),
     'fitnet': Recipe(
         'FitNet: features through a 1x1 convolution. No SR paper prints its weight: tune it.',
@@ -82,40 +83,55 @@ RECIPES = {
 
 @dataclass
 class _Plan:
-    """The files to write, and what to tell."""
+    """The files to write, and notes for the user."""
 
     files: dict[str, str] = field(default_factory=dict)
-    told: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
-def distil(option_file: str, teachers: Sequence[str], method: str | None = None, out: str | None = None) -> str:
+def distil(
+    option_file: str,
+    teachers: Sequence[str],
+    method: MethodName | None = None,
+    out: str | None = None,
+) -> str:
     """Write an option file that adds a `distillation:` block to a BasicSR experiment, and check it.
 
-    The new file names the old one as its `base:` and says only what differs. A file in the words of other BasicSR-based
-    distillation code (`network_t`, ...) names its teachers itself; it is translated, whole.
+    The new file names the old one as its `base:` and contains only the differences. A file of other BasicSR-based
+    distillation code (`network_t`, ...) names its teachers itself; kdsr translates the whole file.
 
     Args:
         option_file: A BasicSR training file.
-        teachers: Of each teacher, its option file (YAML) or its checkpoint: one that `kdsr convert` wrote, an official
-            one of a network it knows, or any that the spandrel library recognises.
-        method: A key of `RECIPES`; 'kd' when left out, or what the translated file says.
-        out: File to write; `<option_file>_<method>.yml` beside the old one when None.
+        teachers: For each teacher its option file (YAML), its checkpoint, or a name of `kdsr zoo`. Checkpoints may come
+            from `kdsr convert`, `kdsr export` (safetensors), or be files that the spandrel library recognises.
+        method: 'kd', 'fitnet', 'at', 'fakd', 'lsfd', 'facd', 'mtkd' or 'pisr'. Default: 'kd', or the method of the
+            translated file.
+        out: File to write. Default: `<option_file>_<method>.yml` beside the old file.
 
     Returns:
-        What was written, what is missing, and the commands that follow.
+        A report: the written files, what `kdsr check` says about them, and the commands that follow.
 
     Raises:
         UserError: a file is wrong, a teacher is not recognised, or a file would be overwritten.
+
+    Example:
+        >>> import kdsr, os, tempfile
+        >>> from kdsr.options.shipped import shipped_folder
+        >>> student = os.path.join(shipped_folder(), 'zoo', 'rfdn_tiny_x2.yml')
+        >>> out = os.path.join(tempfile.mkdtemp(), 'student_kd.yml')
+        >>> report = kdsr.distil(student, teachers=['rfdn_small_x2'], method='kd', out=out)
+        >>> report.splitlines()[0] == f'Written: {out}'
+        True
     """
     if method is not None:
-        check_choice('--method', method, tuple(RECIPES))
+        check_choice('method', method, get_args(MethodName))
     opt = options.load(option_file)
     plugins.import_named(opt.get('import_modules') or ())
     plan = _Plan()
-    if speaks_another(opt):
-        _translated(plan, opt, option_file, teachers, method, out)
+    if find_foreign_keys(opt):
+        _plan_translation(plan, opt, option_file, teachers, method, out)
     else:
-        _varied(plan, opt, option_file, teachers, method or 'kd', out)
+        _plan_variant(plan, opt, option_file, teachers, method or 'kd', out)
     for path in plan.files:
         if os.path.exists(path):
             raise UserError(f'{path} exists already: name another file with --out, or delete it.')
@@ -124,85 +140,99 @@ def distil(option_file: str, teachers: Sequence[str], method: str | None = None,
     return _report(plan)
 
 
-def _translated(
-    plan: _Plan, opt: Mapping[str, Any], option_file: str, teachers: Sequence[str], method: str | None, out: str | None
+def _plan_translation(
+    plan: _Plan,
+    opt: Mapping[str, Any],
+    option_file: str,
+    teachers: Sequence[str],
+    method: MethodName | None,
+    out: str | None,
 ) -> None:
-    """Plan a whole file for an experiment in other words."""
+    """Plan a complete file for an experiment of other distillation code."""
     if teachers:
-        raise UserError(f'{option_file} names its teachers itself (`{speaks_another(opt)[0]}`): leave out --teacher.')
-    whole, told = translate(options.read_yaml(option_file))
+        raise UserError(
+            f'{option_file} names its teachers itself (`{find_foreign_keys(opt)[0]}`): leave out --teacher.'
+        )
+    whole, notes = translate(options.read_yaml(option_file))
     if method is not None:
         block = whole['distillation']
-        block.update(_block(whole, block['teachers'], RECIPES[method], method, option_file))
+        block.update(_make_block(whole, block['teachers'], method, option_file))
         _set_image_loss(whole, RECIPES[method])
     name = f'{whole.get("name", "run")}_{method or "kdsr"}'
     path = out or f'{os.path.splitext(option_file)[0]}_{method or "kdsr"}.yml'
-    head = f'# {os.path.basename(option_file)} in the words of kdsr.\n'
+    head = f'# {os.path.basename(option_file)}, translated for kdsr.\n'
     options.check({**whole, 'name': name})
     plan.files[path] = head + options.dump({**whole, 'name': name})
-    plan.told += told
+    plan.notes += notes
 
 
-def _varied(
-    plan: _Plan, opt: dict[str, Any], option_file: str, given: Sequence[str], method: str, out: str | None
+def _plan_variant(
+    plan: _Plan, opt: dict[str, Any], option_file: str, given: Sequence[str], method: MethodName, out: str | None
 ) -> None:
-    """Plan a file that says what differs from a BasicSR experiment."""
+    """Plan a file that contains the differences to a BasicSR experiment."""
     options.complete(opt, option_file)
     if opt.get('distillation'):
         raise UserError(f'{option_file} has a `distillation:` block already; edit it, or name the file without it.')
     if not opt['datasets'].get('train'):
-        raise UserError(f'{option_file} trains nothing (`datasets.train`); name the file that trains the student.')
+        raise UserError(f'{option_file} has no training set (`datasets.train`): name the file that trains the student.')
     model = options.model_class_of(opt['model_type'])
     if (model.trains, model.teachers, model.objective) != ('student', 'unused', 'image'):
         raise UserError(
-            f'{option_file}: `model_type: {model.name}` has more than an image loss, and DistillationModel has '
-            'not. Distil from the PSNR-oriented file of the network (SRModel).'
+            f'{option_file}: `model_type: {model.name}` has more losses than an image loss, which '
+            'DistillationModel does not support. Use the PSNR-oriented file of the network (SRModel).'
         )
     if not given:
         raise UserError('name at least one teacher: --teacher its_options.yml or --teacher its_checkpoint.pth')
     path = out or f'{os.path.splitext(option_file)[0]}_{method}.yml'
-    teachers = _named([_teacher(one) for one in given])
+    teachers = _give_names([_describe_teacher(one) for one in given])
     if method == 'pisr':
         _check_privileged(teachers, given)
     name = f'{opt["name"]}_{method}'
     base = os.path.relpath(option_file, os.path.dirname(os.path.abspath(path)))
     change: dict[str, Any] = {'base': base, 'name': name, 'model_type': 'DistillationModel'}
-    change['distillation'] = {'teachers': teachers, **_block(opt, teachers, RECIPES[method], method, option_file)}
+    change['distillation'] = {'teachers': teachers, **_make_block(opt, teachers, method, option_file)}
     _set_image_loss(change, RECIPES[method])
     if method == 'mtkd' and len(teachers) > 1:
-        change['distillation']['aggregator'] = _stage_1(plan, opt, change, path)
+        change['distillation']['aggregator'] = _plan_stage_1(plan, opt, change, path)
     options.check(options.merge(opt, {k: v for k, v in change.items() if k != 'base'}))
     plan.files[path] = f'# {RECIPES[method].about}\n{options.dump(change)}'
 
 
-def _block(
-    opt: Mapping[str, Any], teachers: list[dict[str, Any]], method: Recipe, name: str, option_file: str
+def _make_block(
+    opt: Mapping[str, Any], teachers: list[dict[str, Any]], method: MethodName, option_file: str
 ) -> dict[str, Any]:
-    """Return the block's features and losses."""
-    if name == 'pisr':
-        tap = _PISR_TAPS.get(opt['network_g'].get('type'))
+    """Return the features and losses of the block."""
+    recipe = RECIPES[method]
+    if method == 'pisr':
+        kind = opt['network_g'].get('type')
+        tap = _PISR_TAPS.get(kind)
         if tap is None:
-            raise UserError(f'`--method pisr` knows where to tap {", ".join(_PISR_TAPS)}; write the block by hand.')
+            raise UserError(
+                f'`--method pisr` knows the tapped layer of {", ".join(_PISR_TAPS)}, not of {kind}; write the block by '
+                'hand (docs/methods/pisr.md).'
+            )
         features = {'last': {'student': tap, 'teacher': f'decoder.{tap}'}}
         init = {'teacher': teachers[0]['name'], 'module': 'decoder'}
-        return {'init_from': init, 'features': features, 'losses': method.losses}
-    if not method.features:
-        return {'losses': method.losses}
+        return {'init_from': init, 'features': features, 'losses': recipe.losses}
+    if not recipe.features:
+        return {'losses': recipe.losses}
     features = propose_features({**opt, 'distillation': {'teachers': teachers}}, option_file)
     if not features:
-        raise UserError(f'{option_file}: no points to compare were found; look at `kdsr taps` and write `features:`.')
-    return {'features': features, 'losses': method.losses}
+        raise UserError(
+            f'{option_file}: kdsr found no layers to compare. Look at `kdsr taps {option_file}` and write `features:`.'
+        )
+    return {'features': features, 'losses': recipe.losses}
 
 
-def _set_image_loss(opt: dict[str, Any], method: Recipe) -> None:
+def _set_image_loss(opt: dict[str, Any], recipe: Recipe) -> None:
     train = opt.setdefault('train', {})
-    if method.pixel is None:
+    if recipe.pixel is None:
         train['pixel_opt'] = None
     else:
-        train['pixel_opt'] = {**(train.get('pixel_opt') or {}), 'loss_weight': method.pixel}
+        train['pixel_opt'] = {**(train.get('pixel_opt') or {}), 'loss_weight': recipe.pixel}
 
 
-def _stage_1(plan: _Plan, opt: Mapping[str, Any], change: Mapping[str, Any], path: str) -> dict[str, Any]:
+def _plan_stage_1(plan: _Plan, opt: Mapping[str, Any], change: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Plan the file that trains the aggregator; return the block's `aggregator`."""
     network = {**_AGGREGATOR, 'upscale': opt['scale'], 'num_teachers': len(change['distillation']['teachers'])}
     name = f'{opt["name"]}_aggregator'
@@ -218,8 +248,8 @@ def _stage_1(plan: _Plan, opt: Mapping[str, Any], change: Mapping[str, Any], pat
     return {'path': f'experiments/{name}/models/net_g_latest.pth', 'network': network}
 
 
-def _named(teachers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give every teacher a name of its own."""
+def _give_names(teachers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give every teacher a unique name."""
     names: list[str] = []
     for teacher in teachers:
         word = re.sub(r'\W+', '_', str(teacher['name'])).strip('_').lower() or 'teacher'
@@ -227,48 +257,53 @@ def _named(teachers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**teacher, 'name': name} for teacher, name in zip(teachers, names)]
 
 
-def _teacher(given: str) -> dict[str, Any]:
-    """Return the options of a teacher, from its option file or its checkpoint."""
+def _describe_teacher(given: str) -> dict[str, Any]:
+    """Return the options of a teacher, from its option file, its checkpoint or its name in the zoo."""
     if given.endswith(('.yml', '.yaml')):
-        return _from_options(given)
-    content = read_checkpoint(given)
+        return _read_teacher_options(given)
+    given = zoo.located(given)
     name = os.path.splitext(os.path.basename(given))[0]
+    if given.lower().endswith('.safetensors'):
+        network, weights = identify(given)
+        if weights is not None:  # written by `kdsr export`
+            return {'name': name, 'path': given, 'network': dict(network)}
+    content = read_checkpoint(given)
     if isinstance(content.get('network'), Mapping):  # written by `kdsr convert`
         return {'name': name, 'path': given, 'network': dict(content['network'])}
     try:
         network, _ = read_official(pick_weights(content, given), given)
     except UserError as error:
-        return {'name': name, 'network': {'type': 'Spandrel', 'path': _readable(given, error)}}
+        return {'name': name, 'network': {'type': 'Spandrel', 'path': _check_spandrel(given, error)}}
     raise UserError(
-        f'{given!r} is {with_article(network["type"])} with the names of its authors: run '
-        f'`kdsr convert {given} NEW.pth` first, and name the new file.'
+        f'{given!r} is a {network["type"]} with the tensor names of its authors: run `kdsr convert {given} NEW.pth` '
+        'first, and give the new file.'
     )
 
 
-def _readable(path: str, reason: UserError) -> str:
-    """Return the path when spandrel knows what it is."""
+def _check_spandrel(path: str, reason: UserError) -> str:
+    """Return the path of a file that spandrel recognises."""
     from kdsr.archs.spandrel_arch import Spandrel
 
     try:
         Spandrel(path)
     except UserError as error:
         raise UserError(
-            f'{path!r} is no network that is recognised. Name its option file instead: --teacher FILE.yml, with its '
-            f'`network_g` and `path.pretrain_network_g`. ({reason} {error})'
+            f'{path!r} is not recognised. Name its option file instead: --teacher FILE.yml, with its `network_g` and '
+            f'`path.pretrain_network_g`. ({reason} {error})'
         ) from None
     return path
 
 
-def _from_options(file: str) -> dict[str, Any]:
+def _read_teacher_options(file: str) -> dict[str, Any]:
     own = options.load(file)
     if not own.get('network_g'):
-        raise UserError(f'{file}: there is no `network_g`, so it says nothing of a teacher.')
+        raise UserError(f'{file}: a teacher needs `network_g`, which is missing.')
     trained = f'experiments/{own.get("name")}/models/net_g_latest.pth'
     given = own['path'].get('pretrain_network_g')
     trains = bool((own.get('datasets') or {}).get('train'))
     teacher = {'name': own['network_g'].get('type', 'teacher'), 'path': trained if trains or not given else given}
-    given = {'input': 'gt'} if options.model_class_of(own.get('model_type')).input == 'gt' else {}
-    return {**teacher, **given, 'network': own['network_g']}
+    privileged = {'input': 'gt'} if options.model_class_of(own.get('model_type')).shown == 'gt' else {}
+    return {**teacher, **privileged, 'network': own['network_g']}
 
 
 def _check_privileged(teachers: list[dict[str, Any]], given: Sequence[str]) -> None:
@@ -281,8 +316,8 @@ def _check_privileged(teachers: list[dict[str, Any]], given: Sequence[str]) -> N
 
 def _report(plan: _Plan) -> str:
     lines = [f'Written: {path}' for path in plan.files]
-    lines += [f'Look at: {line}' for line in plan.told]
-    told, _ = check_option_files(list(plan.files), ())
-    lines += ['kdsr check:', *(f'  {line}' for line in told.splitlines()), 'Next:']
-    lines += [f'  kdsr train {path}' for path in plan.files]
+    lines += [f'Look at: {line}' for line in plan.notes]
+    text, _ = check_option_files(list(plan.files), ())
+    lines += ['kdsr check:', *(f'  {line}' for line in text.splitlines()), 'Next:']
+    lines += [f'  python -m kdsr.train -opt {path}' for path in plan.files]
     return '\n'.join(lines)

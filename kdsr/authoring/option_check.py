@@ -1,4 +1,4 @@
-"""`kdsr check`: the mistakes in option files and comparison files, all at once."""
+"""`kdsr check`: all mistakes in option files and comparison files."""
 
 from __future__ import annotations
 
@@ -20,16 +20,19 @@ def check(
     files: bool = True,
     tell: Callable[[str], None] = print,
 ) -> int:
-    """Print what is wrong with option files; return the exit status.
+    """Print all mistakes in option files.
 
     Args:
-        paths: Option files; patterns such as ``options/**/*.yml`` are resolved where the shell did not.
-        overrides: As after `--force_yml`, for all of them.
-        files: Also look at data and weights.
-        tell: Where the text goes.
+        paths: Option files, or patterns such as ``options/**/*.yml``.
+        overrides: As after `--force_yml`, for all files.
+        files: Also check that data and weights exist.
+        tell: Prints a text.
+
+    Returns:
+        The exit status: 0 if a run of every file would start, else 1.
 
     Raises:
-        UserError: no file is named.
+        UserError: `paths` is empty.
     """
     if not paths:
         raise UserError('name option files: kdsr check options/mtkd_edsr_x4.yml')
@@ -39,40 +42,50 @@ def check(
 
 
 def check_option_files(paths: Sequence[str], overrides: Sequence[str] = (), files: bool = True) -> tuple[str, bool]:
-    """Check option files, as `kdsr check` does.
+    """Find all mistakes in option files, before anything is built.
 
     Args:
-        paths: Option files; patterns such as ``options/**/*.yml`` are resolved where the shell did not.
-        overrides: As after `--force_yml`, for all of them.
-        files: Also look at data and weights.
+        paths: Option files, or patterns such as ``options/**/*.yml``.
+        overrides: As after `--force_yml` (``train:ema_decay=0.999``), for all files.
+        files: Also check that data and weights exist.
 
     Returns:
-        What to print, and whether a run of each would start.
+        A report, and whether a run of every file would start.
+
+    Example:
+        >>> import kdsr, os
+        >>> from kdsr.options.shipped import shipped_folder
+        >>> file = os.path.join(shipped_folder(), 'rfdn_x4.yml')
+        >>> kdsr.check_option_files([file], files=False)
+        ('1 file is fine', True)
+        >>> report, fine = kdsr.check_option_files([file], ['network_g:num_feet=48'], files=False)
+        >>> print(report.splitlines()[1].strip())
+        --force_yml: network_g.num_feet: RFDN has no option 'num_feet'. Did you mean 'num_feat'?
     """
     problems: list[Problem] = []
     bad = 0
-    found = _resolved(paths)
+    found = _resolve_patterns(paths)
     for path in found:
-        own = _problems_in(path, overrides, files)
+        own = _find_problems(path, overrides, files)
         problems += own
         bad += any(problem.kind != WARNING for problem in own)
-    counts = [f'{len(found) - bad} of {len(found)} files are fine' if bad else _fine(len(found))]
+    counts = [f'{len(found) - bad} of {len(found)} files are fine' if bad else _count_fine(len(found))]
     for kind, word in ((ERROR, 'error'), (MISSING, 'missing file'), (WARNING, 'warning')):
         count = len({(p.place, p.path, p.text) if kind != MISSING else p.text for p in problems if p.kind == kind})
         counts += [f'{count} {word}{"s" if count > 1 else ""}'] if count else []
     return '\n'.join(filter(None, (options.report(problems), ', '.join(counts)))), bad == 0
 
 
-def _fine(count: int) -> str:
+def _count_fine(count: int) -> str:
     return '1 file is fine' if count == 1 else f'{count} files are fine'
 
 
-def _resolved(paths: Iterable[str]) -> list[str]:
+def _resolve_patterns(paths: Iterable[str]) -> list[str]:
     found = [match for path in paths for match in (sorted(glob.glob(path, recursive=True)) or [path])]
     return list(dict.fromkeys(found))
 
 
-def _problems_in(path: str, overrides: Sequence[str], files: bool) -> list[Problem]:
+def _find_problems(path: str, overrides: Sequence[str], files: bool) -> list[Problem]:
     try:
         file = options.read(path, overrides)
         if file.opt.keys() >= COMPARISON_KEYS:

@@ -1,4 +1,4 @@
-"""Option files of other BasicSR-based distillation code, in kdsr's words."""
+"""Translate option files of other BasicSR-based distillation code."""
 
 from __future__ import annotations
 
@@ -13,34 +13,37 @@ _TRAIN = ('kd_opt', 'feature_opt', 'feature_distillation')
 _NORMS = {'L1Loss': 'l1', 'MSELoss': 'l2'}
 
 
-def speaks_another(opt: Mapping[str, Any]) -> list[str]:
-    """Return the keys by which other projects name teachers: `network_t`, `network_teacher`, `tea1_network_g`, ..."""
+def find_foreign_keys(opt: Mapping[str, Any]) -> list[str]:
+    """Return the keys with which other projects name teachers: `network_t`, `network_teacher`, `tea1_network_g`, ..."""
     return [key for key in opt if _NETWORK.fullmatch(str(key)) or _NUMBERED.fullmatch(str(key))]
 
 
 def translate(opt: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return an experiment with a `distillation:` block, and what could not be said in it.
+    """Translate an experiment into one with a `distillation:` block.
 
-    Known are the words of DUKD's `BaseKD` (`network_t`, `path.pretrain_network_t`, `path.param_key_t`, `train.kd_opt`,
-    `train.feature_opt`, `train.feature_distillation`), those with `teacher` or `g_teacher` for `t`, and MTKD's
-    `tea1_network_g`, `tea1_path`.
+    The function knows the keys of DUKD's `BaseKD` (`network_t`, `path.pretrain_network_t`, `path.param_key_t`,
+    `train.kd_opt`, `train.feature_opt`, `train.feature_distillation`), the same with `teacher` or `g_teacher` for `t`,
+    and MTKD's `tea1_network_g`, `tea1_path`.
 
     Args:
-        opt: All options, with at least one key of :func:`speaks_another`.
+        opt: All options, with at least one key of :func:`find_foreign_keys`.
+
+    Returns:
+        The translated options, and a note for every part that has no counterpart.
     """
     path, train = dict(opt.get('path') or {}), dict(opt.get('train') or {})
-    teachers = [_teacher(opt, path, key) for key in speaks_another(opt)]
+    teachers = [_translate_teacher(opt, path, key) for key in find_foreign_keys(opt)]
     kd, feature_opt, positions = (train.pop(key, None) for key in _TRAIN)
     foreign = [key for key in train if re.search('kd_|distill|teacher', str(key))]
-    told = [f'train.{key}: left out, it belongs to other code.' for key in foreign]
-    features = _features(positions, [teacher['name'] for teacher in teachers], told)
-    losses = _response(kd, told) if isinstance(kd, Mapping) else {}
+    notes = [f'train.{key}: left out, it belongs to other code.' for key in foreign]
+    features = _translate_positions(positions, [teacher['name'] for teacher in teachers], notes)
+    losses = _translate_kd(kd, notes) if isinstance(kd, Mapping) else {}
     if features:
-        losses.update(_feature_loss(feature_opt or {}, told))
+        losses.update(_translate_feature_loss(feature_opt or {}, notes))
     elif feature_opt is not None:
-        told.append('train.feature_opt: left out, there are no `train.feature_distillation.positions` for it.')
+        notes.append('train.feature_opt: left out, there are no `train.feature_distillation.positions` for it.')
     block = {'teachers': teachers, **({'features': features} if features else {}), 'losses': losses}
-    kept = {key: value for key, value in opt.items() if key not in speaks_another(opt)}
+    kept = {key: value for key, value in opt.items() if key not in find_foreign_keys(opt)}
     of_teacher = re.compile(r'.*_(t\d*|teacher\d*|g_teacher|TA)|tea\d+_path')
     return {
         **kept,
@@ -48,18 +51,18 @@ def translate(opt: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         'path': {key: value for key, value in path.items() if not of_teacher.fullmatch(key)},
         'train': {key: value for key, value in train.items() if key not in foreign},
         'distillation': block,
-    }, told
+    }, notes
 
 
-def _teacher(opt: Mapping[str, Any], path: Mapping[str, Any], key: str) -> dict[str, Any]:
+def _translate_teacher(opt: Mapping[str, Any], path: Mapping[str, Any], key: str) -> dict[str, Any]:
     numbered, named = _NUMBERED.fullmatch(key), _NETWORK.fullmatch(key)
     if numbered:
         number = numbered['number']
         found = path.get(f'tea{number}_path') or opt.get(f'tea{number}_path')
-        return _without_none(name=f'teacher{number}', network=opt[key], path=found)
+        return _drop_none(name=f'teacher{number}', network=opt[key], path=found)
     assert named is not None
     suffix = named['suffix']
-    return _without_none(
+    return _drop_none(
         name='teacher' + re.sub(r'\D', '', suffix),
         network=opt[key],
         path=path.get(f'pretrain_network_{suffix}'),
@@ -67,18 +70,18 @@ def _teacher(opt: Mapping[str, Any], path: Mapping[str, Any], key: str) -> dict[
     )
 
 
-def _without_none(**values: Any) -> dict[str, Any]:
+def _drop_none(**values: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _response(kd: Mapping[str, Any], told: list[str]) -> dict[str, Any]:
+def _translate_kd(kd: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     if kd.get('type') not in _NORMS:
-        told.append(f'train.kd_opt: `type: {kd.get("type")}` has no counterpart; ResponseLoss with L1 stands for it.')
+        notes.append(f'train.kd_opt: `type: {kd.get("type")}` has no counterpart; ResponseLoss with L1 replaces it.')
     norm = _NORMS.get(str(kd.get('type')), 'l1')
     return {'l_kd': {'type': 'ResponseLoss', 'norm': norm, 'loss_weight': kd.get('loss_weight', 1.0)}}
 
 
-def _features(given: Any, teachers: list[str], told: list[str]) -> dict[str, Any]:
+def _translate_positions(given: Any, teachers: list[str], notes: list[str]) -> dict[str, Any]:
     """Read `positions`: module paths for both networks, or `{t: [...], g: [...]}`."""
     positions = given.get('positions') if isinstance(given, Mapping) else None
     if isinstance(positions, Mapping):
@@ -86,17 +89,17 @@ def _features(given: Any, teachers: list[str], told: list[str]) -> dict[str, Any
     else:
         pairs = [(position, position) for position in positions or []]
     if pairs and len(teachers) > 1:
-        told.append(f'train.feature_distillation: taken to mean the teacher {teachers[0]!r}.')
+        notes.append(f'train.feature_distillation: assumed to mean the teacher {teachers[0]!r}.')
     source = {'from': teachers[0]} if len(teachers) > 1 else {}
     return {f'f{i}': {'student': str(s), 'teacher': str(t), **source} for i, (s, t) in enumerate(pairs)}
 
 
-def _feature_loss(opt: Mapping[str, Any], told: list[str]) -> dict[str, Any]:
+def _translate_feature_loss(opt: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     weight, kind = opt.get('loss_weight', 1.0), opt.get('type')
     if kind in ('FAKDLoss', 'SALoss', 'FAKD'):
         return {'l_feature': {'type': 'FAKDLoss', 'loss_range': 1, 'loss_weight': weight}}
     if kind not in _NORMS:
-        told.append(f'train.feature_opt: `type: {kind}` has no counterpart; FitNetLoss with L1 stands for it.')
+        notes.append(f'train.feature_opt: `type: {kind}` has no counterpart; FitNetLoss with L1 replaces it.')
     norm = _NORMS.get(str(kind), 'l1')
     fitnet = {'type': 'FitNetLoss', 'regressor': 'none', 'norm': norm, 'loss_range': 1, 'loss_weight': weight}
     return {'l_feature': fitnet}

@@ -1,4 +1,4 @@
-"""Which three feature maps the papers compare, in the networks they used and in others."""
+"""The three feature maps that the papers compare, in their own networks and in others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from kdsr.distillation.feature_tap import INPUT
 
 STAGES = ('early', 'middle', 'late')
-GROUPS_OF_FAKD = {('RCAN', 10): (2, 6), ('SAN', 20): (6, 13)}  # type, groups: not the rule for other networks
+GROUPS_OF_FAKD = {('RCAN', 10): (2, 6), ('SAN', 20): (6, 13)}  # (type, groups) that do not follow the rule
 LAST_POINTS = {
     'EDSR': 'upsample:input',
     'RCAN': 'upsample:input',
@@ -20,12 +20,12 @@ LAST_POINTS = {
 }
 
 
-def paper_points(network: nn.Module, ran: Sequence[str], grows: Sequence[str] = ()) -> dict[str, str]:
-    """Return the three points that FAKD, LSFD and FACD compare (`early`, `middle`, `late`).
+def find_paper_points(network: nn.Module, ran: Sequence[str], grows: Sequence[str] = ()) -> dict[str, str]:
+    """Find the three points that FAKD, LSFD and FACD compare (`early`, `middle`, `late`).
 
-    EDSR, RCAN, SAN and SwinIR have theirs from FAKD's code or by its rule. In other networks the n blocks are split
-    into three parts, with the last block of the first two as points; the third is what goes into the upsampler, or the
-    last block where there is none.
+    The points of EDSR, RCAN, SAN and SwinIR come from FAKD's code or follow its rule. In other networks the n blocks
+    are divided into three parts: the first two points are the last blocks of the first two parts, the third is the
+    input of the upsampler, or the last block if there is no upsampler.
 
     Args:
         network: Any network.
@@ -33,10 +33,10 @@ def paper_points(network: nn.Module, ran: Sequence[str], grows: Sequence[str] = 
         grows: Those of them whose output is larger than their input.
 
     Returns:
-        Nothing where no row of blocks is found.
+        Stage to tap point; empty if the network has no row of blocks.
     """
-    inner, prefix = _unwrapped(network)
-    blocks = _trunk(inner, set(ran), prefix)
+    inner, prefix = _unwrap(network)
+    blocks = _find_trunk(inner, set(ran), prefix)
     if not blocks:
         return {}
     kind, count = type(inner).__name__, len(blocks)
@@ -45,30 +45,30 @@ def paper_points(network: nn.Module, ran: Sequence[str], grows: Sequence[str] = 
     if last.split(INPUT)[0] not in ran:
         after = set(ran[ran.index(blocks[-1]) + 1 :])
         upsamplers = [path for path in grows if path in after and not blocks[-1].startswith(f'{path}.')]
-        last = f'{min(upsamplers, key=_depth)}{INPUT}' if upsamplers else blocks[-1]
+        last = f'{min(upsamplers, key=_count_dots)}{INPUT}' if upsamplers else blocks[-1]
     points = dict(zip(STAGES, (blocks[max(first, 0)], blocks[max(second, 0)], last)))
-    seen: set[str] = set()  # with two blocks the first two points are one
+    seen: set[str] = set()  # with two blocks the first two points are the same
     return {stage: p for stage, p in points.items() if not (p in seen or seen.add(p))}  # type: ignore[func-returns-value]
 
 
-def _unwrapped(network: nn.Module) -> tuple[nn.Module, str]:
-    """Return the network inside wrappers such as `Spandrel` and PISR's teacher, and what its paths begin with."""
+def _unwrap(network: nn.Module) -> tuple[nn.Module, str]:
+    """Return the network inside wrappers such as `Spandrel` and PISR's teacher, and the prefix of its paths."""
     children = list(network.named_children())
     if [name for name, _ in children] == ['encoder', 'decoder']:
         del children[0]
     if len(children) != 1:
         return network, ''
     name, child = children[0]
-    inner, prefix = _unwrapped(child)
+    inner, prefix = _unwrap(child)
     return inner, f'{name}.{prefix}'
 
 
-def _depth(path: str) -> int:
+def _count_dots(path: str) -> int:
     return path.count('.')
 
 
-def _trunk(network: nn.Module, tappable: set[str], prefix: str = '') -> list[str]:
-    """Return the paths of the blocks one after the other: the heaviest row of like modules near the top."""
+def _find_trunk(network: nn.Module, tappable: set[str], prefix: str = '') -> list[str]:
+    """Return the paths of the blocks in order: the row of equal modules with the most parameters, near the top."""
     children = {f'{prefix}{name}': child for name, child in network.named_children()}
     rows: dict[str, list[str]] = {}
     for path, child in children.items():
@@ -80,14 +80,14 @@ def _trunk(network: nn.Module, tappable: set[str], prefix: str = '') -> list[str
     candidates = []
     for row in rows.values():
         kinds = Counter(type(modules[p]) for p in row if p in tappable)
-        kind = max(kinds, key=lambda k: kinds[k], default=None)  # the authors' EDSR ends its row with a convolution
+        kind = max(kinds, key=lambda k: kinds[k], default=None)  # the row of the authors' EDSR ends with a convolution
         candidates.append([p for p in row if p in tappable and type(modules[p]) is kind])
     candidates = [row for row in candidates if len(row) > 1]
     if candidates:
-        return max(candidates, key=lambda row: sum(_weight(modules[p]) for p in row))
-    heaviest = max(children, key=lambda path: _weight(children[path]), default=None)
-    return _trunk(children[heaviest], tappable, f'{heaviest}.') if heaviest else []
+        return max(candidates, key=lambda row: sum(_count_parameters(modules[p]) for p in row))
+    heaviest = max(children, key=lambda path: _count_parameters(children[path]), default=None)
+    return _find_trunk(children[heaviest], tappable, f'{heaviest}.') if heaviest else []
 
 
-def _weight(module: nn.Module) -> int:
+def _count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())

@@ -70,6 +70,12 @@ class Upscaler:
 
     Raises:
         UserError: the file is missing, damaged or unknown, or a setting does not fit.
+
+    Example:
+        >>> import kdsr, numpy
+        >>> upscaler = kdsr.Upscaler('rfdn_tiny_x2')
+        >>> upscaler(numpy.zeros((20, 24, 3), numpy.uint8)).shape
+        (40, 48, 3)
     """
 
     def __init__(

@@ -15,7 +15,9 @@ from kdsr.errors import UserError
 from kdsr.lifecycle.saving import save_checkpoint as save_checkpoint
 
 
-def load_weights(network: nn.Module, path: str, param_key: str | None = None, name: str = 'network') -> dict[str, Any]:
+def load_weights(
+    network: nn.Module, path: str, param_key: str | None = None, name: str = 'network', shown: str | None = None
+) -> dict[str, Any]:
     """Load weights into `network`; anything but a complete match is refused.
 
     Args:
@@ -23,6 +25,7 @@ def load_weights(network: nn.Module, path: str, param_key: str | None = None, na
         path: Checkpoint file.
         param_key: As for :func:`pick_weights`.
         name: What to call the network in messages.
+        shown: Name of the file in messages; `path` when left out.
 
     Returns:
         The whole content of the file, for what it holds beside the weights.
@@ -31,6 +34,7 @@ def load_weights(network: nn.Module, path: str, param_key: str | None = None, na
         UserError: names, shapes or the file do not fit.
     """
     content = read_checkpoint(path)
+    path = shown or path
     weights = pick_weights(content, path, param_key)
     own = network.state_dict()
     for key, tensor in weights.items():

@@ -30,6 +30,15 @@ class DistillationLoss(nn.Module):
         loss_weight: Factor on the result.
         features: Names from `distillation.features` that the loss compares; all of them, in order, when left out.
             A loss on images ignores it.
+
+    Example:
+        >>> import kdsr, torch
+        >>> class BlueLoss(kdsr.DistillationLoss):
+        ...     def distance(self, student, teacher, batch):
+        ...         return (student.sr - teacher.sr.detach())[:, 2].abs().mean()
+        >>> student, teacher = (kdsr.NetworkOutput(sr=torch.full((1, 3, 8, 8), grey)) for grey in (0.5, 0.75))
+        >>> BlueLoss(loss_weight=2.0)(student, teacher, kdsr.Batch(lq=torch.zeros(1, 3, 4, 4)))
+        tensor(0.5000)
     """
 
     needs_teacher_image = True  # False in a class that never asks for `teacher.sr`

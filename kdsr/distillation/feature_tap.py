@@ -11,7 +11,6 @@ from torch.utils.hooks import RemovableHandle
 
 from kdsr.distillation.precision import at_least_float32
 from kdsr.errors import UserError, did_you_mean
-from kdsr.wording import with_article
 
 INPUT = ':input'
 
@@ -39,6 +38,17 @@ class FeatureTap:
 
     Raises:
         UserError: a path does not exist; the message names the close ones.
+
+    Example:
+        >>> import kdsr, torch
+        >>> network = kdsr.load_network('rfdn_tiny_x2')
+        >>> tap = kdsr.FeatureTap(network, {'early': 'body.0', 'late': 'upsample:input'})
+        >>> image = torch.rand(1, 3, 12, 10)
+        >>> tap.calibrate(lambda: network(image))
+        >>> with tap as features:
+        ...     enlarged = network(image)
+        >>> {name: tuple(feature.shape[2:]) for name, feature in features.items()}
+        {'early': (12, 10), 'late': (12, 10)}
     """
 
     def __init__(self, network: nn.Module, points: Mapping[str, str]) -> None:
@@ -150,9 +160,7 @@ class FeatureTap:
     def _capture(self, name: str, value: Any, args: Iterable[Any]) -> None:
         point = self.points[name]
         if not isinstance(value, Tensor):
-            raise UserError(
-                f'feature {name!r}: {point!r} gives {with_article(type(value).__name__)}, not a tensor; tap inside it.'
-            )
+            raise UserError(f'feature {name!r}: {point!r} gives a {type(value).__name__}, not a tensor; tap inside it.')
         if name in self._copied or value.is_inference():  # inference tensors do not tell when they are changed
             value = value.clone()
         else:

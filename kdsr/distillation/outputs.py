@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from kdsr.errors import UserError
-from kdsr.options import NetworkInput
+from kdsr.options import Shown
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,12 @@ class Batch:
             taught, (N, C, S*h, S*w), in [0, 1]; None unless a cache delivers them or a network is shown them.
         code: Output of a privileged teacher's encoder for `gt`, (N, C', h, w), any range; None unless a cache delivers
             it.
+
+    Example:
+        >>> import kdsr, torch
+        >>> batch = kdsr.Batch(lq=torch.rand(4, 3, 12, 12), gt=torch.rand(4, 3, 24, 24))
+        >>> [part.gt.shape[0] for part in batch.split(2)]
+        [2, 2]
     """
 
     lq: Tensor
@@ -30,7 +36,7 @@ class Batch:
     teacher_images: Tensor | None = None
     code: Tensor | None = None
 
-    def require(self, what: NetworkInput, who: str = 'a network') -> Tensor:
+    def shown(self, what: Shown, who: str = 'a network') -> Tensor:
         """Return the input of a network.
 
         Args:
@@ -75,6 +81,12 @@ class NetworkOutput:
         sr: (N, C, S*h, S*w), RGB (or Y) around [0, 1], not clamped; None from a teacher that stopped at its last tapped
             module, because no loss compares its image.
         features: Feature name (as in `distillation.features`) to a map (N, C, h', w'), early to late.
+
+    Example:
+        >>> import kdsr, torch
+        >>> output = kdsr.NetworkOutput(sr=torch.rand(1, 3, 24, 24), features={'late': torch.rand(1, 64, 12, 12)})
+        >>> list(output.features)
+        ['late']
     """
 
     sr: Tensor | None

@@ -1,5 +1,12 @@
-"""Importing this package registers every `*_loss.py` module in it with BasicSR, as BasicSR's own packages do."""
+"""The distillation losses, for example `kdsr.losses.ResponseLoss`.
 
-from kdsr.plugins import import_modules
+Importing this package registers the losses of all `*_loss.py` modules in it with BasicSR.
+"""
 
-import_modules(__name__, suffix='_loss')
+from basicsr.utils.registry import LOSS_REGISTRY
+
+from kdsr.plugins import import_modules, registered_in
+
+_CLASSES = registered_in(LOSS_REGISTRY, import_modules(__name__, suffix='_loss'))
+globals().update(_CLASSES)
+__all__ = sorted(_CLASSES)

@@ -328,7 +328,7 @@ def test_wrong_options(options, message):
 
 
 def test_wrong_number_of_channels():
-    with pytest.raises(ValueError, match=r'3 teachers needs .*\(N, 9, H, W\), and got \(1, 6, 32, 32\)'):
+    with pytest.raises(ValueError, match=r'3 teachers needs .*\(N, 9, H, W\), not \(1, 6, 32, 32\)'):
         DCTSwin(**TINY)(images(1, 6, 32, 32))
 
 

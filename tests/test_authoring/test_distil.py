@@ -52,7 +52,7 @@ def test_several_teachers_are_fused_in_a_stage_of_their_own(workspace):
     file = plain(workspace)
     told = distil(file, [converted(workspace, 'RCAN'), converted(workspace, 'EDSR')], 'mtkd')
     stage_1, stage_2 = workspace.root / 'mine_mtkd_aggregator.yml', workspace.root / 'mine_mtkd.yml'
-    assert told.index(f'kdsr train {stage_1}') < told.index(f'kdsr train {stage_2}')
+    assert told.index(f'kdsr.train -opt {stage_1}') < told.index(f'kdsr.train -opt {stage_2}')
     one, two = (options.load(str(f)) for f in (stage_1, stage_2))
     assert one['model_type'] == 'AggregationModel'
     assert one['network_g'] == two['distillation']['aggregator']['network']
@@ -143,7 +143,7 @@ def test_what_cannot_be_distilled_is_told(workspace):
         distil(file, [teacher], 'lfsd')
     with pytest.raises(UserError, match='PrivilegedTeacherModel'):
         distil(file, [teacher], 'pisr')
-    with pytest.raises(UserError, match='has more than an image loss'):
+    with pytest.raises(UserError, match='has more losses than an image loss'):
         distil(workspace.write(workspace.options(model_type='ESRGANModel'), 'gan.yml'), [teacher])
     with pytest.raises(UserError, match='names its teachers itself'):
         distil(workspace.write(foreign(workspace), 'theirs.yml'), [teacher])

@@ -8,7 +8,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 from kdsr import options
-from kdsr.authoring.paper_points import paper_points
+from kdsr.authoring.paper_points import find_paper_points
 from kdsr.authoring.tap_listing import _shortened, build_candidate, explore, list_taps
 from kdsr.distillation.feature_tap import FeatureTap
 from kdsr.distillation.teacher import build_teachers
@@ -111,21 +111,21 @@ def test_rule_for_other_networks():
     """6 blocks: the second and the fourth; what goes into the module that makes the map larger."""
     ran = ['model.head', *(f'model.B{i}' for i in range(1, 7)), 'model.fusion', 'model.enlarge.0', 'model.enlarge']
     grows = ['model.enlarge.0', 'model.enlarge']
-    points = paper_points(Wrapper(Attributes()), ran, grows)
+    points = find_paper_points(Wrapper(Attributes()), ran, grows)
     assert points == {'early': 'model.B2', 'middle': 'model.B4', 'late': 'model.enlarge:input'}
-    assert paper_points(Wrapper(Attributes(grows=False)), ran)['late'] == 'model.B6'
-    assert paper_points(Wrapper(Attributes()), ['model.enlarge', *ran[:7]], grows)['late'] == 'model.B6'
-    assert paper_points(Attributes().head, []) == {}
+    assert find_paper_points(Wrapper(Attributes(grows=False)), ran)['late'] == 'model.B6'
+    assert find_paper_points(Wrapper(Attributes()), ['model.enlarge', *ran[:7]], grows)['late'] == 'model.B6'
+    assert find_paper_points(Attributes().head, []) == {}
     ran = [*(f'body.{i}' for i in range(7)), 'body', 'tail.0', 'tail.1', 'tail']
-    points = paper_points(Authors(), ran, ['tail.0', 'tail'])
+    points = find_paper_points(Authors(), ran, ['tail.0', 'tail'])
     assert points == {'early': 'body.1', 'middle': 'body.3', 'late': 'tail:input'}
 
 
 def test_a_wrapped_network_has_its_own_points():
     network = build_network(network_opt('SwinIR'))
     ran = [n for n, _ in network.named_modules() if n]
-    points = paper_points(Wrapper(network), [f'model.{n}' for n in ran], ['model.upsample'])
-    assert points == {k: f'model.{v}' for k, v in paper_points(network, ran, ['upsample']).items()}
+    points = find_paper_points(Wrapper(network), [f'model.{n}' for n in ran], ['model.upsample'])
+    assert points == {k: f'model.{v}' for k, v in find_paper_points(network, ran, ['upsample']).items()}
     assert points['late'] == 'model.conv_after_body'
 
 
@@ -308,10 +308,3 @@ def test_random_numbers_are_left_alone(workspace):
 def test_mistakes_are_told_plainly(workspace, opt, message):
     with pytest.raises(UserError, match=message):
         list_taps(workspace.write(opt))
-
-
-def test_an_aggregator_is_run_on_the_images_of_its_teachers(workspace):
-    teachers = [{'name': name.lower(), 'network': network_opt(name)} for name in ('EDSR', 'RCAN')]
-    opt = {'scale': 2, 'model_type': 'AggregationModel', 'network_g': network_opt('DCTSwin')}
-    text = list_taps(workspace.write({**opt, 'distillation': {'teachers': teachers}}))
-    assert re.search(r'conv_last +3x32x32 ', text)  # twice the low-resolution side
