@@ -6,6 +6,8 @@
    default on GPUs that have it) against kdsr's StudentModel; at last, while time remains, compiled as well.
 2. Waiting for data: BasicSR's PNG LMDB and kdsr's raw set, beside a batch that is already there.
 3. MTKD's stage 2: the released formulation against kdsr's, teachers live and target from memory.
+4. Every loss and network against the CPU, and a run of two processes (nccl) where there are two GPUs
+   (`gpu_parity.py`).
 
 Without a GPU it says so and does nothing.
 """
@@ -26,6 +28,7 @@ import torch
 import kdsr
 
 # isort: split
+import gpu_parity
 import mtkd_step
 import student_step
 from basicsr.data import build_dataloader, build_dataset
@@ -243,6 +246,8 @@ def measure(settings: Settings, sets: dict[str, dict], matrix: int = 8192) -> li
         '| step | ms | x plain | under autograd / this | MiB, peak |',
         '|---|---|---|---|---|',
         *mtkd,
+        '',
+        *gpu_parity.lines(_device(), processes=torch.cuda.device_count() > 1),
     ]
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 
 from kdsr.errors import UserError
+from kdsr.wording import installing
 
 # Networks of well-known packages on top of BasicSR: name to (repository, module that registers it). Those without a
 # module stand in a BasicSR of their own, which cannot be imported beside this one.
@@ -71,7 +72,7 @@ def import_named(names: Iterable[str]) -> None:
     Raises:
         UserError: a module is not there, or does not import.
     """
-    if os.getcwd() not in sys.path:  # `kdsr` and `kdsr/train.py` do not look there; the loader's processes inherit it
+    if os.getcwd() not in sys.path:  # not every way to start kdsr does; the loader's processes inherit it
         sys.path.append(os.getcwd())
     for name in names:
         try:
@@ -95,6 +96,6 @@ def brought_by(name: str) -> str:
     if name in _IN_SPANDREL:
         told.append(
             ' A pretrained file of it can be a teacher: `network: {type: Spandrel, path: FILE}` '
-            '(pip install "kdsr[spandrel]").'
+            f'(it needs the spandrel library; {installing("spandrel")}).'
         )
     return ''.join(told)

@@ -62,7 +62,7 @@ def quickstart() -> None:
     start = time.time()
     _say('1/4  Sample photos (from scikit-image): sub-images, bicubic LR, LMDB')
     _prepare()
-    _say('2/4  Three teachers and the student alone; all are trained by `python kdsr/train.py -opt FILE`')
+    _say('2/4  Three teachers and the student alone; all are trained by `kdsr train FILE`')
     fresh = _train_in_lanes(LANES)
     _say('3/4  The aggregator (MTKD, stage 1), then the student with its teachers (stage 2)')
     for run in THEN:

@@ -30,3 +30,13 @@ def with_article(name: str) -> str:
 def printable(text: str) -> str:
     """Return a text that any stream can print: bytes of file names that are no UTF-8 are escaped."""
     return text.encode(errors='backslashreplace').decode()
+
+
+def installing(extra: str) -> str:
+    """Return the command that installs an extra of setup.py; kdsr is not on PyPI.
+
+    Example:
+        >>> installing('plots')
+        'in the clone of kdsr, run: pip install -e ".[plots]"'
+    """
+    return f'in the clone of kdsr, run: pip install -e ".[{extra}]"'

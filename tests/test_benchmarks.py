@@ -61,7 +61,28 @@ def test_the_gpu_benchmark_measures_everything_it_says(benchmark, workspace, mon
     assert steps[0][:3:2] == ['plain (batch 2)', '1.00']
     assert steps[-1][0].startswith('under autograd')
     assert len(steps) == 7
-    assert not any(re.search('nan|inf', cell) for row in table for cell in row)
+    assert not any(re.search(r'\b(nan|inf)\b', cell) for row in table for cell in row)
+
+
+@pytest.mark.slow
+def test_parity_finds_a_difference_and_two_processes_learn_what_one_does(benchmark, workspace, monkeypatch):
+    parity = benchmark('gpu_parity')
+    cpu = torch.device('cpu')
+    table = [*parity.rows(parity.loss_differences, cpu), *parity.rows(parity.network_differences, cpu)]
+    assert len(table) > 40
+    assert all('| 0.0e+00 | 0.0e+00 | |' in row for row in table)
+    distance = parity.losses.LOSS_REGISTRY.get('ResponseLoss').distance
+    calls = []
+
+    def off(self, *args):  # what the "device" computes, which comes first, is wrong
+        calls.append(None)
+        return distance(self, *args) * (1.01 if len(calls) % 2 else 1)
+
+    monkeypatch.setattr(parity.losses.LOSS_REGISTRY.get('ResponseLoss'), 'distance', off)
+    row = next(row for row in parity.rows(parity.loss_differences, cpu) if row.startswith('| ResponseLoss'))
+    assert '**far**' in row
+    said = parity.two_processes(workspace.root)
+    assert float(re.search(r'differ by (.*)\.$', said)[1]) < 1e-4
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU, and it would be measured')

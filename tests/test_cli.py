@@ -26,7 +26,7 @@ def photos(workspace):
 def test_prepare_makes_a_training_set(photos, workspace):
     cutting = ['--crop-size', '24', '--step', '12', '--workers', '1']
     main(['prepare', str(photos), '--out', 'data', '--scale', '2', *cutting])
-    assert {p.name for p in (workspace.root / 'data').iterdir()} == {
+    assert {p.name for p in (workspace.root / 'data').glob('[!.]*')} == {
         'holiday_HR_sub.lmdb',
         'holiday_LR_bicubic_X2_sub.lmdb',
     }
@@ -35,7 +35,7 @@ def test_prepare_makes_a_training_set(photos, workspace):
 def test_a_folder_that_is_just_called_hr_gives_no_prefix(photos, workspace):
     photos.rename(workspace.root / 'HR')
     main(['prepare', 'HR', '--out', 'data', '--scale', '2', '--crop-size', '24', '--step', '12', '--workers', '1'])
-    assert {p.name for p in (workspace.root / 'data').iterdir()} == {'HR_sub.lmdb', 'LR_bicubic_X2_sub.lmdb'}
+    assert {p.name for p in (workspace.root / 'data').glob('[!.]*')} == {'HR_sub.lmdb', 'LR_bicubic_X2_sub.lmdb'}
 
 
 def test_prepare_makes_a_test_set(photos, workspace):

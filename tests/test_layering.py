@@ -65,3 +65,16 @@ def test_options_stay_free_of_torch_and_basicsr():
             line.split()[1].split('.')[0] for line in re.findall(r'^ *(?:import|from) .*', path.read_text(), re.M)
         ]
         assert not {'torch', 'basicsr'} & set(imported), path.name
+
+
+def test_a_public_class_or_alias_has_its_name_alone():
+    """One name for one thing. Networks may repeat the names of their layers: each file is usable alone."""
+    places = {}
+    for path in FILES:
+        for node in ast.parse(path.read_text()).body:
+            alias = isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript)  # Run = Callable[...]
+            names = [node.name] if isinstance(node, ast.ClassDef) else [ast.unparse(node.targets[0])] if alias else []
+            for name in names if room_of(path) != 'archs' else ():
+                if name.isidentifier() and name[0].isupper() and not name.isupper():
+                    places.setdefault(name, []).append(str(path.relative_to(PACKAGE)))
+    assert {name: of for name, of in places.items() if len(of) > 1} == {}

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from kdsr.distillation.checkpoint import read_checkpoint
 from kdsr.errors import UserError
+from kdsr.wording import installing
 
 
 @ARCH_REGISTRY.register()
@@ -94,9 +95,7 @@ def _load_descriptor(path: str) -> Any:
     try:
         import spandrel
     except ImportError as error:
-        raise UserError(
-            f'`type: Spandrel` needs the spandrel library ({error}): pip install "kdsr[spandrel]"'
-        ) from None
+        raise UserError(f'`type: Spandrel` needs the spandrel library ({error}); {installing("spandrel")}') from None
     content = read_checkpoint(path)
     try:
         weights = spandrel.canonicalize_state_dict(content)

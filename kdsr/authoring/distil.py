@@ -18,6 +18,7 @@ from kdsr.distillation.checkpoint import pick_weights, read_checkpoint
 from kdsr.durable import write_durably
 from kdsr.errors import UserError, check_choice
 from kdsr.networks.weight_files import identify
+from kdsr.wording import with_article
 
 MethodName = Literal['kd', 'fitnet', 'at', 'fakd', 'lsfd', 'facd', 'mtkd', 'pisr']
 # The last hidden layer of each student in PISR's paper.
@@ -275,8 +276,8 @@ def _describe_teacher(given: str) -> dict[str, Any]:
     except UserError as error:
         return {'name': name, 'network': {'type': 'Spandrel', 'path': _check_spandrel(given, error)}}
     raise UserError(
-        f'{given!r} is a {network["type"]} with the tensor names of its authors: run `kdsr convert {given} NEW.pth` '
-        'first, and give the new file.'
+        f'{given!r} is {with_article(network["type"])} with the tensor names of its authors: run '
+        f'`kdsr convert {given} NEW.pth` first, and give the new file.'
     )
 
 
@@ -302,7 +303,7 @@ def _read_teacher_options(file: str) -> dict[str, Any]:
     given = own['path'].get('pretrain_network_g')
     trains = bool((own.get('datasets') or {}).get('train'))
     teacher = {'name': own['network_g'].get('type', 'teacher'), 'path': trained if trains or not given else given}
-    privileged = {'input': 'gt'} if options.model_class_of(own.get('model_type')).shown == 'gt' else {}
+    privileged = {'input': 'gt'} if options.model_class_of(own.get('model_type')).input == 'gt' else {}
     return {**teacher, **privileged, 'network': own['network_g']}
 
 
@@ -319,5 +320,5 @@ def _report(plan: _Plan) -> str:
     lines += [f'Look at: {line}' for line in plan.notes]
     text, _ = check_option_files(list(plan.files), ())
     lines += ['kdsr check:', *(f'  {line}' for line in text.splitlines()), 'Next:']
-    lines += [f'  python -m kdsr.train -opt {path}' for path in plan.files]
+    lines += [f'  kdsr train {path}' for path in plan.files]
     return '\n'.join(lines)

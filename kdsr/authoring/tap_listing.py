@@ -39,6 +39,7 @@ class Tappable:
         network: In eval mode.
         multiple: What its input's sides must be multiples of.
         magnified: How much larger than a low-resolution image its input is.
+        channels: Of its input.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Tappable:
     network: nn.Module
     multiple: int
     magnified: int = 1
+    channels: int = 3
 
 
 @dataclass(frozen=True)
@@ -102,12 +104,15 @@ def _candidates(opt: Mapping[str, Any], experiment: Experiment, option_file: str
             where=network.where,
             network_opt=network.opt,
             magnified=network.magnified,
+            channels=network.channels if network.input == 'teacher_images' else None,
         )
         for network in (*trained, *experiment.teachers)
     ]
 
 
-def build_candidate(name: str, where: str, network_opt: Mapping[str, Any], magnified: int = 1) -> Tappable:
+def build_candidate(
+    name: str, where: str, network_opt: Mapping[str, Any], magnified: int = 1, channels: int | None = None
+) -> Tappable:
     """Build a network with random weights (a `Spandrel` with its own), without touching the random numbers of others.
 
     Args:
@@ -115,6 +120,7 @@ def build_candidate(name: str, where: str, network_opt: Mapping[str, Any], magni
         where: Key of its options, for messages.
         network_opt: Its options.
         magnified: How much larger than a low-resolution image its input is.
+        channels: Of its input; those of its first convolution when None.
 
     Raises:
         UserError: the options do not fit the network.
@@ -122,7 +128,7 @@ def build_candidate(name: str, where: str, network_opt: Mapping[str, Any], magni
     with torch.random.fork_rng(devices=[]):
         network = build_network_at(where, network_opt).eval()
     multiple = int(getattr(network, 'multiple', window_of(network_opt)))
-    return Tappable(name, where, network, multiple, magnified)
+    return Tappable(name, where, network, multiple, magnified, channels or input_channels(network))
 
 
 def _common_side(multiples: Sequence[int]) -> int:
@@ -148,7 +154,7 @@ def explore(candidate: Tappable, side: int | None = None) -> Tapped:
     network = candidate.network
     lq_side = side or _common_side([candidate.multiple])
     side = lq_side * candidate.magnified
-    image = torch.linspace(0, 1, side * side).view(1, 1, side, side).repeat(1, input_channels(network), 1, 1)
+    image = torch.linspace(0, 1, side * side).view(1, 1, side, side).repeat(1, candidate.channels, 1, 1)
     ran = _run(network, image, candidate.where)
     shapes, copied = _probe(network, image, ran)
     grows = [path for path, size in ran.items() if shapes[path][-1] > size >= lq_side]

@@ -11,6 +11,7 @@ from kdsr.cost.complexity import Complexity, count
 from kdsr.cost.latency import Timing
 from kdsr.errors import UserError
 from kdsr.networks.facts import lr_shape
+from kdsr.wording import installing
 
 try:
     import matplotlib as mpl
@@ -18,7 +19,7 @@ try:
     mpl.use('Agg')
     from matplotlib import pyplot as plt
 except ImportError as error:
-    raise UserError(f'drawing needs matplotlib ({error}): pip install "kdsr[plots]"') from None
+    raise UserError(f'drawing needs matplotlib ({error}); {installing("plots")}') from None
 
 OUTPUT = (720, 1280)
 Cost = Literal['parameters', 'multi-adds', 'activations', 'latency']
@@ -58,11 +59,11 @@ def plot_costs(
         of_scale = [r for r in results if r.scale == scale]
         for cost in costs if any((r.model, scale) in rows for r in of_scale) else ():
             paths.append(out / f'psnr_{cost}_x{scale}.png')
-            draw(of_scale, {name: row for (name, s), row in rows.items() if s == scale}, cost, str(paths[-1]))
+            draw_costs(of_scale, {name: row for (name, s), row in rows.items() if s == scale}, cost, str(paths[-1]))
     return paths
 
 
-def draw(results: Sequence[SetScores], rows: dict[str, Complexity], cost: Cost, path: str) -> None:
+def draw_costs(results: Sequence[SetScores], rows: dict[str, Complexity], cost: Cost, path: str) -> None:
     """Draw the results of one scale. Models without a row (bicubic) are named in the corner.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kdsr.data.benchmark_sets import default_lr_cache
+from kdsr.data.benchmark_sets import locate_lr_cache
 from kdsr.networks.candidates import Candidate
 
 
@@ -33,9 +33,9 @@ class Protocol:
         """Return how many pixels are cut from each border at a scale."""
         return scale if self.crop_border is None else self.crop_border
 
-    def in_quadrants(self, one: Candidate, set_name: str) -> bool:
+    def in_quadrants(self, candidate: Candidate, set_name: str) -> bool:
         """Return whether a candidate runs the images of a set in four quarters."""
-        chosen = one.quadrants if self.quadrants is None else self.quadrants
+        chosen = candidate.quadrants if self.quadrants is None else self.quadrants
         return chosen if isinstance(chosen, bool) else set_name in chosen
 
 
@@ -52,5 +52,5 @@ class Resources:
 
     device: str = 'cpu'
     workers: int = 4
-    lr_cache: Path = field(default_factory=default_lr_cache)
+    lr_cache: Path = field(default_factory=locate_lr_cache)
     pictures: Path | None = None

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,8 +17,9 @@ from tqdm import tqdm
 from kdsr.benchmark.protocol import Protocol, Resources
 from kdsr.benchmark.results import ImageScore
 from kdsr.data.benchmark_sets import BenchmarkSet, Pair, read_pair
+from kdsr.data.image_headers import read_size
 from kdsr.data.matlab_bicubic import upsample_bicubic
-from kdsr.data.source_images import header_size
+from kdsr.data.parallel import run_ahead
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.padding import run_padded
 from kdsr.distillation.quadrants import run_in_quadrants
@@ -33,8 +32,6 @@ from kdsr.pictures.images import as_batch
 
 OVERLAP = 32  # low-resolution pixels that neighbouring tiles share
 SSIM_WINDOW = 11
-Item = TypeVar('Item')
-Done = TypeVar('Done')
 
 
 def run_on_set(
@@ -69,28 +66,13 @@ def run_on_set(
 
     scores = []
     with ThreadPoolExecutor(max(resources.workers, 1)) as pool:
-        run_ahead = partial(_run_ahead, pool if resources.workers else None, 2 * resources.workers)
-        for image_score in run_ahead(score_pair, map(run, run_ahead(read, test_set.pairs))):
+        threads = pool if resources.workers else None
+        pairs = run_ahead(read, test_set.pairs, threads, 2 * resources.workers)
+        for image_score in run_ahead(score_pair, map(run, pairs), threads, 2 * resources.workers):
             scores.append(image_score)
             if bar is not None:
                 bar.update()
     return scores
-
-
-def _run_ahead(
-    pool: ThreadPoolExecutor | None, count: int, work: Callable[[Item], Done], items: Iterable[Item]
-) -> Iterator[Done]:
-    """Yield `work(item)` in the order of the items; up to `count` items start before their result is needed."""
-    if pool is None:
-        yield from map(work, items)
-        return
-    pending: deque[Future[Done]] = deque()
-    for item in items:
-        pending.append(pool.submit(work, item))
-        if len(pending) > count:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
 
 
 def make_super_resolver(
@@ -183,7 +165,7 @@ def _check_result(candidate: Candidate, pair: Pair, sr: np.ndarray | Tensor, gt:
 def _check_borders(test_set: BenchmarkSet, border: int) -> None:
     """Refuse images that have no room for SSIM's window inside the border, before anything runs."""
     for pair in test_set.pairs:
-        side = min(side - side % test_set.scale for side in header_size(pair.gt))
+        side = min(side - side % test_set.scale for side in read_size(pair.gt))
         if side < 2 * border + SSIM_WINDOW:
             raise UserError(
                 f'{test_set.name}: {pair.name} has a side of {side} pixels. SSIM needs {SSIM_WINDOW} pixels inside a '

@@ -40,7 +40,7 @@ def _scale_problems(network: Network, scale: int) -> Iterator[Problem]:
     if name is None or not scale or network.role == 'other':
         return
     own = argument_of(network.opt, name)
-    keeps_size = network.shown in ('gt', 'code', 'teacher_images')  # such an input is large already, or encoded
+    keeps_size = network.input in ('gt', 'code', 'teacher_images')  # such an input is large already, or encoded
     if own == scale or (keeps_size and own == 1) or isinstance(own, (list, tuple)):
         return
     text = f'the network enlarges x{own}' if name in network.opt else f'left out, {network.opt["type"]} enlarges x{own}'

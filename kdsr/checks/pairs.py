@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from kdsr.checks.paired_files import find_paired_problems
-from kdsr.data.growing_folder import differences, read_settings
+from kdsr.data.growing_folder import list_differences, read_settings
 from kdsr.data.raw_images import RawImages
 from kdsr.data.raw_paired_image_dataset import RawPairedImageDataset
 from kdsr.distillation.teacher_key import teacher_key
@@ -72,6 +72,6 @@ def _cache_problems(experiment: Experiment) -> Iterator[Problem]:
     except UserError as error:
         yield Problem(where, str(error))
         return
-    for told in differences({name: made.get(name) for name in wanted}, wanted):
+    for told in list_differences({name: made.get(name) for name in wanted}, wanted):
         text = f'{cache.path} was made with {told}. Make another (`kdsr cache FILE`), or name the one that fits.'
         yield Problem(where, text)

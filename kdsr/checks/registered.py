@@ -23,6 +23,7 @@ from kdsr.experiment import Experiment
 from kdsr.experiment.reading import IMAGE_LOSSES
 from kdsr.options import KeyPath, Problem, block_of
 from kdsr.plugins import brought_by
+from kdsr.wording import with_article
 
 # Constructors that are quick and have no effects: they tell what is wrong with the values of their arguments.
 _BUILT = (DistillationLoss, View, L1Loss, MSELoss, CharbonnierLoss, WeightedTVLoss)
@@ -94,7 +95,7 @@ def typed_problems(registry: Registry, path: KeyPath, opt: Any, given: tuple[str
         return
     kind = opt.get('type')
     if not isinstance(kind, str):
-        yield Problem(path, f'needs a `type:`, the name of a {_word(registry)}.')
+        yield Problem(path, f'needs a `type:`, the name of {with_article(_word(registry))}.')
         return
     problems = list(_name_problems(registry, (*path, 'type'), kind))
     if not problems:

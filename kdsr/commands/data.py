@@ -10,26 +10,31 @@ from kdsr.commands.shared import add_force_yml
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
+_VERIFY = 'afterwards read all of it and compare it with the checksums that it was written with'
+
 
 def _prepare(args: argparse.Namespace) -> None:
     from kdsr.data import prepare
+    from kdsr.data.verifying import verify_sets
 
     if args.raw and args.hr_folder.rstrip('/').endswith('.lmdb'):
         from kdsr.data.lmdb_to_raw import convert_lmdb
 
-        convert_lmdb(args.hr_folder, args.out, args.workers)
+        made = [convert_lmdb(args.hr_folder, args.out, args.workers)]
     elif args.benchmark:
-        prepare.prepare_benchmark_set(args.hr_folder, args.out, args.scale, workers=args.workers)
+        made = prepare.prepare_benchmark_set(args.hr_folder, args.out, args.scale, workers=args.workers)
     else:
-        prepare.prepare_training_set(
-            args.hr_folder,
-            args.out,
-            args.scale,
+        made = prepare.prepare_training_set(
+            hr_folder=args.hr_folder,
+            out=args.out,
+            scales=args.scale,
             crop_size=args.crop_size,
             step=args.step,
             workers=args.workers,
             raw=args.raw,
         )
+    if args.verify:
+        verify_sets(made, args.workers)
 
 
 def add_prepare(commands: Commands) -> None:
@@ -52,6 +57,7 @@ def add_prepare(commands: Commands) -> None:
     prepare.add_argument('--crop-size', type=int, default=480, help='side of an HR sub-image (default: 480)')
     prepare.add_argument('--step', type=int, default=240, help='distance between HR sub-images (default: 240)')
     prepare.add_argument('--workers', type=int, help='processes (default: all processors)')
+    prepare.add_argument('--verify', action='store_true', help=_VERIFY)
     prepare.set_defaults(run=_prepare)
 
 
@@ -84,12 +90,15 @@ def _cache(args: argparse.Namespace) -> None:
     from kdsr.checks.experiment import refuse_errors
     from kdsr.checks.pairs import refuse_bad_training_pairs
     from kdsr.data.teacher_cache import make_cache
+    from kdsr.data.verifying import verify_sets
 
     refuse_errors(options.read(args.option_file, args.force_yml), is_train=True)
     opt = options.load_experiment(args.option_file, args.force_yml)
     plugins.import_named(opt.get('import_modules') or ())
     refuse_bad_training_pairs(opt)
-    make_cache(opt, args.workers, args.tile)
+    made = make_cache(opt, args.workers, args.tile)
+    if args.verify:
+        verify_sets([made])
 
 
 def add_cache(commands: Commands) -> None:
@@ -105,6 +114,7 @@ def add_cache(commands: Commands) -> None:
     cache.add_argument(
         '--tile', type=int, help='side of tiles in LR pixels, 0 for whole images (default: 384 beyond 512x512 pixels)'
     )
+    cache.add_argument('--verify', action='store_true', help=_VERIFY)
     add_force_yml(cache)
     cache.set_defaults(run=_cache)
 

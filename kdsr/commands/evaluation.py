@@ -19,7 +19,7 @@ def _benchmark(args: argparse.Namespace) -> None:
 
     from kdsr.benchmark.protocol import Protocol, Resources
     from kdsr.benchmark.scoring import benchmark
-    from kdsr.data.benchmark_sets import default_lr_cache
+    from kdsr.data.benchmark_sets import locate_lr_cache
 
     if args.plot is not None:  # matplotlib may be missing: fail now, not after hours of work
         from kdsr.benchmark.figure import plot_costs
@@ -36,7 +36,7 @@ def _benchmark(args: argparse.Namespace) -> None:
     resources = Resources(
         device=args.device or ('cuda' if torch.cuda.is_available() else 'cpu'),
         workers=args.workers,
-        lr_cache=Path(args.lr_cache).expanduser() if args.lr_cache else default_lr_cache(),
+        lr_cache=Path(args.lr_cache).expanduser() if args.lr_cache else locate_lr_cache(),
         pictures=out / 'images' if args.save_images else None,
     )
     tasks, results = benchmark(

@@ -9,7 +9,7 @@ from typing import Any
 import kdsr
 from kdsr.comparison.costs import run_facts
 from kdsr.comparison.parts import Table
-from kdsr.comparison.plan import PlannedRun, differences, validation_sets
+from kdsr.comparison.planned_runs import PlannedRun, option_differences, validation_sets
 from kdsr.comparison.summary import Summary
 
 BUDGET = (
@@ -29,7 +29,9 @@ def conditions_table(summary: Summary, command: str, warnings: Sequence[str] = (
     comparison = summary.comparison
     opt = comparison.baseline_opt
     facts = [run_facts(result) for result in summary.all]
-    sets = ', '.join(f'{name} (`{shown_path(str(d.get("dataroot_gt")))}`)' for name, d in validation_sets(opt).items())
+    sets = ', '.join(
+        f'{name} (`{portable_path(str(d.get("dataroot_gt")))}`)' for name, d in validation_sets(opt).items()
+    )
     dates = sorted(f[key] for f in facts for key in ('started', 'ended') if f.get(key))
     stages = [label for label in comparison.labels if label not in comparison.shown]
     rows = [
@@ -48,7 +50,7 @@ def conditions_table(summary: Summary, command: str, warnings: Sequence[str] = (
     return Table('', '', ('', ''), [(key, value) for key, value in rows if value])
 
 
-def shown_path(path: str) -> str:
+def portable_path(path: str) -> str:
     """Return a path without the folders of this machine: relative to the current folder, or only its last part."""
     relative = os.path.relpath(path)
     return os.path.basename(os.path.normpath(path)) if relative.startswith(os.pardir) else relative
@@ -68,7 +70,7 @@ def _budget(summary: Summary) -> str:
     base = _budget_of(comparison.of(comparison.baseline)[0])
     parts = [', '.join(f'{key.split(".")[-1]} {value}' for key, value in base.items() if 'dataroot' not in key)]
     for label in comparison.shown:
-        changed = differences(base, _budget_of(comparison.of(label)[0]))
+        changed = option_differences(base, _budget_of(comparison.of(label)[0]))
         if changed:
             parts.append(f'**{label} differs**: {", ".join(changed)}')
     return '; '.join(parts)

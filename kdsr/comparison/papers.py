@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kdsr.comparison.parts import DASH, Table
-from kdsr.comparison.plan import validation_sets
+from kdsr.comparison.planned_runs import validation_sets
 from kdsr.comparison.significance import mean_and_spread
 from kdsr.comparison.summary import Summary
 from kdsr.papers.matching import comparable_rows, differences_from, metric_of_papers

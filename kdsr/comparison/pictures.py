@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from kdsr import options
-from kdsr.comparison.plan import validation_sets
+from kdsr.comparison.planned_runs import validation_sets
 from kdsr.comparison.summary import RunResult, Summary
 from kdsr.comparison.validation_images import read_images
 from kdsr.data.matlab_bicubic import upsample_bicubic
@@ -32,13 +32,13 @@ from kdsr.pictures.folders import with_boxes
 from kdsr.pictures.photo_rows import BICUBIC, Box, Row, choose_rows_by_difference
 
 MOST_IMAGES = 24  # how many images of all validation sets together are searched for differences
-Run = Callable[[Batch], np.ndarray]  # lq and gt, RGB, to (S*h, S*w, 3), uint8, BGR
+_Run = Callable[[Batch], np.ndarray]  # lq and gt, RGB, to (S*h, S*w, 3), uint8, BGR
 
 
 def choose_rows(
     summary: Summary, count: int, size: int = 96, crops: Mapping[str, Sequence[Box]] | None = None
 ) -> tuple[list[Row], list[str]]:
-    """Run the finished students on validation images, and choose the photos to show.
+    """_Run the finished students on validation images, and choose the photos to show.
 
     Args:
         summary: The comparison; each label is shown with its first finished seed.
@@ -63,12 +63,12 @@ def choose_rows(
         return [], [*problems, f'No crops were drawn: {error}']
 
 
-def _methods(summary: Summary) -> tuple[dict[str, Run], dict[str, Run], list[str]]:
+def _methods(summary: Summary) -> tuple[dict[str, _Run], dict[str, _Run], list[str]]:
     """Return title to student, the baseline first; title to teacher; and what cannot be shown and why."""
     comparison, problems = summary.comparison, []
     labels = sorted(comparison.shown, key=lambda label: label != comparison.baseline)
-    methods: dict[str, Run] = {}
-    teachers: dict[str, Run] = {}
+    methods: dict[str, _Run] = {}
+    teachers: dict[str, _Run] = {}
     for label in labels:
         result = next((r for r in summary.results[label] if r.finished), None)
         if result is None:
@@ -85,24 +85,24 @@ def _device() -> str:
     return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
-def _student(result: RunResult) -> Run:
+def _student(result: RunResult) -> _Run:
     opt = result.run.opt
     network = read_weights_of(opt, lambda: find_weights(opt, 'latest', result.run.label), _device())
     experiment = read_experiment(opt)
     trained = experiment.trained
     padded = partial(run_padded, network, multiple=trained.multiple)
     run = partial(run_in_quadrants, padded) if (opt.get('val') or {}).get('quadrants') else padded
-    teachers = build_teachers(experiment).to(_device()) if trained.shown == 'teacher_images' else None
+    teachers = build_teachers(experiment).to(_device()) if trained.input == 'teacher_images' else None
 
     def run_trained(batch: Batch) -> Tensor:
         if teachers is not None:
             batch = replace(batch, teacher_images=teachers.images(batch))
-        return run(batch.shown(trained.shown, trained.name))
+        return run(batch.require(trained.input, trained.name))
 
     return partial(_run_in_colour, run_trained, experiment.luminance)
 
 
-def _teachers(opt: Mapping[str, Any], known: Mapping[str, Run]) -> dict[str, Run]:
+def _teachers(opt: Mapping[str, Any], known: Mapping[str, _Run]) -> dict[str, _Run]:
     """Return the teachers of a run as one network, unless they are known already."""
     experiment = read_experiment(opt)
     names = experiment.teacher_names
@@ -117,7 +117,7 @@ def _teachers(opt: Mapping[str, Any], known: Mapping[str, Run]) -> dict[str, Run
 
 
 def _run_in_colour(run: Callable[[Batch], Tensor], luminance: bool, batch: Batch) -> np.ndarray:
-    """Run a network on RGB images, or on their luminance with bicubic chroma."""
+    """_Run a network on RGB images, or on their luminance with bicubic chroma."""
     if not luminance or batch.lq.shape[1] == 1:
         return _picture(run(batch))
     lq, gt = (rgb2ycbcr_pt(image, y_only=True) for image in (batch.lq, batch.gt))
@@ -131,7 +131,7 @@ def _picture(image: Tensor) -> np.ndarray:
 
 @torch.no_grad()
 def _rows(
-    summary: Summary, methods: Mapping[str, Run], references: frozenset[str], names: Sequence[str] | None
+    summary: Summary, methods: Mapping[str, _Run], references: frozenset[str], names: Sequence[str] | None
 ) -> Iterator[Row]:
     """Yield the first validation images of each set, or the named ones, with the outputs of all methods."""
     opt = summary.comparison.of(summary.comparison.baseline)[0].opt

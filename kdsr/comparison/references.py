@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import kdsr
 from kdsr import options
-from kdsr.comparison.plan import Comparison, protocol, validation_sets
+from kdsr.comparison.planned_runs import Comparison, protocol, validation_sets
 from kdsr.comparison.significance import mean_and_spread
 from kdsr.comparison.summary import Column, Summary
 from kdsr.comparison.validation_images import as_validated, read_images
@@ -33,7 +33,7 @@ from kdsr.models.validation import measure
 from kdsr.pictures.photo_rows import BICUBIC
 
 # lq and gt, RGB in [0, 1], and whether to run in four quarters, to the output as validation scores it
-Run = Callable[[Tensor, Tensor, bool], Tensor]
+_Run = Callable[[Tensor, Tensor, bool], Tensor]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class _Network:
 
     title: str
     identity: Any
-    build: Callable[[], Run]
+    build: Callable[[], _Run]
 
 
 def score_references(summary: Summary, run_teachers: bool = True) -> tuple[list[Reference], list[str]]:
@@ -148,7 +148,7 @@ def _teachers(opt: Mapping[str, Any], in_tables: tuple[str, ...]) -> Iterator[_N
         if (teacher.weights or '').startswith(in_tables or ('\0',)):
             continue
         name = teacher.name
-        sees = ' (sees the ground truth)' if teacher.shown == 'gt' else ''
+        sees = ' (sees the ground truth)' if teacher.input == 'gt' else ''
         yield _Network(f'teacher {name}{sees}', _identity(teacher), lambda name=name: _one_teacher(opt, name))  # type: ignore[misc]
     if len(experiment.teachers) > 1 and experiment.student is not None:
         names = ' + '.join(experiment.teacher_names)
@@ -162,7 +162,7 @@ def _identity(network: Network) -> dict[str, Any]:
         'network': network.opt,
         'path': network.weights,
         'param_key': network.param_key,
-        'input': network.shown,
+        'input': network.input,
         'precision': network.precision,
         'files': [(stat.st_size, stat.st_mtime_ns) for stat in stats],
     }
@@ -173,13 +173,13 @@ def _build(opt: Mapping[str, Any]) -> TeacherEnsemble:
     return build_teachers(opt).to('cuda' if torch.cuda.is_available() else 'cpu')
 
 
-def _one_teacher(opt: Mapping[str, Any], name: str) -> Run:
+def _one_teacher(opt: Mapping[str, Any], name: str) -> _Run:
     ensemble = _build(opt)
     member = dict(zip(ensemble.names, ensemble.members))[name]
     return _run_ensemble(TeacherEnsemble({name: member}, ensemble.inputs), opt)
 
 
-def _run_ensemble(ensemble: TeacherEnsemble, opt: Mapping[str, Any]) -> Run:
+def _run_ensemble(ensemble: TeacherEnsemble, opt: Mapping[str, Any]) -> _Run:
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     privileged = 'gt' in ensemble.inputs.values()
 
@@ -192,7 +192,7 @@ def _run_ensemble(ensemble: TeacherEnsemble, opt: Mapping[str, Any]) -> Run:
     return run
 
 
-def _run_bicubic(opt: Mapping[str, Any]) -> Run:
+def _run_bicubic(opt: Mapping[str, Any]) -> _Run:
     """Return bicubic upsampling as MATLAB does it, in 8 bits."""
     scale = int(opt['scale'])
 

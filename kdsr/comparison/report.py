@@ -20,6 +20,7 @@ from kdsr.durable import write_durably
 from kdsr.errors import UserError
 from kdsr.markdown import escape_html, markdown_table
 from kdsr.pictures.photo_rows import Box
+from kdsr.wording import installing
 
 CROPS = (
     'The places where the methods differ most, so that differences look larger than they are on average. PSNR and SSIM '
@@ -68,7 +69,7 @@ def write_report(
         if photos or crops:
             pictures += _crops(summary, folder, photos, crops, problems)
     except ImportError as error:
-        problems.append(f'No pictures were drawn ({error}): pip install "kdsr[plots]". The rest is written.')
+        problems.append(f'No pictures were drawn ({error}). The rest is written. For pictures, {installing("plots")}')
     parts = sections(summary, command, pictures, references)
     write_durably(folder / 'results.csv', results_csv(summary).encode())
     write_durably(folder / 'runs.csv', runs_csv(summary).encode())

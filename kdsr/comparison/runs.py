@@ -15,7 +15,7 @@ from typing import IO, Any
 import torch
 
 from kdsr import options
-from kdsr.comparison.plan import Comparison, PlannedRun, differences
+from kdsr.comparison.planned_runs import Comparison, PlannedRun, option_differences
 from kdsr.comparison.training_record import Record, read_record
 from kdsr.data.parallel import count_processors
 from kdsr.durable import write_durably
@@ -78,7 +78,7 @@ def _problems(run: PlannedRun, records: dict[str, Record | None]) -> Iterable[st
     if os.path.isfile(kept):
         old = options.complete(options.read_yaml(kept), kept)  # an older version had other defaults
         old, new = ({k: v for k, v in opt.items() if k not in NOT_COMPARED} for opt in (old, run.opt))
-        changed = differences(old, new)
+        changed = option_differences(old, new)
         if changed and records[run.name] is not None:
             more = [f'and {len(changed) - 8} more'] if len(changed) > 8 else []
             yield f'  {run.folder} was trained with other options:'
@@ -92,7 +92,7 @@ def _problems(run: PlannedRun, records: dict[str, Record | None]) -> Iterable[st
             yield f'  {run.folder} was trained before experiments/{name}, which it needs, was finished'
 
 
-def check_files(runs: Iterable[PlannedRun], stand_in: str) -> None:
+def check_run_files(runs: Iterable[PlannedRun], stand_in: str) -> None:
     """Check that data and weights exist. A file that a needed run will write counts as existing.
 
     Args:
@@ -121,7 +121,7 @@ def _with_stand_ins(value: Any, needs: Sequence[str], stand_in: str) -> Any:
     return stand_in if will_exist else value
 
 
-class Training:
+class TrainingProcess:
     """One training process.
 
     Args:
@@ -225,11 +225,11 @@ def train_all(
         say: Receives a line for every start and end, and once a minute for the running ones.
 
     Raises:
-        UserError: files are missing, see :func:`check_files`. Then nothing has started.
+        UserError: files are missing, see :func:`check_run_files`. Then nothing has started.
     """
     finished = {run.name for run in runs if is_finished(run)}
     todo = [run for run in runs if run.name not in finished]
-    check_files(todo, comparison.file)
+    check_run_files(todo, comparison.file)
     if finished:
         say(f'{len(finished)} of {counted(len(runs), "run")} {"is" if len(finished) == 1 else "are"} finished already.')
     for run in {r.label: r for r in todo if r.opt['logger']['save_checkpoint_freq'] > r.iterations}.values():
@@ -254,7 +254,7 @@ class _Schedule:
         self.folder = Path('experiments') / comparison.name
         self.waiting, self.finished, self.say = todo, finished, say
         self.failed: list[str] = []
-        self.running: list[Training | None] = [None] * workers
+        self.running: list[TrainingProcess | None] = [None] * workers
         self.threads = max(1, count_processors() // workers)
         self.devices = _devices()
         self.busy, self.trained = 0.0, 0  # seconds and iterations of processes that have ended
@@ -312,7 +312,7 @@ class _Schedule:
             self.waiting.remove(ready)
             device = self.devices[slot % len(self.devices)] if self.devices else None
             try:
-                self.running[slot] = Training(ready, self.folder, self.threads, device)
+                self.running[slot] = TrainingProcess(ready, self.folder, self.threads, device)
                 waiting = f' Waiting: {counted(len(self.waiting), "run")}.' if self.waiting else ''
                 self.say(f'{ready.name}: started, {counted(ready.iterations, "iteration")}.{waiting}')
             except UserError as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kdsr.comparison.plan import Comparison, PlannedRun, validation_sets
+from kdsr.comparison.planned_runs import Comparison, PlannedRun, validation_sets
 from kdsr.comparison.runs import is_finished
 from kdsr.comparison.significance import Gain, gain, holm
 from kdsr.comparison.training_record import Point, Record, read_record

@@ -18,6 +18,7 @@ def apply() -> None:
     for repair in (
         imports.repair_torchvision_operators,
         imports.repair_functional_tensor,
+        imports.repair_distutils,
         imports.repair_ndimage_filters,
         imports.defer_scipy_stats,
         imports.repair_meshgrid_warning,

@@ -14,6 +14,7 @@ from typing import Any
 from kdsr import plugins
 from kdsr.errors import UserError, did_you_mean
 
+_DISTUTILS = 'distutils.version'
 _kept_alive: list[object] = []  # torch.library registrations vanish with their Library object
 
 
@@ -59,6 +60,25 @@ def repair_functional_tensor() -> bool:
     module = types.ModuleType(name, 'Supplied by kdsr.compat for BasicSR.')
     module.rgb_to_grayscale = rgb_to_grayscale  # type: ignore[attr-defined]
     sys.modules[name] = module
+    return True
+
+
+def repair_distutils() -> bool:
+    """Bring back `distutils.version`, which Python 3.12 removed and BasicSR imports for one comparison of versions.
+
+    setuptools supplies it too, where it is installed and `SETUPTOOLS_USE_DISTUTILS` does not forbid it.
+
+    Returns:
+        Whether the module had to be supplied.
+    """
+    if 'distutils' in sys.modules or importlib.util.find_spec('distutils') is not None:
+        return False
+    from torch.torch_version import TorchVersion
+
+    package, module = (types.ModuleType(n, 'Supplied by kdsr.compat for BasicSR.') for n in ('distutils', _DISTUTILS))
+    package.version = module  # type: ignore[attr-defined]
+    module.LooseVersion = TorchVersion  # type: ignore[attr-defined]
+    sys.modules.update({'distutils': package, _DISTUTILS: module})
     return True
 
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from kdsr.errors import UserError
 from kdsr.metadata import safetensors_metadata
+from kdsr.wording import with_article
 
 __all__ = ['pick_weights', 'read_checkpoint', 'repair_load_network', 'safetensors_metadata']
 
@@ -51,7 +52,9 @@ def read_checkpoint(path: str) -> dict[str, Any]:
             f'checkpoint {path!r} cannot be read ({type(error).__name__}: {error}): is it truncated, or no checkpoint?'
         ) from None
     if not isinstance(content, dict):
-        raise UserError(f'checkpoint {path!r} holds a {type(content).__name__}, not a dictionary of weights.')
+        raise UserError(
+            f'checkpoint {path!r} holds {with_article(type(content).__name__)}, not a dictionary of weights.'
+        )
     return content
 
 

@@ -212,12 +212,12 @@ def _shape_of(
     described: Network, network: nn.Module, output_size: tuple[int, int], input_size: tuple[int, int] | None
 ) -> tuple[int, ...]:
     """Return (C, h, w) of the input of a network of an experiment."""
-    if described.shown == 'lq':
+    if described.input == 'lq':
         scale = scale_of(network, described.opt)
         size = input_size or (output_size[0] // scale, output_size[1] // scale)
         return lr_shape(network, described.opt, size)
     large = tuple(described.magnified * side for side in input_size) if input_size else output_size
-    channels = described.channels if described.shown == 'teacher_images' else input_channels(network)
+    channels = described.channels if described.input == 'teacher_images' else input_channels(network)
     return (channels, *large)
 
 

@@ -154,7 +154,7 @@ def _build(experiment: Experiment) -> _Parts:
     if experiment.model.objective == 'distillation':
         _add_losses(parts)
     else:
-        parts.tap.calibrate(partial(student, _shown(parts, _batch(experiment, 2))))
+        parts.tap.calibrate(partial(student, _input_of(parts, _batch(experiment, 2))))
     return parts
 
 
@@ -193,13 +193,13 @@ def _run_student(parts: _Parts, image: Tensor, tapped: bool = True) -> NetworkOu
     return NetworkOutput(at_least_float32(sr.contiguous() if channels_last else sr), features)
 
 
-def _shown(parts: _Parts, batch: Batch) -> Tensor:
+def _input_of(parts: _Parts, batch: Batch) -> Tensor:
     """Return what the network that is trained is shown."""
-    shown = parts.experiment.trained.shown
-    if shown == 'teacher_images' and batch.teacher_images is None:
+    kind = parts.experiment.trained.input
+    if kind == 'teacher_images' and batch.teacher_images is None:
         assert parts.teachers is not None
         return parts.teachers.images(batch)
-    return batch.shown(shown)
+    return batch.require(kind)
 
 
 def _count(parts: _Parts) -> StepCost:
@@ -238,7 +238,7 @@ def _run(parts: _Parts, batch: Batch, counter: OperationCounter) -> None:
         return NetworkOutput(cuts(output.image), {name: cuts(feature) for name, feature in output.features.items()})
 
     with counter.counted_as(TEACHERS):
-        image = _shown(parts, batch)
+        image = _input_of(parts, batch)
     answer = student(image, tapped=True)
     with counter.counted_as(LOSSES):
         terms = [*_terms(parts, answer, batch, counter), *_view_terms(parts, batch, student, counter)]

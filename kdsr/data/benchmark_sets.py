@@ -1,4 +1,4 @@
-"""Test sets as people have them on disk, and the low-resolution images that they lack."""
+"""Find test sets in the usual folder layouts, and make the low-resolution images that are missing."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class BenchmarkSet:
         name: `Set5`, `BSD100`, ..., or the folder's.
         scale: S.
         pairs: Sorted by name.
-        lr_origin: Where the LR images come from, in words.
+        lr_origin: Origin of the LR images, as text.
     """
 
     name: str
@@ -74,21 +74,21 @@ class BenchmarkSet:
 def find_sets(places: Iterable[str], scale: int) -> list[BenchmarkSet]:
     """Find test sets in folders.
 
-    Recognised are `GTmod12` with `LRbicx4`, `HR` with `LR_bicubic/X4` (EDSR's benchmark), `original`, `GT`,
-    `image_SRF_4` with `*_HR` and `*_LR` files, and folders of HR images. Upper and lower case are one.
+    It recognises `GTmod12` with `LRbicx4`, `HR` with `LR_bicubic/X4` (EDSR's benchmark), `original`, `GT`,
+    `image_SRF_4` with `*_HR` and `*_LR` files, and folders of HR images, in upper or lower case.
 
     Args:
         places: Folder of a set, folder that holds sets, or the name of a set in `datasets/` or `datasets/benchmark/`.
         scale: S.
 
     Raises:
-        UserError: nothing is found in a place, or LR images are missing or of other sizes; all of them are listed.
+        UserError: a place holds no test set, or images are missing, unreadable or of other sizes; all are listed.
     """
     sets: list[BenchmarkSet] = []
     for place in places:
-        folder = _folder(place)
-        here = _set_in(folder, scale)
-        found = [here] if here else [s for sub in _subfolders(folder) for s in [_set_in(sub, scale)] if s]
+        folder = _find_folder(place)
+        here = _find_set_in(folder, scale)
+        found = [here] if here else [s for sub in _list_subfolders(folder) for s in [_find_set_in(sub, scale)] if s]
         if not found:
             raise UserError(
                 f'{place!r} holds no test set for x{scale}. A set is a folder of HR images, or one with GTmod12, HR, '
@@ -99,26 +99,29 @@ def find_sets(places: Iterable[str], scale: int) -> list[BenchmarkSet]:
     return sets
 
 
-def set_of_folders(name: str, scale: int, gt: str, lq: str, template: str = '{}') -> BenchmarkSet:
-    """Return the set of an HR and an LR folder, as an option file names them.
+def pair_folders(name: str, scale: int, gt: str, lq: str, template: str = '{}') -> BenchmarkSet:
+    """Return the set of an HR folder and an LR folder, as an option file names them.
 
     Args:
         name: Of the set.
         scale: S.
         gt: Folder of HR images.
         lq: Folder of LR images.
-        template: Of the LR files' stems, BasicSR's `filename_tmpl`.
+        template: Template of the LR files' stems, as BasicSR's `filename_tmpl`.
+
+    Raises:
+        UserError: a folder is missing, or images are missing, unreadable or of other sizes.
     """
     for folder in (gt, lq):
         if not os.path.isdir(folder):
             raise UserError(f'test set {name!r}: there is no folder {folder!r}.')
     forms = (template.replace('{}', '{n}'),)
-    found = BenchmarkSet(name, scale, _pairs(Path(gt), Path(lq), scale, forms), f'given ({os.path.basename(lq)})')
+    found = BenchmarkSet(name, scale, _pair_files(Path(gt), Path(lq), scale, forms), f'given ({os.path.basename(lq)})')
     check_sizes([found])
     return found
 
 
-def _folder(place: str) -> Path:
+def _find_folder(place: str) -> Path:
     wanted = os.path.expanduser(place)
     for root in ROOTS:
         path = Path(root) / wanted
@@ -126,75 +129,77 @@ def _folder(place: str) -> Path:
             return path
         parent = path.parent
         if root and parent.is_dir() and os.path.basename(wanted) == wanted:
-            for sub in _subfolders(parent):
-                if _known_name(sub.name).lower() == _known_name(wanted).lower():
+            for sub in _list_subfolders(parent):
+                if _normalise_name(sub.name).lower() == _normalise_name(wanted).lower():
                     return sub
-    raise UserError(f'there is no test set {place!r}: it is no folder, and none in {" or ".join(ROOTS[1:])}.')
+    raise UserError(f'there is no test set {place!r}: no folder has this name, here or in {" or ".join(ROOTS[1:])}.')
 
 
-def _subfolders(folder: Path) -> list[Path]:
+def _list_subfolders(folder: Path) -> list[Path]:
     order = [name.lower() for name in KNOWN]
     subs = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith('.')]
-    ranks = {p: _known_name(p.name).lower() for p in subs}
+    ranks = {p: _normalise_name(p.name).lower() for p in subs}
     return sorted(subs, key=lambda p: (order.index(ranks[p]) if ranks[p] in order else len(order), p.name))
 
 
-def _known_name(name: str) -> str:
+def _normalise_name(name: str) -> str:
     lower = name.lower()
     return OTHER_NAMES.get(lower) or next((known for known in KNOWN if known.lower() == lower), name)
 
 
-def _set_in(folder: Path, scale: int) -> BenchmarkSet | None:
-    """Return the set whose folder this is, or whose HR folder."""
-    if any(fnmatch(folder.name.lower(), pattern) for pattern in INNER_FOLDERS) and _images(folder):
+def _find_set_in(folder: Path, scale: int) -> BenchmarkSet | None:
+    """Return the set in a folder, which may also be the HR folder of the set; None where there is none."""
+    if any(fnmatch(folder.name.lower(), pattern) for pattern in INNER_FOLDERS) and _list_images(folder):
         folder = folder.absolute().parent
-    name = _known_name(folder.absolute().name)
-    srf = _child(folder, f'image_srf_{scale}')
+    name = _normalise_name(folder.absolute().name)
+    srf = _find_child(folder, f'image_srf_{scale}')
     if srf is not None:
-        return BenchmarkSet(name, scale, _srf_pairs(srf), f'given ({srf.name})')
-    hr = _hr_folder(folder, scale)
+        return BenchmarkSet(name, scale, _pair_srf_files(srf), f'given ({srf.name})')
+    hr = _find_hr_folder(folder, scale)
     if hr is None:
         return None
-    lr = next((f for form in LR_FOLDERS for f in [_child(folder, form.format(s=scale))] if f), None)
+    lr = next((f for form in LR_FOLDERS for f in [_find_child(folder, form.format(s=scale))] if f), None)
     if lr is None:
-        pairs = tuple(Pair(path.stem, path, None) for path in _images(hr))
+        pairs = tuple(Pair(path.stem, path, None) for path in _list_images(hr))
         return BenchmarkSet(name, scale, pairs, "made (MATLAB's bicubic)")
-    return BenchmarkSet(name, scale, _pairs(hr, lr, scale, LR_STEMS), f'given ({lr.relative_to(folder).as_posix()})')
+    return BenchmarkSet(
+        name, scale, _pair_files(hr, lr, scale, LR_STEMS), f'given ({lr.relative_to(folder).as_posix()})'
+    )
 
 
-def _hr_folder(folder: Path, scale: int) -> Path | None:
+def _find_hr_folder(folder: Path, scale: int) -> Path | None:
     for pattern in HR_FOLDERS:
-        for sub in _subfolders(folder):
+        for sub in _list_subfolders(folder):
             number = sub.name.lower().partition('gtmod')[2]
             fits = not number.isdigit() or int(number) % scale == 0
-            if fnmatch(sub.name.lower(), pattern) and fits and _images(sub):
+            if fnmatch(sub.name.lower(), pattern) and fits and _list_images(sub):
                 return sub
-    return folder if _images(folder) else None
+    return folder if _list_images(folder) else None
 
 
-def _child(folder: Path, path: str) -> Path | None:
-    """Return the folder at a path in lower case, whatever case it is written in."""
+def _find_child(folder: Path, path: str) -> Path | None:
+    """Return the folder at a path that is given in lower case, and may have upper case on the disk."""
     here: Path | None = folder
     for part in path.split('/'):
-        here = next((p for p in _subfolders(here) if p.name.lower() == part), None) if here else None
+        here = next((p for p in _list_subfolders(here) if p.name.lower() == part), None) if here else None
     return here
 
 
-def _images(folder: Path) -> list[Path]:
+def _list_images(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGES and not p.name.startswith('.'))
 
 
-def _srf_pairs(folder: Path) -> tuple[Pair, ...]:
-    files = {path.stem: path for path in _images(folder)}
+def _pair_srf_files(folder: Path) -> tuple[Pair, ...]:
+    files = {path.stem: path for path in _list_images(folder)}
     stems = [stem[: -len('HR')] for stem in files if stem.endswith('_HR')]
     _refuse_missing(folder, [f'{stem}LR' for stem in stems if f'{stem}LR' not in files], bool(stems))
     return tuple(Pair(stem.partition('_SRF_')[0], files[f'{stem}HR'], files[f'{stem}LR']) for stem in stems)
 
 
-def _pairs(hr: Path, lr: Path, scale: int, forms: Sequence[str]) -> tuple[Pair, ...]:
-    files = {path.stem: path for path in _images(lr)}
+def _pair_files(hr: Path, lr: Path, scale: int, forms: Sequence[str]) -> tuple[Pair, ...]:
+    files = {path.stem: path for path in _list_images(lr)}
     pairs, missing = [], []
-    for path in _images(hr):
+    for path in _list_images(hr):
         match = [files[s] for s in (form.format(n=path.stem, s=scale) for form in forms) if s in files]
         if match:
             pairs.append(Pair(path.stem, path, match[0]))
@@ -206,20 +211,20 @@ def _pairs(hr: Path, lr: Path, scale: int, forms: Sequence[str]) -> tuple[Pair, 
 
 def _refuse_missing(folder: Path, missing: list[str], any_image: bool) -> None:
     if not any_image:
-        raise UserError(f'there is no HR image to the LR images of {folder}.')
+        raise UserError(f'the LR images in {folder} have no HR images.')
     if missing:
         some = ', '.join(missing[:5]) + (', ...' if len(missing) > 5 else '')
         raise UserError(
             f'{folder} lacks the LR images of {counted(len(missing), "HR image")}: {some}. Complete the folder, or '
-            'remove it: LR images are made where there are none.'
+            'remove it: then the LR images are made.'
         )
 
 
 def check_sizes(sets: Iterable[BenchmarkSet]) -> None:
-    """Refuse LR images that are not their HR image's, cropped at right and bottom, divided by the scale.
+    """Refuse LR images whose size is not that of the HR image, cropped at right and bottom, divided by the scale.
 
     Raises:
-        UserError: lists all that do not fit, or cannot be read.
+        UserError: lists all images that do not fit or cannot be read.
     """
     problems = []
     for one in sets:
@@ -232,30 +237,35 @@ def check_sizes(sets: Iterable[BenchmarkSet]) -> None:
                 continue
             if min(lq) == 0 or not all(_fits(side, small, one.scale) for side, small in zip(gt, lq)):
                 sizes = f'HR {gt[0]}x{gt[1]}, LR {lq[0]}x{lq[1]}'
-                problems.append(f'{one.name}: {pair.name}: {sizes} are no pair at x{one.scale}.')
+                problems.append(f'{one.name}: {pair.name}: {sizes} do not belong together at x{one.scale}.')
     if problems:
         more = f'\n  ... and {len(problems) - 20} more' if len(problems) > 20 else ''
-        raise UserError('test images that do not fit:\n  ' + '\n  '.join(problems[:20]) + more)
+        raise UserError('some test images cannot be used:\n  ' + '\n  '.join(problems[:20]) + more)
 
 
 def _fits(side: int, small: int, scale: int) -> bool:
-    """Tell whether an LR side is of the HR side, cropped for this scale or for x2, x3 and x4 together."""
+    """Return whether an LR side fits the HR side, cropped for this scale or for x2, x3 and x4 together."""
     return scale * small in [side - side % multiple for multiple in (scale, math.lcm(scale, 12))]
 
 
-def default_lr_cache() -> Path:
-    """Return the folder in which LR images are kept: `kdsr/lr` in the user's cache folder."""
+def locate_lr_cache() -> Path:
+    """Return the folder for LR images that are made: `kdsr/lr` in the user's cache folder."""
     return user_cache_folder() / 'lr'
 
 
 def read_pair(pair: Pair, scale: int, lr_cache: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return the LR and the HR image, (h, w, 3) and (S*h, S*w, 3), uint8, BGR.
 
-    An LR image that is not given is MATLAB's bicubic of the HR image, cropped to a multiple of S at right and bottom,
-    and is kept under the hash of the HR file.
+    If the set has no LR images, the LR image is MATLAB's bicubic of the HR image, cropped to a multiple of S at right
+    and bottom. It is kept under the hash of the HR file.
+
+    Args:
+        pair: The files.
+        scale: S.
+        lr_cache: Folder for LR images that are made.
 
     Raises:
-        UserError: a file is no image, or the cache cannot be written to.
+        UserError: a file cannot be read or is no image, or `lr_cache` cannot be written to.
     """
     content = _read(pair.gt)
     gt = _decode(pair.gt, content)
@@ -293,6 +303,6 @@ def _make_lq(gt: np.ndarray, scale: int, kept: Path) -> np.ndarray:
         write_durably(kept, cv2.imencode('.png', lq)[1].tobytes())
     except OSError as error:
         raise UserError(
-            f'the LR images that are made cannot be kept ({error}): name another folder by --lr-cache.'
+            f'the LR images that are made cannot be kept ({error}). Name another folder with --lr-cache.'
         ) from None
     return lq

@@ -1,8 +1,8 @@
 """A set of images that is written source by source, survives a kill at any time, and appears only when complete.
 
 While it grows it is the folder ``<final>.partial``: the images, ``kdsr_prepare.json`` (the settings) and
-``finished.jsonl`` (one line per source whose images are on the disk). At the end an index is added and the folder is
-renamed.
+``finished.jsonl`` (one line per source whose images are on the disk). At the end an index is added, the folder is
+checked and renamed. A lock beside it lets one process write at a time, until the folder has its final name.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from kdsr.data.disk_room import SLACK, check_room, is_disk_full, make_disk_full_error
 from kdsr.durable import sync_folder, write_durably
-from kdsr.errors import DISK_IS_FULL, UserError
+from kdsr.errors import UserError
 
 SETTINGS_FILE = 'kdsr_prepare.json'
 JOURNAL_FILE = 'finished.jsonl'
-
 
 Content = TypeVar('Content')
 
@@ -27,8 +27,8 @@ Content = TypeVar('Content')
 class GrowingFolder(Generic[Content]):
     """One set on its way to `final`. Creating the object only looks; :meth:`open` starts writing.
 
-    A subclass stores the images of one source (`_open_storage`, `_store`), checks them (`_check_stored`) and lists
-    them (`_index`).
+    A subclass stores the images of one source (`_open_storage`, `_store`), makes them final (`_close_storage`), lists
+    them (`_make_index`) and checks a whole folder (`_prove`).
 
     Args:
         final: Where the finished set goes.
@@ -36,11 +36,11 @@ class GrowingFolder(Generic[Content]):
         sources: The source images: name to what tells one version from another, such as the size in bytes.
 
     Attributes:
-        complete: The set is there already, made from the same images with the same settings.
+        complete: The set is there already, whole, and made from the same images with the same settings.
         finished: Names of the sources whose images are on the disk.
 
     Raises:
-        UserError: `final` or its partial folder was made otherwise.
+        UserError: `final` or its partial folder was made otherwise, or is damaged.
     """
 
     def __init__(self, final: Path, settings: Mapping[str, Any], sources: Mapping[str, Any]) -> None:
@@ -48,9 +48,14 @@ class GrowingFolder(Generic[Content]):
         self.partial = final.with_name(f'{final.name}.partial')
         self._settings = json.loads(json.dumps(settings))  # as it will be read back: lists, not tuples
         self._sources = dict(sources)
+        self._files = contextlib.ExitStack()
+        self._look()
+
+    def _look(self) -> None:
+        """Find out what is on the disk."""
         self._journal: dict[str, dict[str, Any]] = {}
         self._journal_bytes = 0
-        self.complete = final.exists()
+        self.complete = self.final.exists()
         if self.complete:
             self._check_final()
         elif (self.partial / SETTINGS_FILE).exists():
@@ -59,24 +64,37 @@ class GrowingFolder(Generic[Content]):
         self.finished = set(self._journal)
 
     def open(self) -> None:
-        """Create or reopen the partial folder.
+        """Lock the set, look again at what is there, and create or reopen the partial folder.
+
+        Another process may have finished the set since the object was made: then `complete` is true, and nothing is
+        open.
 
         Raises:
-            UserError: another process is writing there.
+            UserError: another process writes there, the disk is full, or what is there was made otherwise.
         """
-        self.partial.mkdir(parents=True, exist_ok=True)
+        self.final.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
-            self._journal_file = stack.enter_context((self.partial / JOURNAL_FILE).open('ab'))
-            _lock(self._journal_file.fileno(), self.partial)
-            self._journal_file.truncate(self._journal_bytes)  # a kill may have left half a line
-            if not (self.partial / SETTINGS_FILE).exists():
-                self._write_settings(self._sources)
-            self._open_storage(stack)
+            stack.enter_context(_lock(self.final))
+            self._look()
+            if self.complete:
+                return
+            check_room(self.final.parent, SLACK)
+            with self._report_full_disk():
+                self.partial.mkdir(parents=True, exist_ok=True)
+                self._journal_file = stack.enter_context((self.partial / JOURNAL_FILE).open('ab'))
+                self._journal_file.truncate(self._journal_bytes)  # a kill may have left half a line
+                if not (self.partial / SETTINGS_FILE).exists():
+                    self._write_settings(self._sources)
+                self._open_storage(stack)
             self._files = stack.pop_all()
 
     def add(self, source: str, version: Any, content: Content) -> None:
-        """Store what was made of the image `source` in this version, and then note it as finished."""
-        with _told_when_full():
+        """Store what was made of the image `source` in this version, and then note it as finished.
+
+        Raises:
+            DiskFullError: it says about how much room is missing.
+        """
+        with self._report_full_disk():
             record = {'file': source, 'bytes': version, **self._store(content)}
             self._journal_file.write(json.dumps(record).encode() + b'\n')
             self._journal_file.flush()
@@ -85,22 +103,35 @@ class GrowingFolder(Generic[Content]):
         self.finished.add(source)
 
     def finish(self) -> None:
-        """Write the index in the order of the sources and give the folder its final name."""
+        """Write the index in the order of the sources, check the folder, and give it its final name.
+
+        Raises:
+            UserError: what was written is not what is there, or something else has the final name.
+            DiskFullError: there is no room for the index.
+        """
         records = [self._journal[source] for source in self._sources]
-        with _told_when_full():
-            self._check_stored(records)
-            self.close()
-            name, index = self._index(records)
-            write_durably(self.partial / name, index)
+        with self._report_full_disk():
+            self._close_storage(records)
+            for name, content in self._make_index(records).items():
+                write_durably(self.partial / name, content)
             self._write_settings({record['file']: record['bytes'] for record in records})
+        self._prove(self.partial)
+        if self.final.exists():
+            raise UserError(f'{self.final} appeared while it was made. Move it away and run the same command again.')
         self.partial.rename(self.final)
         sync_folder(self.final.parent)
-        (self.final / JOURNAL_FILE).unlink()
+        (self.final / JOURNAL_FILE).unlink(missing_ok=True)  # another process may have tidied up
         self.complete = True
+        self.close()  # and unlock
 
     def close(self) -> None:
-        """Let go of the files; what is not finished stays for the next run. Closing twice is harmless."""
+        """Let go of the files and the lock; what is not finished stays for the next run. Closing twice is harmless."""
         self._files.close()
+
+    def estimate_needed(self) -> int:
+        """Return about how many bytes the sources that are not finished need, judged by those that are."""
+        done = len(self.finished)
+        return self._bytes_stored() * (len(self._sources) - done) // done if done else SLACK
 
     def _open_storage(self, stack: contextlib.ExitStack) -> None:
         """Open what the images are written to, and forget what is not in `self._journal`."""
@@ -110,12 +141,24 @@ class GrowingFolder(Generic[Content]):
         """Write the images of one source to the disk; return what the index will need, as plain JSON."""
         raise NotImplementedError
 
-    def _check_stored(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Compare what is on the disk with what `_store` returned for every source."""
+    def _bytes_stored(self) -> int:
+        """Return about how many bytes the finished sources take."""
         raise NotImplementedError
 
-    def _index(self, records: Sequence[Mapping[str, Any]]) -> tuple[str, bytes]:
-        """Return the name and the content of the file that lists the images, in the order of the sources."""
+    def _close_storage(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Compare what is on the disk with what `_store` returned for every source, and close it."""
+        raise NotImplementedError
+
+    def _make_index(self, records: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
+        """Return the names and contents of the files that list the images, in the order of the sources."""
+        raise NotImplementedError
+
+    def _prove(self, folder: Path) -> None:
+        """Check that a folder is whole: its index, counts and sizes; pixels are not read.
+
+        Raises:
+            UserError: it is damaged.
+        """
         raise NotImplementedError
 
     def _write_settings(self, sources: Mapping[str, int]) -> None:
@@ -127,18 +170,22 @@ class GrowingFolder(Generic[Content]):
         if not (self.final / SETTINGS_FILE).exists():
             raise UserError(f'{self.final} exists, but not from this command. {cure}')
         made = _read_settings_file(self.final)
-        difference = differences(made['settings'], self._settings)
+        difference = list_differences(made['settings'], self._settings)
         if made['sources'] != self._sources:
             changed = sorted(f for f, _ in made['sources'].items() ^ self._sources.items())
             difference.append(f'other source images ({_some(changed)})')
         if difference:
             raise UserError(f'{self.final} exists, made with {", ".join(difference)}. {cure}')
+        try:
+            self._prove(self.final)
+        except UserError as error:
+            raise UserError(f'{self.final} exists, but it is damaged: {error} {cure}') from None
         (self.final / JOURNAL_FILE).unlink(missing_ok=True)  # a kill between renaming and this
 
     def _check_partial(self) -> None:
         cure = f'Undo that to continue, or delete {self.partial} to start again.'
         started = _read_settings_file(self.partial)
-        difference = differences(started['settings'], self._settings)
+        difference = list_differences(started['settings'], self._settings)
         if difference:
             raise UserError(f'{self.partial} was begun with {", ".join(difference)}. {cure}')
         changed = sorted(f for f, record in self._journal.items() if self._sources.get(f) != record['bytes'])
@@ -160,19 +207,22 @@ class GrowingFolder(Generic[Content]):
             self._journal[record['file']] = record
             self._journal_bytes += len(line)
 
-
-@contextlib.contextmanager
-def _told_when_full() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK_IS_FULL:
-            raise
-        raise UserError(f'{error}. Make room and run the same command again; what is finished is kept.') from error
+    @contextlib.contextmanager
+    def _report_full_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            raise make_disk_full_error(self.final.parent, self.estimate_needed()) from error
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """Return the settings with which a finished set was made; empty when it was not made by kdsr."""
+    """Return the settings with which a finished set was made; empty when it was not made by kdsr.
+
+    Raises:
+        UserError: the file that holds them is damaged.
+    """
     return dict(_read_settings_file(folder)['settings']) if (folder / SETTINGS_FILE).is_file() else {}
 
 
@@ -187,7 +237,7 @@ def _read_settings_file(folder: Path) -> dict[str, Any]:
     raise UserError(f'{path} is damaged, or of another version. Delete {folder} to make it again.')
 
 
-def differences(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+def list_differences(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """Name what two settings differ in."""
     names = sorted(made.keys() | wanted.keys())
     return [f'{n} {made.get(n)} (now {wanted.get(n)})' for n in names if made.get(n) != wanted.get(n)]
@@ -198,13 +248,17 @@ def _some(names: Sequence[str]) -> str:
     return ', '.join(names[:5]) + more
 
 
-def _lock(descriptor: int, folder: Path) -> None:
-    """Hold the file as long as this process lives, where the platform can (worker processes do not inherit it)."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise UserError(f'Another process is writing to {folder}. Wait for it, or stop it.') from None
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Hold a lock beside the folder, which the system releases when the process ends."""
+    with folder.with_name(f'.{folder.name}.lock').open('a') as file:
+        try:
+            import fcntl
+        except ImportError:
+            yield
+            return
+        try:
+            fcntl.lockf(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f'Another process is writing to {folder}. Wait for it, or stop it.') from None
+        yield

@@ -1,7 +1,7 @@
 """MATLAB's bicubic `imresize` on 8-bit images, to the last bit: the degradation that super-resolution papers use.
 
-Other libraries' bicubic differs (a = -0.75 in OpenCV, no antialiasing in OpenCV and torch by default), so that
-networks trained or tested on it cannot be compared with published ones.
+The bicubic of other libraries differs (a = -0.75 in OpenCV, no antialiasing in OpenCV and torch by default). Networks
+that are trained or tested with it cannot be compared with published ones.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Making BasicSR's training and test sets out of a folder of HR images."""
+"""Make BasicSR's training and test sets from a folder of HR images."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from kdsr.data.disk_room import DiskFullError, check_room, format_size, is_disk_full, make_disk_full_error
 from kdsr.data.growing_folder import GrowingFolder
 from kdsr.data.image_headers import read_size
 from kdsr.data.lmdb_writer import LmdbWriter
 from kdsr.data.parallel import check_workers, ordered_map
-from kdsr.data.raw_writer import RawWriter, check_room, gigabytes
+from kdsr.data.raw_writer import RawWriter
 from kdsr.data.source_images import Source, list_sources
-from kdsr.data.sub_images import Cutting, cut_image, degrade_image, frame_bytes, frame_image
+from kdsr.data.sub_images import Cutting, count_frame_pixels, cut_image, degrade_image, frame_image
 from kdsr.errors import UserError
 from kdsr.wording import printable
 
@@ -38,19 +39,19 @@ def prepare_training_set(
 ) -> list[Path]:
     """Cut HR images and their bicubic LR images into aligned sub-images, in LMDBs as BasicSR reads them.
 
-    Every image is cropped to a multiple of all scales and downscaled as a whole (MATLAB's bicubic); then HR and LR are
-    cut at the same places: every `step` HR pixels, and flush with the far border. A side shorter than `crop_size`
-    gives one sub-image of its full length. `<folder>_HR` gives `<folder>_HR_sub.lmdb` and
+    Every image is cropped to a multiple of all scales and downscaled as a whole (MATLAB's bicubic). Then HR and LR are
+    cut at the same places: every `step` HR pixels, and at the far border. A side shorter than `crop_size` gives one
+    sub-image of its full length. `<folder>_HR` gives `<folder>_HR_sub.lmdb` and
     `<folder>_LR_bicubic_X<scale>_sub.lmdb` (`HR` alone: without a prefix), with the keys `<stem>_s001`, ...
 
-    A killed run is continued by the same call. Until then the LMDBs are named `*.lmdb.partial`. An image that stopped
-    the run (truncated, transparent) may be removed, or replaced under its stem, before continuing; images already
-    finished must stay as they were, and new ones may not be added. Finished LMDBs are left alone if they were made
-    from the same images with the same settings.
+    The same call continues a killed run. Until a set is finished, its name ends in `.partial`. An image that stopped
+    the run (damaged, transparent) may be removed, or replaced under its stem, before the run continues. Images that
+    are finished must stay as they were, and no new ones may be added. Finished sets of the same images and settings
+    are kept.
 
-    With `raw` the same sub-images are kept as plain pixels, in `*_sub.raw` instead of `*_sub.lmdb`, for
+    With `raw` the same sub-images are stored as plain pixels, in `*_sub.raw` instead of `*_sub.lmdb`, for
     :class:`~kdsr.data.raw_paired_image_dataset.RawPairedImageDataset`: whole images, of which the sub-images are
-    windows. How much disk that takes is known, said and checked before anything is written.
+    windows. The function prints and checks the disk space that this takes before it writes.
 
     Args:
         hr_folder: PNG, JPEG, BMP, TIFF or WebP images of 8 bits; grey ones, palettes and opaque alpha become RGB.
@@ -59,33 +60,35 @@ def prepare_training_set(
         crop_size: Side of the HR sub-images in pixels, a multiple of every scale.
         step: Distance between HR sub-images in pixels, a multiple of every scale.
         workers: Number of processes; all processors when left out. 1 works in this process.
-        progress: Say what is done and show a bar.
+        progress: Print what is done, and show a bar.
         raw: Write raw pixels instead of LMDBs of PNG files.
 
     Returns:
         The finished sets: HR, then one per scale.
 
     Raises:
-        UserError: a setting is impossible, images cannot be used, the disk is too small, or the output was
-            made or begun with other settings or images. The message names them and the cure.
+        UserError: a setting is impossible, images cannot be used, the disk is full, a worker process was killed,
+            another process writes to the output, or the output was made or begun with other settings or images. The
+            message names them and the cure.
     """
     mod, workers = _check_arguments(scales, workers)
     cutting = _check_cutting(crop_size, step, tuple(scales))
     sources = list_sources(Path(hr_folder), smallest=mod, lmdb_names=True)
-    writers = _training_writers(Path(hr_folder), Path(out), cutting, sources, raw)
+    writers = _make_writers(Path(hr_folder), Path(out), cutting, sources, raw)
     outputs = [writer.final for writer in writers.values()]
     growing = {scale: writer for scale, writer in writers.items() if not writer.complete}
-    pending = [s for s in sources if any(s.path.name not in w.finished for w in growing.values())]
-    made = f'sub-images of {crop_size}x{crop_size} every {step} pixels'
-    needed = sum(frame_bytes(s, cutting, list(growing)) for s in pending) if raw else 0
     if raw:
-        made += f', {gigabytes(needed)} of disk'
-    _announce(progress, hr_folder, len(sources), len(pending), bool(growing), made, outputs)
-    check_room(Path(out), needed)
+        check_room(Path(out), sum(writer.estimate_needed() for writer in growing.values()))
     with contextlib.ExitStack() as stack:
         for writer in growing.values():
             writer.open()
             stack.callback(writer.close)
+        growing = {scale: writer for scale, writer in growing.items() if not writer.complete}  # by another process
+        pending = [s for s in sources if any(s.path.name not in w.finished for w in growing.values())]
+        made = f'sub-images of {crop_size}x{crop_size} every {step} pixels'
+        if raw:
+            made += f', {format_size(sum(writer.estimate_needed() for writer in growing.values()))} of disk'
+        _announce(progress, hr_folder, len(sources), len(pending), bool(growing), made, outputs)
 
         def keep(source: Source, result: tuple[int, Mapping[int, Any]]) -> None:
             file_bytes, contents = result
@@ -95,9 +98,14 @@ def prepare_training_set(
 
         cut: Callable[..., tuple[int, Mapping[int, Any]]] = frame_image if raw else cut_image
         work = functools.partial(cut, cutting=cutting)
-        _process(work, pending, keep, len(sources), workers, progress and bool(growing))
-        for writer in growing.values():
-            writer.finish()
+        try:
+            _process(work, pending, keep, len(sources), workers, progress and bool(growing))
+            for writer in growing.values():
+                writer.finish()
+        except DiskFullError as error:  # it knows of one set only
+            raise make_disk_full_error(
+                Path(out), sum(writer.estimate_needed() for writer in growing.values())
+            ) from error
     return outputs
 
 
@@ -110,24 +118,26 @@ def prepare_benchmark_set(
 ) -> list[Path]:
     """Make a test set as BasicSR names it: `<out>/GTmod12` and `<out>/LRbicx<scale>`, PNG files of the same names.
 
-    HR images are cropped to a multiple of 12, and LR images are MATLAB's bicubic of that. Scales that do not divide 12
-    crop to a multiple of their least common multiple instead, and the folder is named after that (`GTmod40`).
+    HR images are cropped to a multiple of 12, and LR images are MATLAB's bicubic of that. If a scale does not divide
+    12, images are cropped to a multiple of the least common multiple of the scales, and the folder has its name
+    (`GTmod40`).
 
-    Every file is complete or absent, and existing ones are kept, so a killed run is continued by the same call.
+    Every file is complete or absent, and existing files are kept, so the same call continues a killed run.
 
     Args:
         hr_folder: PNG, JPEG, BMP, TIFF or WebP images of 8 bits; grey ones, palettes and opaque alpha become RGB.
         out: Folder for the folders, created if missing.
         scales: Downscaling factors >= 2.
         workers: Number of processes; all processors when left out. 1 works in this process.
-        progress: Say what is done and show a bar.
+        progress: Print what is done, and show a bar.
 
     Returns:
         The folders: HR, then one per scale.
 
     Raises:
-        UserError: a setting is impossible, images cannot be used, or the folders hold files of another size or name
-            than these images give. The message names them and the cure.
+        UserError: a setting is impossible, images cannot be used, the disk is full, a worker process was killed, or the
+            folders hold files of another size or name than these images give. The message names them and the cure.
+        OSError: a folder cannot be written to.
     """
     mod, workers = _check_arguments(scales, workers)
     mod = 12 if 12 % mod == 0 else mod
@@ -140,7 +150,13 @@ def prepare_benchmark_set(
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
     work = functools.partial(degrade_image, folders=folders, mod=mod)
-    _process(work, pending, None, len(sources), workers, progress and bool(pending))
+    try:
+        _process(work, pending, None, len(sources), workers, progress and bool(pending))
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        values = sum(3 * height * width for height, width in (source.size for source in pending))
+        raise make_disk_full_error(Path(out), values // 2) from error  # what PNG leaves of photos
     return list(folders.values())
 
 
@@ -158,16 +174,20 @@ def _check_cutting(crop_size: int, step: int, scales: tuple[int, ...]) -> Cuttin
     return Cutting(crop_size, step, scales)
 
 
-def _training_writers(
+def _make_writers(
     hr_folder: Path, out: Path, cutting: Cutting, sources: list[Source], raw: bool
 ) -> Mapping[int, GrowingFolder[Any]]:
     name = Path(os.path.abspath(hr_folder)).name  # not resolve(): a link's own name counts
     prefix = '' if name == 'HR' else f'{name[: -len("_HR")] if name.endswith("_HR") else name}_'
     settings = dataclasses.asdict(cutting)
     files = {s.path.name: s.file_bytes for s in sources}
-    kind, ending = (RawWriter, 'raw') if raw else (LmdbWriter, 'lmdb')
     names = {scale: f'{prefix}{"HR" if scale == 1 else f"LR_bicubic_X{scale}"}_sub' for scale in (1, *cutting.scales)}
-    return {scale: kind(out / f'{name}.{ending}', settings, files) for scale, name in names.items()}
+    if not raw:
+        return {scale: LmdbWriter(out / f'{name}.lmdb', settings, files) for scale, name in names.items()}
+    pixels = {scale: sum(count_frame_pixels(s, cutting, scale) for s in sources) for scale in names}
+    return {
+        scale: RawWriter(out / f'{name}.raw', settings, files, pixels=pixels[scale]) for scale, name in names.items()
+    }
 
 
 def _check_benchmark_folders(folders: dict[int, Path], sources: list[Source], mod: int) -> None:
@@ -189,7 +209,7 @@ def _check_benchmark_folders(folders: dict[int, Path], sources: list[Source], mo
                 problems.append(f'{path}: {found[0]}x{found[1]} pixels instead of {expected[0]}x{expected[1]}.')
     if problems:
         listed = '\n  '.join(problems)
-        raise UserError(f'Files that these images do not give; delete them or choose another output:\n  {listed}')
+        raise UserError(f'These files do not come from these images. Delete them or choose another output:\n  {listed}')
 
 
 def _announce(
@@ -198,13 +218,13 @@ def _announce(
     if not progress:
         return
     if not unfinished:
-        tqdm.write(printable(f'Nothing to do: {total} images of {folder} are in {_listed(outputs)}.'))
+        tqdm.write(printable(f'Nothing to do: {total} images of {folder} are in {_join_paths(outputs)}.'))
         return
     done = f' ({total - pending} done before)' if pending < total else ''
-    tqdm.write(printable(f'{total} images of {folder}{done} -> {_listed(outputs)}: {made}.'))
+    tqdm.write(printable(f'{total} images of {folder}{done} -> {_join_paths(outputs)}: {made}.'))
 
 
-def _listed(paths: list[Path]) -> str:
+def _join_paths(paths: list[Path]) -> str:
     return ', '.join(str(p) for p in paths)
 
 
@@ -216,7 +236,7 @@ def _process(
     workers: int,
     progress: bool,
 ) -> None:
-    """Do the work on the pending images in several processes, and hand the results to `keep` in this one, in order."""
+    """Process the pending images in several processes, and pass the results to `keep` in this one, in order."""
     workers = min(workers, max(1, len(pending)))
     done = total - len(pending)
     results = ordered_map(work, pending, workers, name_item=lambda source: source.path.name)

@@ -1,4 +1,4 @@
-"""BasicSR's random crops and flips, drawn before anything is copied."""
+"""BasicSR's random crops and flips, drawn before pixels are copied."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from basicsr.data.transforms import augment, paired_random_crop
 
 
-def random_crops(views: Mapping[str, np.ndarray], opt: Mapping[str, Any], key: str) -> dict[str, np.ndarray]:
-    """Crop images at one place and turn them alike, drawing from `random` as BasicSR's PairedImageDataset does.
+def crop_randomly(views: Mapping[str, np.ndarray], opt: Mapping[str, Any], key: str) -> dict[str, np.ndarray]:
+    """Crop images at one place and flip them alike, with the random numbers of BasicSR's PairedImageDataset.
 
     Args:
-        views: (C, h, w), the first of low resolution, the others of the same size or `opt['scale']` times as large;
-            nothing but the crop is read.
+        views: (C, h, w). The first has low resolution; each other one has its size, or `opt['scale']` times its size.
+            Only the crop is read.
         opt: Of the dataset: `gt_size`, `scale`, `use_hflip`, `use_rot`.
-        key: Of the images, for BasicSR's messages.
+        key: Name of the images, for BasicSR's messages.
 
     Returns:
         Copies under the same names.

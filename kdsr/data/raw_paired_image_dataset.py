@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.functional import normalize
 
-from kdsr.data.random_crops import random_crops
+from kdsr.data.random_crops import crop_randomly
 from kdsr.data.raw_images import RawImages
 from kdsr.errors import UserError
 
@@ -28,19 +28,21 @@ _Y_OF_RGB = [
 class RawPairedImageDataset(Dataset[dict[str, Any]]):
     """Pairs of LQ and GT from two ``.raw`` folders (`kdsr prepare --raw`).
 
-    It takes the options of BasicSR's PairedImageDataset, draws from Python's `random` in the same order, and gives the
-    same tensors bit for bit as that does on the LMDBs of the same images. `io_backend` is not needed.
+    It takes the options of BasicSR's PairedImageDataset and draws the same random numbers. On the same images it gives
+    the same tensors, bit for bit. `io_backend` is not needed.
 
     Args:
-        opt: Of the dataset: `dataroot_gt`, `dataroot_lq`, `scale`, `phase`; for training `gt_size`, `use_hflip`,
-            `use_rot`; if wanted `color: y`, `mean` and `std`, and
-            `dataroot_teacher`: a third raw set of HR size, the teachers' images, cropped and flipped with the GT (kdsr
-            sets it for `distillation.cache`); they are handed out as uint8; or `dataroot_code`: one of LR size, what a
-            teacher's encoder made of the GT (kdsr sets that, too), handed out as it is;
-            `uint8`: hand out everything so, a quarter of the memory; kdsr's models divide by 255 on the device.
+        opt: Options of the dataset. Needed: `dataroot_gt`, `dataroot_lq`, `scale`, `phase`, and for training `gt_size`,
+            `use_hflip`, `use_rot`. Optional:
+            `color: y`, `mean`, `std`: as in PairedImageDataset.
+            `uint8`: return all images as uint8, a quarter of the memory; kdsr's models divide by 255 on the device.
+            `dataroot_teacher`: raw set of the teachers' images, of HR size. They are cropped and flipped with the GT
+            and returned as uint8. kdsr sets it for `distillation.cache`.
+            `dataroot_code`: raw set of what a teacher's encoder made of the GT, of LR size, returned as stored. kdsr
+            sets it, too.
 
     Raises:
-        UserError: a set is missing or damaged, the sets do not belong together, or a crop does not fit.
+        UserError: a set is missing or damaged, the sets do not belong together, or a crop is larger than an image.
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
@@ -53,7 +55,7 @@ class RawPairedImageDataset(Dataset[dict[str, Any]]):
         names = [name for name in ('lq', 'gt', 'teacher', 'code') if opt.get(f'dataroot_{name}') is not None]
         self.sets = {name: RawImages(opt[f'dataroot_{name}'], f'{opt["name"]}: dataroot_{name}') for name in names}
         self.keys = sorted(self.sets['lq'].keys)  # the order of BasicSR's LMDBs
-        self._numbers = {name: self._numbers_of(name) for name in names}
+        self._numbers = {name: self._find_numbers(name) for name in names}
         for name in names[1:]:
             self._check_sizes(name)
 
@@ -65,17 +67,17 @@ class RawPairedImageDataset(Dataset[dict[str, Any]]):
         key = self.keys[index]
         views = {name: images.image(self._numbers[name][index]) for name, images in self.sets.items()}
         if self._train:
-            images = random_crops(views, self.opt, key)
+            images = crop_randomly(views, self.opt, key)
         else:
             height, width = (self.opt['scale'] * side for side in views['lq'].shape[1:])
             images = {name: view[:, :height, :width].copy() for name, view in views.items()}
-        sample: dict[str, Any] = {name: self._tensor(name, image) for name, image in images.items()}
+        sample: dict[str, Any] = {name: self._make_tensor(name, image) for name, image in images.items()}
         return {**sample, 'lq_path': key, 'gt_path': key}
 
-    def _tensor(self, name: str, pixels: np.ndarray) -> Tensor:
+    def _make_tensor(self, name: str, pixels: np.ndarray) -> Tensor:
         if self.opt.get('uint8') or name in ('teacher', 'code'):
             return torch.from_numpy(pixels)
-        tensor = torch.from_numpy(luma(pixels)) if self._y else torch.from_numpy(pixels).float().div_(255)
+        tensor = torch.from_numpy(compute_luma(pixels)) if self._y else torch.from_numpy(pixels).float().div_(255)
         if self.mean is not None or self.std is not None:
             normalize(tensor, self.mean, self.std, inplace=True)
         return tensor
@@ -83,13 +85,13 @@ class RawPairedImageDataset(Dataset[dict[str, Any]]):
     def _check_options(self) -> None:
         name = self.opt['name']
         if self.opt.get('meta_info_file') is not None:
-            raise UserError(f'{name}: `meta_info_file` is for folders of files; a raw set is used whole. Leave it out.')
+            raise UserError(f'{name}: `meta_info_file` is for folders of files. A raw set is used whole: leave it out.')
         for key in ('mean', 'std', 'color') if self.opt.get('uint8') else ():
             if self.opt.get(key) is not None:
-                raise UserError(f'{name}: with `{key}` the values are no whole numbers. Leave out `uint8`.')
+                raise UserError(f'{name}: `{key}` needs values that are no whole numbers. Leave out `uint8`.')
 
-    def _numbers_of(self, name: str) -> list[int]:
-        """Return where the images of a set stand in the order of the keys."""
+    def _find_numbers(self, name: str) -> list[int]:
+        """Return the place of every key in a set."""
         images, lq = self.sets[name], self.sets['lq']
         numbers = {key: number for number, key in enumerate(images.keys)}
         unmatched = sorted(numbers.keys() ^ set(self.keys))
@@ -123,11 +125,11 @@ class RawPairedImageDataset(Dataset[dict[str, Any]]):
             )
 
 
-def luma(rgb: np.ndarray) -> np.ndarray:
+def compute_luma(rgb: np.ndarray) -> np.ndarray:
     """Return BasicSR's Y of (3, h, w) uint8 RGB: (1, h, w) float32 in [0, 1], not rounded to 8 bits.
 
-    For each of the 2^24 colours this is, bit for bit, `bgr2ycbcr(image.astype(float32) / 255, y_only=True)`: both add
-    in float64, and no exact value lies within 3e-14 (relative) of where float32 rounds the other way.
+    For each of the 2^24 colours the result is, bit for bit, `bgr2ycbcr(image.astype(float32) / 255, y_only=True)`:
+    both add in float64, and no exact value is within 3e-14 (relative) of a point where float32 rounds the other way.
     """
     red, green, blue = (cv2.LUT(plane, table) for plane, table in zip(rgb, _Y_OF_RGB))
     red += green

@@ -1,4 +1,4 @@
-"""Finding, checking and reading the HR images that data sets are made from."""
+"""HR images as the source of data sets: find them, check them, read them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,9 @@ from PIL import Image, ImageOps
 
 from kdsr.compat.image_files import list_folder, read_file
 from kdsr.data.image_headers import FORMATS, Header, find_kind_problem
-from kdsr.data.image_headers import read_size as header_size
 from kdsr.data.set_headers import read_folder_headers
 from kdsr.errors import UserError
 from kdsr.wording import counted, printable
-
-__all__ = ['Source', 'header_size', 'list_sources', 'read_rgb']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +35,9 @@ class Source:
 
 
 def list_sources(folder: Path, smallest: int, lmdb_names: bool) -> list[Source]:
-    """List the images in `folder`, sorted by file name, after a look at every header.
+    """List the images of a folder, sorted by file name, after every header was checked.
 
-    Hidden files, texts, Thumbs.db and desktop.ini are passed over, and subfolders are not searched.
+    Hidden files, text files, Thumbs.db and desktop.ini are skipped, and subfolders are not searched.
 
     Args:
         folder: Where the images are.
@@ -88,13 +85,14 @@ def _find_problem(header: Header, smallest: int) -> str | None:
 
 
 def read_rgb(path: Path) -> tuple[np.ndarray, int]:
-    """Read an image completely: upright, with grey, palette and opaque alpha converted to RGB.
+    """Read an image: upright, with grey, palette and opaque alpha converted to RGB.
 
     Returns:
         The image, (H, W, 3) uint8, and the size of its file in bytes.
 
     Raises:
-        UserError: the file is truncated or damaged, or is of a kind that cannot be converted without a decision.
+        UserError: the file is truncated or damaged, or cannot be converted without a decision.
+        OSError: the file cannot be opened, or is a pipe or a device.
     """
     content = read_file(path)
     try:

@@ -1,10 +1,9 @@
-"""What is done to one HR image: bicubic degradation, and cutting into aligned sub-images."""
+"""Work on one HR image: bicubic degradation, and cutting into aligned sub-images."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -34,7 +33,7 @@ class Cutting:
 
 
 def cut_image(source: Source, cutting: Cutting) -> tuple[int, dict[int, list[Entry]]]:
-    """Degrade the whole image, cropped to a multiple of all scales, and cut it.
+    """Crop an image to a multiple of all scales, degrade it as a whole, and cut it.
 
     Returns:
         The size of the source file in bytes and, per scale, the sub-images row by row (scale 1: HR).
@@ -47,12 +46,12 @@ def cut_image(source: Source, cutting: Cutting) -> tuple[int, dict[int, list[Ent
     for scale, (planes, windows) in frames.items():
         whole = planes[::-1].transpose(1, 2, 0)  # BGR
         parts = [whole[w.top :, w.left :][: w.height, : w.width] for w in windows]
-        entries[scale] = [(w.key, p.shape[:2], _png(p, PNG_LEVEL)) for w, p in zip(windows, parts)]
+        entries[scale] = [(w.key, p.shape[:2], _encode_png(p, PNG_LEVEL)) for w, p in zip(windows, parts)]
     return file_bytes, entries
 
 
 def frame_image(source: Source, cutting: Cutting) -> tuple[int, dict[int, Frame]]:
-    """Degrade the whole image, cropped to a multiple of all scales, and say where its sub-images are.
+    """Crop an image to a multiple of all scales, degrade it as a whole, and list where its sub-images are.
 
     Returns:
         The size of the source file in bytes and, per scale (1: HR), the RGB image and its sub-images row by row.
@@ -62,8 +61,8 @@ def frame_image(source: Source, cutting: Cutting) -> tuple[int, dict[int, Frame]
     """
     image, file_bytes = read_rgb(source.path)
     hr = _mod_crop(image[..., ::-1], math.lcm(*cutting.scales))
-    tops = sub_image_starts(hr.shape[0], cutting.crop_size, cutting.step)
-    lefts = sub_image_starts(hr.shape[1], cutting.crop_size, cutting.step)
+    tops = list_sub_image_starts(hr.shape[0], cutting.crop_size, cutting.step)
+    lefts = list_sub_image_starts(hr.shape[1], cutting.crop_size, cutting.step)
     corners = [(top, left) for top in tops for left in lefts]
     height, width = (min(cutting.crop_size, side) for side in hr.shape[:2])
     frames: dict[int, Frame] = {}
@@ -76,29 +75,30 @@ def frame_image(source: Source, cutting: Cutting) -> tuple[int, dict[int, Frame]
     return file_bytes, frames
 
 
-def frame_bytes(source: Source, cutting: Cutting, scales: Iterable[int]) -> int:
-    """Return how many bytes :func:`frame_image` makes of an image for the given scales (1: HR)."""
+def count_frame_pixels(source: Source, cutting: Cutting, scale: int) -> int:
+    """Return how many pixels :func:`frame_image` makes of an image for a scale (1: HR)."""
     mod = math.lcm(*cutting.scales)
     height, width = (side - side % mod for side in source.size)
-    return sum(3 * (height // scale) * (width // scale) for scale in scales)
+    return (height // scale) * (width // scale)
 
 
 def degrade_image(source: Source, folders: dict[int, Path], mod: int) -> None:
-    """Write the image, cropped to a multiple of `mod` and degraded, into the folder of every scale that lacks it.
+    """Crop an image to a multiple of `mod`, degrade it, and write it into the folder of every scale that lacks it.
 
     Raises:
         UserError: the image cannot be used.
+        OSError: the disk is full, or a folder cannot be written to.
     """
     image, _ = read_rgb(source.path)
     hr = _mod_crop(image[..., ::-1], mod)
     for scale, folder in folders.items():
         path = folder / f'{source.name}.png'
         if not path.exists():
-            write_durably(path, _png(_shrink(hr, scale), level=6))
+            write_durably(path, _encode_png(_shrink(hr, scale), level=6))
 
 
-def sub_image_starts(size: int, crop_size: int, step: int) -> list[int]:
-    """Return where sub-images start along a side of `size` pixels; the last one ends at the border."""
+def list_sub_image_starts(size: int, crop_size: int, step: int) -> list[int]:
+    """List where sub-images start along a side of `size` pixels. The last one ends at the border."""
     last = max(0, size - crop_size)
     starts = list(range(0, last + 1, step))
     return starts if starts[-1] == last else [*starts, last]
@@ -113,7 +113,7 @@ def _shrink(hr: np.ndarray, scale: int) -> np.ndarray:
     return hr if scale == 1 else imresize_bicubic(hr, scale)
 
 
-def _png(image: np.ndarray, level: int) -> bytes:
+def _encode_png(image: np.ndarray, level: int) -> bytes:
     """Encode (H, W, 3) uint8 BGR."""
     _, encoded = cv2.imencode('.png', np.ascontiguousarray(image), [cv2.IMWRITE_PNG_COMPRESSION, level])
     return encoded.tobytes()

@@ -1,4 +1,4 @@
-"""Running an experiment's teachers once over its training images, and keeping what they say."""
+"""The teacher cache: run the teachers of an experiment once over its training images, and store their images."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from basicsr.utils import get_root_logger
 from tqdm import tqdm
 
 from kdsr import options, plugins
-from kdsr.data.growing_folder import differences, read_settings
+from kdsr.data.disk_room import check_room, format_size
+from kdsr.data.growing_folder import list_differences, read_settings
 from kdsr.data.parallel import SILENCE, check_workers, count_processors, ordered_map
 from kdsr.data.raw_images import RawImages, Window
-from kdsr.data.raw_writer import RawWriter, check_room, gigabytes
+from kdsr.data.raw_writer import RawWriter
 from kdsr.data.teacher_run import OVERLAP, TeacherRun
-from kdsr.data.training_images import TrainingImages, training_images
+from kdsr.data.training_images import TrainingImages, open_training_images
 from kdsr.distillation.cached_teachers import CachedTeachers
 from kdsr.distillation.health import check_teacher
 from kdsr.distillation.outputs import Batch
@@ -44,87 +45,97 @@ def make_cache(
 ) -> Path:
     """Write the teachers' images of the whole training set to `distillation.cache`.
 
-    Stored is what the student will be taught, clamped to [0, 1] and rounded to 8 bits: what the teachers agree on, or
-    each teacher's own image for AggregationModel. Of a privileged teacher whose features are compared (PISR) it is what
-    its encoder makes of the ground truth, in single precision. A killed run is continued by the
-    same call. How much room and, as far as a first crop tells, how much time it takes is said before it starts.
+    It stores the target of the student, clamped to [0, 1] and rounded to 8 bits: the image of the ensemble, or each
+    teacher's own image for AggregationModel. For a privileged teacher whose features are compared (PISR) it stores the
+    output of the encoder in single precision. The same call continues a killed run. Before it starts, it prints the
+    disk space that it needs and an estimate of the time, from a first crop.
 
     Args:
         opt: All options of the experiment, as `options.load_experiment` reads them.
-        workers: Number of processes; one a GPU, or one on a CPU, when left out.
+        workers: Number of processes. When left out: one per GPU, or one without GPUs.
         tile: Side of the tiles in low-resolution pixels, 0 for whole images; when left out, only images of more than
             512x512 pixels are cut. See :func:`~kdsr.distillation.tiling.run_tiled`.
-        progress: Say what is done and show a bar.
+        progress: Print what is done, and show a bar.
 
     Returns:
         The folder.
 
     Raises:
-        UserError: no cache is named, the teachers or images cannot be used, or the folder holds another cache.
+        UserError: no cache is named, the teachers or images cannot be used, the folder holds another cache or another
+            process writes to it, the disk is full, or a worker process was killed.
     """
     experiment = read_experiment(opt)
-    cache = _checked_cache(opt, experiment, tile)
-    devices = _devices(opt)
+    cache = _check_cache(opt, experiment, tile)
+    devices = _list_devices(opt)
     workers = check_workers(workers, len(devices))
-    with training_images(experiment) as images:
-        writer = _writer(experiment, cache, images)
-        if writer.complete:
-            if progress:
-                tqdm.write(
-                    printable(f'Nothing to do: {writer.final} is there, made by these teachers from these images.')
-                )
-            return writer.final
-        pending = [number for number, name in enumerate(images.names) if name not in writer.finished]
+    images = open_training_images(experiment)
+    writer = _make_writer(experiment, cache, images)
+    if not writer.complete:
+        check_room(writer.final.parent, writer.estimate_needed())
         run = TeacherRun(experiment, cache.self_ensemble, tile)
         run.start(devices[0], images)
-        seconds = _announce(run, images, pending, writer, min(workers, len(devices)), progress)
+        seconds = _announce(run, images, writer, min(workers, len(devices)), progress)
+        writer.open()  # not before: teachers that fail leave nothing behind
+    with contextlib.ExitStack() as stack:
+        stack.callback(writer.close)
+        if writer.complete:
+            if progress:
+                text = f'Nothing to do: {writer.final} is there, made by these teachers from these images.'
+                tqdm.write(printable(text))
+            return writer.final
         if workers != 1:
-            run = run.not_started()  # the other processes have teachers of their own
-        with contextlib.ExitStack() as stack:
-            writer.open()
-            stack.callback(writer.close)
-            _fill(writer, run, images, pending, workers, devices, seconds, progress)
-            writer.finish()
+            run = run.copy_unstarted()  # the other processes have teachers of their own
+        _fill(writer, run, images, _list_pending(images, writer), workers, devices, seconds, progress)
+        writer.finish()
     return writer.final
 
 
-def _writer(experiment: Experiment, cache: options.Cache, images: TrainingImages) -> RawWriter:
-    key = teacher_key(experiment, cache)
-    settings = {**key, LQ: images.digest()}
+def _list_pending(images: TrainingImages, writer: RawWriter) -> list[int]:
+    """Return the numbers of the images that are not finished."""
+    return [number for number, name in enumerate(images.names) if name not in writer.finished]
+
+
+def _make_writer(experiment: Experiment, cache: options.Cache, images: TrainingImages) -> RawWriter:
+    settings = {**teacher_key(experiment, cache), LQ: images.digest()}
     sources = {name: 'x'.join(map(str, size)) for name, size in zip(images.names, images.sizes)}
     copies = len(experiment.teachers) if experiment.content == 'teacher_images' else 1
-    dtype = 'float32' if experiment.content == 'code' else 'uint8'
-    return RawWriter(Path(cache.path).expanduser(), settings, sources, experiment.channels * copies, dtype)
+    is_code = experiment.content == 'code'
+    pixels = (1 if is_code else experiment.scale**2) * sum(math.prod(size) for size in images.sizes)
+    return RawWriter(
+        final=Path(cache.path).expanduser(),
+        settings=settings,
+        sources=sources,
+        channels=experiment.channels * copies,
+        dtype='float32' if is_code else 'uint8',
+        pixels=pixels,
+    )
 
 
-def _announce(
-    run: TeacherRun, images: TrainingImages, pending: list[int], writer: RawWriter, devices: int, progress: bool
-) -> float:
+def _announce(run: TeacherRun, images: TrainingImages, writer: RawWriter, devices: int, progress: bool) -> float:
     """Check the teachers on a few crops; print the disk space and time that the rest needs.
 
     Returns:
         Seconds for one low-resolution pixel on one device.
     """
-    experiment = run.experiment
+    experiment, pending = run.experiment, _list_pending(images, writer)
     numbers = pending[:: max(1, len(pending) // _SAMPLES)][:_SAMPLES]
     batches = [run.batch(number, _SAMPLE) for number in numbers]
     if batches and experiment.health_check:
         get_root_logger().info(check_teacher(run.teachers, batches, experiment.scale))
-    seconds = _seconds_per_pixel(run, batches)
+    seconds = _time_pixel(run, batches)
     pixels = sum(math.prod(images.sizes[number]) for number in pending)
-    needed = writer.bytes_per_pixel * run.scale**2 * pixels
-    check_room(writer.final.parent, needed)
+    needed = writer.estimate_needed()
     if progress:
         done = len(images.names) - len(pending)
         before = f' ({done} done before)' if done else ''
-        duration = _duration(seconds * pixels / devices)
-        text = f'{len(images.names)} images{before} -> {writer.final}: {gigabytes(needed)} of disk, about {duration}.'
+        duration = _format_duration(seconds * pixels / devices)
+        text = f'{len(images.names)} images{before} -> {writer.final}: {format_size(needed)} of disk, about {duration}.'
         tqdm.write(printable(text))
     return seconds
 
 
-def _seconds_per_pixel(run: TeacherRun, batches: list[Batch]) -> float:
-    """Time the second of two answers: the first also warms up."""
+def _time_pixel(run: TeacherRun, batches: list[Batch]) -> float:
+    """Return the seconds per pixel of the second of two answers. The first one warms up."""
     seconds = 0.0
     for batch in 2 * batches[:1]:
         start = time.perf_counter()
@@ -133,7 +144,7 @@ def _seconds_per_pixel(run: TeacherRun, batches: list[Batch]) -> float:
     return seconds
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     hours, minutes = divmod(round(seconds / 60), 60)
     return f'{hours} h {minutes} min' if hours else f'{minutes} min' if minutes else f'{seconds:.0f} s'
 
@@ -159,7 +170,7 @@ def _fill(
     else:
         threads = max(1, count_processors() // workers)
         setup = functools.partial(_start_in_worker, run, devices, threads)
-        largest = max(pixels[number] for number in pending)
+        largest = max((pixels[number] for number in pending), default=0)
         silence = SILENCE + _SLOWER * seconds * largest * workers
         results = ordered_map(_run_in_worker, pending, workers, setup, images.names.__getitem__, silence)
     with contextlib.closing(results), bar:
@@ -175,8 +186,7 @@ _of_this_worker: list[TeacherRun] = []
 def _start_in_worker(run: TeacherRun, devices: list[str], threads: int, number: int) -> None:
     torch.set_num_threads(threads)
     plugins.import_named(run.experiment.imports)
-    images = contextlib.ExitStack().enter_context(training_images(run.experiment))  # open until the process ends
-    run.start(devices[number % len(devices)], images)
+    run.start(devices[number % len(devices)], open_training_images(run.experiment))
     _of_this_worker.append(run)
 
 
@@ -185,15 +195,16 @@ def _run_in_worker(number: int) -> np.ndarray:
 
 
 def open_cache(experiment: Experiment) -> TeacherEnsemble | CachedTeachers:
-    """Return the teachers that answer from `distillation.cache`, after a look at whether it belongs to the experiment.
+    """Return the teachers that answer from `distillation.cache`, after a check that it belongs to the experiment.
 
-    Where codes are cached (PISR), the teacher's decoder answers.
+    Where codes are cached (PISR), the decoder of the teacher answers.
 
     Args:
-        experiment: That uses a cache.
+        experiment: It uses a cache.
 
     Raises:
-        UserError: the cache was made by other teachers, or from other images; the message says which.
+        UserError: the cache is missing or damaged, or was made by other teachers or from other images; the message says
+            which.
     """
     cache = experiment.used_cache
     assert cache is not None
@@ -203,11 +214,11 @@ def open_cache(experiment: Experiment) -> TeacherEnsemble | CachedTeachers:
         get_root_logger().warning(f'distillation.cache: {name} cannot be compared, {NOT_HERE}.')
         wanted[name] = made[name]
     stores_code = experiment.content == 'code'
-    with training_images(experiment) as images:
-        problems = _differing_samples(cached, images, 1 if stores_code else experiment.scale)
-        made_of = {} if problems else {LQ: images.digest()}
+    images = open_training_images(experiment)
+    problems = _compare_samples(cached, images, 1 if stores_code else experiment.scale)
+    made_of = {} if problems else {LQ: images.digest()}
     wanted = {LQ: made.get(LQ), **wanted, **made_of}
-    problems += differences(made, wanted)
+    problems += list_differences(made, wanted)
     if problems:
         raise UserError(
             f'distillation.cache: {cache.path} was made with {"; ".join(problems)}. Make another: delete it or change '
@@ -216,28 +227,28 @@ def open_cache(experiment: Experiment) -> TeacherEnsemble | CachedTeachers:
     return build_teachers(experiment, decoder_of) if stores_code else CachedTeachers(experiment.teacher_names)
 
 
-def _differing_samples(cached: RawImages, images: TrainingImages, scale: int) -> list[str]:
+def _compare_samples(cached: RawImages, images: TrainingImages, scale: int) -> list[str]:
     made = {key: (height, width) for key, (height, width) in zip(cached.keys, cached.sizes.tolist())}
     wanted = {key: (scale * height, scale * width) for key, (height, width) in images.samples().items()}
-    return [f'other training images: {line}' for line in differences(made, wanted)[:1]]
+    return [f'other training images: {line}' for line in list_differences(made, wanted)[:1]]
 
 
-def _checked_cache(opt: Mapping[str, Any], experiment: Experiment, tile: int | None) -> options.Cache:
+def _check_cache(opt: Mapping[str, Any], experiment: Experiment, tile: int | None) -> options.Cache:
     options.check(opt)
     cache = experiment.cache
     if cache is None:
         raise UserError(
-            'this option file names no cache. Say where it should be: `distillation: {cache: datasets/cache/NAME.raw}`.'
+            'this option file names no cache. Add its folder: `distillation: {cache: datasets/cache/NAME.raw}`.'
         )
     check_files(experiment.live())
     if 'train' not in experiment.datasets:
-        raise UserError('a cache is made of the training set, and there is no `datasets.train`.')
+        raise UserError('a cache is made of the training set: the option file needs `datasets.train`.')
     if tile is not None and tile != 0 and tile < 2 * OVERLAP:
         raise UserError(f'tiles must have at least {2 * OVERLAP} pixels a side, or be 0 for whole images; got {tile}.')
     return cache
 
 
-def _devices(opt: Mapping[str, Any]) -> list[str]:
+def _list_devices(opt: Mapping[str, Any]) -> list[str]:
     if opt.get('num_gpu') == 0 or not torch.cuda.is_available():
         return ['cpu']
     return [f'cuda:{number}' for number in range(torch.cuda.device_count())]

@@ -1,4 +1,4 @@
-"""Any paired training set, with what the teachers made of its images before."""
+"""Any paired training set, with the cached images of the teachers."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from basicsr.data import build_dataset
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch.utils.data import Dataset
 
-from kdsr.data.random_crops import random_crops
+from kdsr.data.random_crops import crop_randomly
 from kdsr.data.raw_images import RawImages
-from kdsr.data.training_images import key_of
+from kdsr.data.training_images import name_sample
 from kdsr.errors import UserError
 
 
 @DATASET_REGISTRY.register()
 class TeacherImagesDataset(Dataset[dict[str, Any]]):
-    """The samples of BasicSR's PairedImageDataset, and the same crop of a cached image as `teacher`, or of a `code`.
+    """The samples of BasicSR's PairedImageDataset, each with the same crop of a cached image or code.
 
-    kdsr puts it in the place of the training set of an option file with `distillation.cache`. Where the crop lies and
-    how it is turned is not told by a sample, so the random numbers that the sample was made with are drawn once more.
+    kdsr uses it in place of the training set of an option file with `distillation.cache`. A sample does not contain the
+    place of its crop and its flips. The dataset therefore draws the random numbers of the sample a second time.
 
     Args:
-        opt: Of the training set, with its own type as `images`, and the cache: `dataroot_teacher` (images) or
-            `dataroot_code` (of low resolution).
+        opt: Options of the training set, with its own type as `images`, and the folder of the cache:
+            `dataroot_teacher` (images) or `dataroot_code` (codes of low resolution).
 
     Raises:
         UserError: the cache is missing or damaged.
@@ -45,16 +45,21 @@ class TeacherImagesDataset(Dataset[dict[str, Any]]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return the sample and `teacher`, (C, h, w) uint8, or `code`, (C, h/S, w/S) float32."""
+        """Return the sample with `teacher`, (C, h, w) uint8, or `code`, (C, h/S, w/S) float32.
+
+        Raises:
+            UserError: the cache lacks the image or is damaged, or the training set draws other random numbers than
+                PairedImageDataset.
+        """
         before = random.getstate()
         sample: dict[str, Any] = self.images[index]
         after = random.getstate()
-        key = key_of(sample['gt_path'])
+        key = name_sample(sample['gt_path'])
         if key not in self._numbers:
             raise UserError(f'distillation.cache: {self.cache.folder} has no image {key!r}.')
         view = self.cache.image(self._numbers[key])
         random.setstate(before)
-        cached = random_crops({**self._blank_pair(view), self.kind: view}, self.opt, key)[self.kind]
+        cached = crop_randomly({**self._make_blank_pair(view), self.kind: view}, self.opt, key)[self.kind]
         if random.getstate() != after:
             random.setstate(after)
             raise UserError(
@@ -63,8 +68,8 @@ class TeacherImagesDataset(Dataset[dict[str, Any]]):
             )
         return {**sample, self.kind: torch.from_numpy(cached)}
 
-    def _blank_pair(self, view: np.ndarray) -> dict[str, np.ndarray]:
-        """Return a pair of the sizes that belong to a cached image, in no memory."""
+    def _make_blank_pair(self, view: np.ndarray) -> dict[str, np.ndarray]:
+        """Return an empty pair of the sizes that belong to a cached image; it takes no memory."""
         scale, (height, width) = self.opt['scale'], view.shape[1:]
         small = (height, width) if self.kind == 'code' else (height // scale, width // scale)
         sizes = {'lq': small, 'gt': (scale * small[0], scale * small[1])}

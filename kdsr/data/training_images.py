@@ -1,11 +1,10 @@
-"""The whole images of a training set, of whatever kind: what the teachers are shown when a cache is made."""
+"""The whole images of a training set of any kind: the input of the teachers when a cache is made."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,12 @@ _PROBES = 16
 
 
 class TrainingImages:
-    """Base of the two kinds of training sets. Images are (3, h, w) uint8, RGB.
+    """The whole images of a training set, (3, h, w) uint8, RGB. Base of the two kinds.
 
     Attributes:
         names: Of the whole images.
         sizes: (h, w) of their low-resolution versions.
-        windows: The samples that lie on each of them, in low-resolution pixels.
+        windows: The samples on each of them, in low-resolution pixels.
     """
 
     names: Sequence[str]
@@ -44,7 +43,7 @@ class TrainingImages:
         return {window.key: (window.height, window.width) for windows in self.windows for window in windows}
 
     def digest(self) -> str:
-        """Digest the low-resolution pixels of some samples: sets of one name and size may be degraded differently."""
+        """Digest the low-resolution pixels of some samples: sets of equal names and sizes may have other pixels."""
         places = {window.key: (number, window) for number, ws in enumerate(self.windows) for window in ws}
         keys = sorted(places)
         digest = hashlib.sha256()
@@ -56,7 +55,7 @@ class TrainingImages:
 
 
 class RawTrainingImages(TrainingImages):
-    """Of a RawPairedImageDataset: samples are windows on whole images, which the teachers see once."""
+    """The images of a RawPairedImageDataset: samples are windows on whole images, which the teachers see once."""
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
         self._lq, self._gt = (RawImages(opt[f'dataroot_{kind}'], f'dataroot_{kind}') for kind in ('lq', 'gt'))
@@ -75,15 +74,15 @@ class RawTrainingImages(TrainingImages):
 
 
 class PairedTrainingImages(TrainingImages):
-    """Of BasicSR's PairedImageDataset (LMDB, folders, lists), or one that reads its images in the same way."""
+    """The images of BasicSR's PairedImageDataset (LMDB, folders, lists), or of a dataset that reads in the same way."""
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
         self._dataset: Any = build_dataset({**opt, 'phase': 'val', 'color': None})
         self._named = NamedSamples(self._dataset)
         if not hasattr(self._dataset, 'paths'):
-            raise UserError(f'`kdsr cache` knows PairedImageDataset and {RAW_SET}, not {opt["type"]}.')
+            raise UserError(f'`kdsr cache` works with PairedImageDataset and {RAW_SET}, not with {opt["type"]}.')
         paths = self._dataset.paths
-        self.names = [key_of(path['gt_path']) for path in paths]
+        self.names = [name_sample(path['gt_path']) for path in paths]
         twice = {name for name in self.names if self.names.count(name) > 1} if len(set(self.names)) < len(paths) else ()
         if twice:
             raise UserError(f'the training set has several images named {min(twice)!r}; a cache needs different names.')
@@ -97,8 +96,7 @@ class PairedTrainingImages(TrainingImages):
         return lq, gt
 
 
-@contextlib.contextmanager
-def training_images(experiment: Experiment) -> Iterator[TrainingImages]:
+def open_training_images(experiment: Experiment) -> TrainingImages:
     """Open the training set of an experiment.
 
     Args:
@@ -110,13 +108,12 @@ def training_images(experiment: Experiment) -> Iterator[TrainingImages]:
     train_set = {'name': 'train', **experiment.datasets['train'], 'scale': experiment.scale}
     train_set['type'] = train_set.pop('images', train_set['type'])
     if train_set['type'] == RAW_SET:
-        yield RawTrainingImages(train_set)
-        return
-    yield PairedTrainingImages(train_set)
+        return RawTrainingImages(train_set)
+    return PairedTrainingImages(train_set)
 
 
-def key_of(path: str) -> str:
-    """Return the name of a sample from its path: a file without folder and ending, or the key of an LMDB."""
+def name_sample(path: str) -> str:
+    """Return the name of a sample: its file without folder and ending, or its key in an LMDB."""
     return os.path.splitext(os.path.basename(path))[0]
 
 

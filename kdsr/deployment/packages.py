@@ -7,6 +7,7 @@ import os
 from types import ModuleType
 
 from kdsr.errors import UserError
+from kdsr.wording import installing
 
 
 def needed(module: str, purpose: str) -> ModuleType:
@@ -24,4 +25,4 @@ def needed(module: str, purpose: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.split('.')[0]
-        raise UserError(f'{purpose} needs {package} ({error}): pip install "kdsr[export]"') from None
+        raise UserError(f'{purpose} needs {package} ({error}); {installing("export")}') from None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from kdsr.data.source_images import header_size
+from kdsr.data.image_headers import read_size
 from kdsr.deployment.pictures import SUFFIXES, Picture, encode, read_picture
 from kdsr.deployment.upscaler import Upscaler
 from kdsr.durable import write_durably
@@ -153,7 +153,7 @@ def _enlarge(upscaler: Upscaler, path: Path, target: Path, progress: Callable[[f
 
 def _pixels(path: Path) -> int:
     try:
-        height, width = header_size(path)
+        height, width = read_size(path)
     except (OSError, SyntaxError, ValueError):  # told when it is its turn
         return 0
     return height * width

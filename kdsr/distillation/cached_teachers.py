@@ -35,7 +35,7 @@ class CachedTeachers(nn.Module):
         Raises:
             UserError: the batch has no cached images.
         """
-        return batch.shown('teacher_images')
+        return batch.require('teacher_images')
 
     def calibrate(self, batch: Batch) -> None:
         """Do nothing: there is no tap."""

@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from kdsr.distillation.precision import at_least_float32
 from kdsr.errors import UserError, did_you_mean
+from kdsr.wording import with_article
 
 INPUT = ':input'
 
@@ -160,7 +161,9 @@ class FeatureTap:
     def _capture(self, name: str, value: Any, args: Iterable[Any]) -> None:
         point = self.points[name]
         if not isinstance(value, Tensor):
-            raise UserError(f'feature {name!r}: {point!r} gives a {type(value).__name__}, not a tensor; tap inside it.')
+            raise UserError(
+                f'feature {name!r}: {point!r} gives {with_article(type(value).__name__)}, not a tensor; tap inside it.'
+            )
         if name in self._copied or value.is_inference():  # inference tensors do not tell when they are changed
             value = value.clone()
         else:

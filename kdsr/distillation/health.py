@@ -70,7 +70,7 @@ def _psnr(error: float) -> float:
 @torch.no_grad()
 def _squared_errors(teacher: TeacherEnsemble, batch: Batch, scale: int, names: list[str]) -> Tensor:
     """Return the sum of squared errors of each name, and the number of values."""
-    gt = batch.shown('gt', 'the check of the teachers')
+    gt = batch.require('gt', 'the check of the teachers')
     images = {BICUBIC: F.interpolate(batch.lq, scale_factor=scale, mode='bicubic', align_corners=False)}
     for name, member in zip(teacher.names, teacher.members):
         images[name] = TeacherEnsemble({name: member}, teacher.inputs)(batch).image

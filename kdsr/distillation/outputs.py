@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from kdsr.errors import UserError
-from kdsr.options import Shown
+from kdsr.options import NetworkInput
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Batch:
     teacher_images: Tensor | None = None
     code: Tensor | None = None
 
-    def shown(self, what: Shown, who: str = 'a network') -> Tensor:
+    def require(self, what: NetworkInput, who: str = 'a network') -> Tensor:
         """Return the input of a network.
 
         Args:

@@ -19,7 +19,7 @@ from kdsr.distillation.precision import at_least_float32, autocast, laid_out, la
 from kdsr.errors import UserError
 from kdsr.experiment import Experiment, Network, read_experiment, rules
 from kdsr.experiment import window_of as window_of
-from kdsr.options import Shown, dotted
+from kdsr.options import NetworkInput, dotted
 
 
 class FrozenNetwork(nn.Module):
@@ -106,7 +106,7 @@ class TeacherEnsemble(nn.Module):
     def __init__(
         self,
         members: Mapping[str, FrozenNetwork],
-        inputs: Mapping[str, Shown] | None = None,
+        inputs: Mapping[str, NetworkInput] | None = None,
         aggregator: FrozenNetwork | None = None,
     ) -> None:
         super().__init__()
@@ -154,11 +154,11 @@ class TeacherEnsemble(nn.Module):
     def calibrate(self, batch: Batch) -> None:
         """Learn from one run which features have to be copied when they are captured, and which is the last."""
         for name, member in zip(self.names, self.members):
-            member.calibrate(self._shown(name, batch))
+            member.calibrate(self._input_of(name, batch))
 
     def _outputs(self, batch: Batch, needs_image: bool = True) -> list[NetworkOutput]:
         """Return the answers of the members, on the device of the batch."""
-        answers = [member(self._shown(name, batch), needs_image) for name, member in zip(self.names, self.members)]
+        answers = [member(self._input_of(name, batch), needs_image) for name, member in zip(self.names, self.members)]
         outputs = [_on(batch.lq.device, answer) for answer in answers]  # not before every device has its work
         for name, output in zip(self.names, outputs) if needs_image else ():
             own, first = tuple(output.image.shape[1:]), tuple(outputs[0].image.shape[1:])
@@ -169,8 +169,8 @@ class TeacherEnsemble(nn.Module):
                 )
         return outputs
 
-    def _shown(self, name: str, batch: Batch) -> Tensor:
-        return batch.shown(self.inputs.get(name, 'lq'), f'teacher {name!r}')
+    def _input_of(self, name: str, batch: Batch) -> Tensor:
+        return batch.require(self.inputs.get(name, 'lq'), f'teacher {name!r}')
 
 
 def _move(network: FrozenNetwork) -> None:
@@ -220,7 +220,7 @@ def build_teachers(
             multiple = int(getattr(module, 'multiple', network.multiple))
             module = module if part is None else part(network, module)
             members[network.name] = _frozen(network, module, experiment, multiple)
-    return TeacherEnsemble(members, {teacher.name: teacher.shown for teacher in experiment.teachers}, aggregator)
+    return TeacherEnsemble(members, {teacher.name: teacher.input for teacher in experiment.teachers}, aggregator)
 
 
 def _with_weights(network: Network, teachers: list[str]) -> nn.Module:

@@ -38,18 +38,27 @@ def teacher_key(experiment: Experiment, cache: Cache, weights: bool = True) -> d
         'order of teachers': ', '.join(experiment.teacher_names),
     }
     for network in experiment.frozen:
-        name = f'teacher {network.name}' if network.role == 'teacher' else network.name
-        key[name] = _described(network)
-        if weights:
-            key[f'weights of {name}'] = _digest(next((file for _, file in network.files()), None))
-    return key
+        key[_name(network)] = _described(network)
+    return {**key, **(digest_weights(experiment) if weights else {})}
+
+
+def digest_weights(experiment: Experiment) -> dict[str, str]:
+    """Digest the weight files of the teachers and the aggregator; `NOT_HERE` stands for a file that is gone."""
+    return {
+        f'weights of {_name(network)}': _digest(next((file for _, file in network.files()), None))
+        for network in experiment.frozen
+    }
+
+
+def _name(network: Network) -> str:
+    return f'teacher {network.name}' if network.role == 'teacher' else network.name
 
 
 def _described(network: Network) -> str:
     """Write the options that change what a network gives; files go by their content."""
     settings = {
         'network': {key: value for key, value in network.opt.items() if key != 'path'},
-        'input': 'gt' if network.shown in ('gt', 'code') else None,
+        'input': 'gt' if network.input in ('gt', 'code') else None,
         'param_key': network.param_key,
         'precision': None if network.precision == 'fp32' else network.precision,
     }

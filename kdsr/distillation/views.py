@@ -83,7 +83,7 @@ def build_view(where: str, opt: Mapping[str, Any], losses: nn.ModuleDict, batch:
 
 @torch.no_grad()
 def _compares_images(loss: nn.Module, batch: Batch) -> bool:
-    image = NetworkOutput(batch.shown('gt', 'a view'))
+    image = NetworkOutput(batch.require('gt', 'a view'))
     try:
         loss(image, image, batch)
     except MissingFeaturesError:

@@ -187,6 +187,6 @@ class Experiment:
 
     def live(self) -> Experiment:
         """Return the same experiment with teachers that run, whatever cache it names."""
-        networks = tuple(replace(n, shown='gt') if n.shown == 'code' else n for n in self.networks)
+        networks = tuple(replace(n, input='gt') if n.input == 'code' else n for n in self.networks)
         cache = None if self.cache is None else replace(self.cache, exact=True)
         return replace(self, networks=networks, cache=cache)

@@ -10,7 +10,7 @@ from typing import Any
 
 from basicsr.utils.registry import ARCH_REGISTRY
 
-from kdsr.options import KeyPath, Role, Shown, dotted
+from kdsr.options import KeyPath, NetworkInput, Role, dotted
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Network:
         role: 'student', 'privileged' (a teacher in training that is shown the ground truth) and 'aggregator' can be
             `network_g`; 'teacher' and 'aggregator' stand in the `distillation:` block; 'other' are discriminators.
         name: Of the teacher; for the others the role.
-        shown: Its input, as the attribute of :class:`~kdsr.distillation.outputs.Batch` that holds it.
+        input: Its input, as the attribute of :class:`~kdsr.distillation.outputs.Batch` that holds it.
         magnified: How many times larger than the low-quality image its input is.
         channels: Of its input.
         weights: File that it starts from (`network_g`), or whose weights it keeps.
@@ -38,7 +38,7 @@ class Network:
     opt: Mapping[str, Any]
     role: Role
     name: str
-    shown: Shown = 'lq'
+    input: NetworkInput = 'lq'
     magnified: int = 1
     channels: int = 3
     weights: str | None = None

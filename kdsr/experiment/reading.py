@@ -12,8 +12,8 @@ from kdsr.experiment.network import Network
 from kdsr.options import (
     KeyPath,
     ModelClass,
+    NetworkInput,
     Role,
-    Shown,
     block_of,
     cache_of,
     cached_content,
@@ -39,7 +39,7 @@ def read_experiment(opt: Mapping[str, Any] | Experiment, is_train: bool | None =
     Example:
         >>> experiment = read_experiment({'name': 'run', 'model_type': 'StudentModel', 'scale': 4,
         ...                               'network_g': {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3}})
-        >>> experiment.trained.role, experiment.trained.shown, experiment.scale
+        >>> experiment.trained.role, experiment.trained.input, experiment.scale
         ('student', 'lq', 4)
     """
     if isinstance(opt, Experiment):
@@ -114,12 +114,12 @@ class _Inputs:
     channels: int
     teachers: int
 
-    def of(self, shown: Shown) -> dict[str, Any]:
+    def of(self, kind: NetworkInput) -> dict[str, Any]:
         """Return the fields of a :class:`Network` that describe its input."""
         return {
-            'shown': shown,
-            'magnified': self.scale if shown in ('gt', 'teacher_images') else 1,
-            'channels': self.channels * self.teachers if shown == 'teacher_images' else self.channels,
+            'input': kind,
+            'magnified': self.scale if kind in ('gt', 'teacher_images') else 1,
+            'channels': self.channels * self.teachers if kind == 'teacher_images' else self.channels,
         }
 
 
@@ -134,12 +134,12 @@ def _networks(opt: Mapping[str, Any], model: ModelClass) -> Iterator[Network]:
     from_code = cached_content(opt) == 'code' and used_cache(opt) is not None
     for i, teacher in enumerate(listed):
         if block_of(teacher, 'network'):
-            shown: Shown = 'code' if from_code else 'gt' if teacher.get('input') == 'gt' else 'lq'
+            kind: NetworkInput = 'code' if from_code else 'gt' if teacher.get('input') == 'gt' else 'lq'
             name = str(teacher.get('name', f'teacher{i}'))
-            yield _frozen(('distillation', 'teachers', i), teacher, 'teacher', name, inputs.of(shown))
+            yield _frozen(('distillation', 'teachers', i), teacher, 'teacher', name, inputs.of(kind))
     if block_of(block, 'aggregator', 'network'):
-        shown = 'teacher_images'
-        yield _frozen(('distillation', 'aggregator'), block['aggregator'], 'aggregator', 'aggregator', inputs.of(shown))
+        kind = 'teacher_images'
+        yield _frozen(('distillation', 'aggregator'), block['aggregator'], 'aggregator', 'aggregator', inputs.of(kind))
 
 
 def _of_basicsr(key: str, opt: Mapping[str, Any], model: ModelClass, inputs: _Inputs) -> Network:
@@ -154,7 +154,7 @@ def _of_basicsr(key: str, opt: Mapping[str, Any], model: ModelClass, inputs: _In
         weights=_text(paths.get(f'pretrain_network_{label}')),
         param_key=paths.get(f'param_key_{label}', 'params'),
         weights_path=('path', f'pretrain_network_{label}'),
-        **inputs.of(model.shown if key == 'network_g' else 'gt'),
+        **inputs.of(model.input if key == 'network_g' else 'gt'),
     )
 
 

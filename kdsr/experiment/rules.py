@@ -66,7 +66,7 @@ def crop_problems(experiment: Experiment, multiples: Mapping[str, int] | None = 
 
 
 def _sees_bare_crops(experiment: Experiment, network: Network) -> bool:
-    if network.shown != 'lq':
+    if network.input != 'lq':
         return False
     if network.role == 'teacher':
         return bool(experiment.taps(network.name))

@@ -23,6 +23,7 @@ from kdsr.inspection.local_attribution import BlurPath, attribute, attribution_m
 from kdsr.inspection.scenes import Finding, Scene, make_scene
 from kdsr.markdown import markdown_table
 from kdsr.networks.subjects import Fusion, Subject, read_networks
+from kdsr.wording import installing
 
 FIELD = 64  # side of the low-resolution crop, as in the authors' example
 HEAD = ('image', 'window', 'network', 'DI', 'share', 'sum / gain')
@@ -62,7 +63,7 @@ def attribution(
         UserError: matplotlib is missing, a source or an image does not fit, or the networks have several scales.
     """
     if importlib.util.find_spec('matplotlib') is None:
-        raise UserError('drawing needs matplotlib: pip install "kdsr[plots]"')
+        raise UserError(f'drawing needs matplotlib; {installing("plots")}')
     from kdsr.inspection.attribution_figure import draw_maps, draw_shares  # matplotlib is optional
 
     device = 'cuda' if torch.cuda.is_available() else 'cpu'

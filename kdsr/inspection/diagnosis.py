@@ -13,6 +13,7 @@ from kdsr.inspection.patch_comparison import Findings, SetCount, compare_patches
 from kdsr.inspection.teacher_scores import Scores, teacher_scores
 from kdsr.markdown import markdown_table
 from kdsr.networks.trained_run import TrainedRun
+from kdsr.wording import installing
 
 
 def diagnose(
@@ -38,7 +39,7 @@ def diagnose(
         UserError: see :class:`TrainedRun`; no image is as large as a training patch; matplotlib is missing.
     """
     if pictures and importlib.util.find_spec('matplotlib') is None:
-        raise UserError('drawing needs matplotlib: pip install "kdsr[plots]"; `--pictures 0` draws nothing.')
+        raise UserError(f'drawing needs matplotlib (`--pictures 0` draws nothing); {installing("plots")}')
     run = TrainedRun(option_file, iteration)
     found, scores = compare_patches(run, images), teacher_scores(run, images)
     folder = out or os.path.join(run.folder, 'diagnosis')
@@ -46,9 +47,9 @@ def diagnose(
     base = os.path.join(folder, f'diagnosis_{run.iteration}')
     picture = ''
     if pictures:
-        from kdsr.inspection.diagnosis_figure import draw, make_panels  # matplotlib is optional
+        from kdsr.inspection.diagnosis_figure import draw_panels, make_panels  # matplotlib is optional
 
-        draw(list(make_panels(run, pictures)), f'{base}.png')
+        draw_panels(list(make_panels(run, pictures)), f'{base}.png')
         picture = os.path.basename(f'{base}.png')
     text = report(run, found, scores, picture)
     write_durably(Path(f'{base}.md'), text.encode())

@@ -55,12 +55,12 @@ def make_panels(run: TrainedRun, count: int) -> Iterator[Panel]:
             low = lq[..., top : top + side, left : left + side]
             high = gt[..., run.scale * top :, run.scale * left :][..., : run.scale * side, : run.scale * side]
             batch = Batch(low, high)
-            student = run_padded(run.model.net_g, run.model.shown(batch), run.model.window())
+            student = run_padded(run.model.net_g, run.model.network_input(batch), run.model.window())
             yield Panel(f'{set_name} {name}', low, high, student, run.model.teacher(batch).image)
             count -= 1
 
 
-def draw(rows: list[Panel], path: str) -> None:
+def draw_panels(rows: list[Panel], path: str) -> None:
     """Draw one row per image: input, student, teacher, the student's error, and the attention map.
 
     Args:

@@ -111,7 +111,7 @@ def tiles(image: Tensor, size: int) -> Tensor:
 
 def _run_both(model: DistillationModel, batch: Batch) -> tuple[NetworkOutput, NetworkOutput]:
     with model.tap as features:
-        sr = model.net_g(model.shown(batch))
+        sr = model.net_g(model.network_input(batch))
     return NetworkOutput(sr, features), model.teacher(batch)
 
 

@@ -55,7 +55,7 @@ def _run_all(run: TrainedRun, batch: Batch) -> dict[str, Tensor]:
     """Return the outputs of the student, of each teacher, and of what combines several teachers."""
     model, teachers = run.model, run.model.teacher
     assert isinstance(teachers, TeacherEnsemble)  # they run live
-    student_input = model.shown(batch)
+    student_input = model.network_input(batch)
     images = {'student': run_padded(model.get_bare_model(model.net_g), student_input, multiple=model.window())}
     outputs = list(teachers.images(batch).chunk(len(teachers.names), dim=1))
     images.update({f'teacher {name}': image for name, image in zip(teachers.names, outputs)})

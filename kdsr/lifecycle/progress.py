@@ -77,7 +77,7 @@ def repair_loggers() -> None:
         try:
             return original(opt)
         except ImportError as error:
-            package = 'wandb' if 'wandb' in str(error) else 'tensorboard'
+            package = 'wandb' if (error.name or '').startswith('wandb') else 'tensorboard'
             key = 'logger.wandb' if package == 'wandb' else 'logger.use_tb_logger'
             raise UserError(f'`{key}` needs a package: pip install {package} ({error})') from error
 

@@ -12,7 +12,7 @@ from kdsr.errors import UserError
 from kdsr.markdown import markdown_table
 from kdsr.methods.arguments import argument_table
 from kdsr.methods.files import files_of, kinds_of_files, networks_of
-from kdsr.methods.results import measured_table, paper_table
+from kdsr.methods.results import measured_table, printed_table
 from kdsr.methods.table import METHODS, Method
 
 
@@ -101,7 +101,7 @@ def _files(method: Method) -> str:
 
 
 def _results(method: Method, root: Path) -> str:
-    paper, measured = paper_table(method), method.measured
+    paper, measured = printed_table(method), method.measured
     lines = ['**In the papers** (PSNR in dB, SSIM where it is printed, on luminance):', '', paper]
     if not paper:
         lines = ['**In the papers**: none of the tables that kdsr follows has this method.']

@@ -17,7 +17,7 @@ _OF_PARAMETERS = re.compile(r' exact \d+$')  # a note about the size of the netw
 _SETS = ('Set5', 'Set14', 'B100', 'Urban100', 'Manga109')
 
 
-def paper_table(method: Method) -> str:
+def printed_table(method: Method) -> str:
     """Return the rows of the papers' tables that show a method, as Markdown; empty where there are none."""
     cells = [cell for wanted in method.rows for cell in _cells(wanted)]
     if not cells:

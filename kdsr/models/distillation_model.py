@@ -148,9 +148,9 @@ class DistillationModel(StudentModel):
         network.train()
         self.teacher.calibrate(batch)
         teacher = self.teacher(batch)
-        wanted = batch.shown('gt').shape
+        wanted = batch.require('gt').shape
         if student.image.shape != wanted or teacher.image.shape != wanted:
-            sizes = [tuple(image.shape[-2:]) for image in (batch.lq, batch.shown('gt'), student.image, teacher.image)]
+            sizes = [tuple(image.shape[-2:]) for image in (batch.lq, batch.require('gt'), student.image, teacher.image)]
             raise UserError(
                 f'`scale: {self.experiment.scale}` turns {sizes[0]} into {sizes[1]}, but the student gives {sizes[2]} '
                 f'and the teacher {sizes[3]}: '
@@ -194,7 +194,7 @@ class DistillationModel(StudentModel):
             get_root_logger().info(check_teacher(self.teacher, [batch], self.experiment.scale))
             self._unchecked = False
         with self.tap as features:
-            self.output = self.run(self.shown(batch))
+            self.output = self.run(self.network_input(batch))
         student = NetworkOutput(self.output, features)
         terms = self.image_terms(self.output, batch.gt)
         if self.losses:

@@ -46,7 +46,7 @@ class PrivilegedTeacherModel(StudentModel):
     def _dry_run(self, network: nn.Module) -> None:
         """Run the network once, so that shapes which do not fit show before the first iteration."""
         kind, batch = f'network_g: {type(network).__name__}', self.example_batch()
-        image = self.shown(batch)
+        image = self.network_input(batch)
         network.eval()
         try:
             self.tap.calibrate(lambda: network(image))
@@ -70,7 +70,7 @@ class PrivilegedTeacherModel(StudentModel):
     def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """Run the network on the ground truth; return SRModel's own losses, and the imitation loss."""
         with self.tap as features:
-            self.output = self.run(self.shown(batch))
+            self.output = self.run(self.network_input(batch))
         terms = self.image_terms(self.output, batch.gt)
         if self.cri_imitation:
             terms['l_im'] = self.cri_imitation(features[ENCODING], batch.lq)

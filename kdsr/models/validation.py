@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from kdsr.archs.bicubic import BicubicUpsample
+from kdsr.data.parallel import run_ahead
 from kdsr.errors import UserError
 
 THREADS = min(4, os.cpu_count() or 1)  # OpenCV and NumPy let go of Python's lock
@@ -46,7 +46,7 @@ def validate(model: Any, loader: Any, current_iter: int | str, tb_logger: Any, s
     metrics = val_opt.get('metrics') or {}
     totals = dict.fromkeys(metrics, 0.0)
     count = 0
-    for values in _judged(model, loader, current_iter, save_img, metrics):
+    for values in _measure_images(model, loader, current_iter, save_img, metrics):
         count += 1
         totals = {metric: total + values[metric] for metric, total in totals.items()}
     if count == 0:
@@ -62,14 +62,14 @@ def validate(model: Any, loader: Any, current_iter: int | str, tb_logger: Any, s
         model.keep_if_best(name, current_iter)
 
 
-def _judged(
+def _measure_images(
     model: Any, loader: Any, current_iter: int | str, save_img: bool, metrics: Mapping[str, Any]
 ) -> Iterator[dict[str, float]]:
-    """Yield the metrics of each image, in order."""
-    pending: deque[Future[dict[str, float]]] = deque()
-    shown = tqdm(loader, unit='image', disable=not model.opt['val'].get('pbar', False))
-    with ThreadPoolExecutor(THREADS) as pool:
-        for data in shown:
+    """Yield the metrics of each image, in order; threads compute those of a few images at a time."""
+
+    def run_network() -> Iterator[Callable[[], dict[str, float]]]:
+        """Run the network on each image; yield what is left to do with it."""
+        for data in tqdm(loader, unit='image', disable=not model.opt['val'].get('pbar', False)):
             model.feed_data(data)
             model.test()
             image = model.output.detach().float().cpu()
@@ -79,12 +79,14 @@ def _judged(
                 _image_path(model, loader.dataset.opt['name'], data['lq_path'][0], current_iter) if save_img else None
             )
             round_gt = bool(model.opt['val'].get('round_gt', False))
-            job = partial(_judge, image, gt, lq=chroma_source, path=path, metrics=metrics, round_gt=round_gt)
-            pending.append(pool.submit(job))
-            while len(pending) > THREADS:  # a few whole images at a time
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+            yield partial(_judge, image, gt, lq=chroma_source, path=path, metrics=metrics, round_gt=round_gt)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        yield from run_ahead(_call, run_network(), pool, THREADS)
+
+
+def _call(job: Callable[[], dict[str, float]]) -> dict[str, float]:
+    return job()
 
 
 def _judge(

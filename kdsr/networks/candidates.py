@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from kdsr import options, plugins, zoo
-from kdsr.data.benchmark_sets import BenchmarkSet, set_of_folders
+from kdsr.data.benchmark_sets import BenchmarkSet, pair_folders
 from kdsr.distillation.checkpoint import pick_weights, read_checkpoint
 from kdsr.errors import UserError
 from kdsr.experiment import read_experiment, window_of
@@ -132,7 +132,7 @@ def _of_option_file(label: str, path: str, iteration: str | None) -> list[Candid
     experiment = read_experiment(opt)
     plugins.import_named(experiment.imports)
     trained = experiment.trained
-    if trained.shown != 'lq':
+    if trained.input != 'lq':
         raise UserError(f'{path}: its network is not shown the low-quality image alone, so there is nothing to test.')
     if label == os.path.splitext(os.path.basename(path))[0]:
         label = experiment.name
@@ -171,7 +171,7 @@ def _sets(path: str, datasets: Sequence[Mapping[str, Any]], scale: int) -> tuple
             return ()  # told where the sets are asked for
         if os.path.isdir(gt) and os.path.isdir(lq):
             template = dataset.get('filename_tmpl', '{}')
-            sets.append(set_of_folders(str(dataset.get('name', 'test')), scale, gt, lq, template))
+            sets.append(pair_folders(str(dataset.get('name', 'test')), scale, gt, lq, template))
     return tuple(sets)
 
 

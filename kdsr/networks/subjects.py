@@ -110,7 +110,7 @@ def _of_option_file(
     plugins.import_named(opt.get('import_modules') or ())
     experiment = read_experiment(opt)
     trained, scale = experiment.trained, experiment.scale
-    if trained.shown == 'gt':
+    if trained.input == 'gt':
         raise UserError(f'{file}: its network is shown the ground truth; there is nothing to super-resolve.')
     name = name or experiment.name
     network = read_weights_of(opt, lambda: find_weights(opt, iteration, file), device)

@@ -111,7 +111,7 @@ def find_checkpoint(folder: str, iteration: str, option_file: str) -> str:
     models = os.path.dirname(path)
     names = [re.fullmatch(r'net_g_(\w+)\.pth', n) for n in (os.listdir(models) if os.path.isdir(models) else [])]
     there = sorted((n[1] for n in names if n), key=lambda label: (len(label), label))
-    cure = f'it has {", ".join(there)}: `--iter {there[-1]}`' if there else f'python kdsr/train.py -opt {option_file}'
+    cure = f'it has {", ".join(there)}: `--iter {there[-1]}`' if there else f'kdsr train {option_file}'
     raise UserError(f'{path} does not exist: the run is not trained that far ({cure}).')
 
 

@@ -2,7 +2,7 @@
 
 from kdsr.options.caching import Cache, Content, cache_of, cached_content, used_cache, with_cache
 from kdsr.options.checking import check, check_values, option_problems
-from kdsr.options.model_classes import ModelClass, Role, Shown, model_class_of
+from kdsr.options.model_classes import ModelClass, NetworkInput, Role, model_class_of
 from kdsr.options.positions import Places, read_with_places, read_yaml, shown_path
 from kdsr.options.problems import ERROR, MISSING, WARNING, KeyPath, Place, Problem, dotted, listed, report
 from kdsr.options.reading import OptionFile, clean, complete, load, load_experiment, merge, missing_keys, read
@@ -20,6 +20,7 @@ __all__ = [
     'Content',
     'KeyPath',
     'ModelClass',
+    'NetworkInput',
     'Option',
     'OptionFile',
     'Place',
@@ -28,7 +29,6 @@ __all__ = [
     'Role',
     'SafeDumper',
     'SafeLoader',
-    'Shown',
     'block_of',
     'cache_of',
     'cached_content',

@@ -104,31 +104,6 @@ SCHEDULERS = {
     'CosineAnnealingRestartLR': 'CosineAnnealingRestartLR',
 }
 
-_GAN = ('network_d', 'train.optim_d', 'train.gan_opt', 'train.net_d_iters', 'train.net_d_init_iters', 'train.ldl_opt')
-_DEGRADATION = (
-    'queue_size', 'high_order_degradation', 'resize_prob', 'resize_range', 'gray_noise_prob', 'gaussian_noise_prob',
-    'noise_range', 'poisson_scale_range', 'jpeg_range', 'second_blur_prob', 'resize_prob2', 'resize_range2',
-    'gray_noise_prob2', 'gaussian_noise_prob2', 'noise_range2', 'poisson_scale_range2', 'jpeg_range2', 'gt_size',
-)  # fmt: skip
-_RECURRENT = ('train.fix_flow', 'train.flow_lr_mul', 'val.flip_seq', 'val.center_frame_only')
-
-# What single models read besides, at the top level or in a section.
-OF_MODEL: dict[str, tuple[str, ...]] = {
-    'SRGANModel': _GAN,
-    'ESRGANModel': _GAN,
-    'RealESRGANModel': (*_GAN, *_DEGRADATION, 'l1_gt_usm', 'percep_gt_usm', 'gan_gt_usm'),
-    'RealESRNetModel': (*_DEGRADATION, 'gt_usm'),
-    'EDVRModel': ('train.tsa_iter', 'train.dcn_lr_mul'),
-    'HiFaceGANModel': (*_GAN, 'train.feature_matching_opt'),
-    'StyleGAN2Model': (
-        *_GAN, 'train.r1_reg_weight', 'train.path_reg_weight', 'train.path_batch_shrink', 'train.net_g_reg_every',
-        'train.net_d_reg_every', 'train.mixing_prob', 'val.num_val_samples',
-    ),
-    'VideoGANModel': _GAN,
-    'VideoRecurrentModel': _RECURRENT,
-    'VideoRecurrentGANModel': (*_GAN, *_RECURRENT, 'train.lr_flow'),
-}  # fmt: skip
-
 _LOADER = {
     'name': Option((str, int), 'Of the set, in the log.', required=True),
     'type': Option((str,), 'A registered dataset.', required=True),

@@ -69,7 +69,7 @@ def cached_content(opt: Mapping[str, Any]) -> Content:
     teachers, tapped = block.get('teachers'), any(pair is not None for pair in block_of(block, 'features').values())
     if tapped and isinstance(teachers, list) and [block_of(t).get('input') for t in teachers] == ['gt']:
         return 'code'
-    return 'teacher_images' if model_class_of(opt.get('model_type')).shown == 'teacher_images' else 'image'
+    return 'teacher_images' if model_class_of(opt.get('model_type')).input == 'teacher_images' else 'image'
 
 
 def with_cache(opt: Mapping[str, Any]) -> dict[str, Any]:

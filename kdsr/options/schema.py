@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kdsr.options.basicsr_keys import DATASETS, OBSOLETE, OF_MODEL, SCHEDULERS, SECTIONS
+from kdsr.options.basicsr_keys import DATASETS, OBSOLETE, SCHEDULERS, SECTIONS
 from kdsr.options.model_classes import MODEL_CLASSES
 from kdsr.options.sections import TOP, rows_of
 from kdsr.options.table import TABLE, Option
@@ -47,7 +47,7 @@ def schema() -> JSON:
 
 def _known_names(sections: Mapping[str, Mapping[str, Option]]) -> JSON:
     """Allow only names that one of the known models reads."""
-    of_models = [name for names in OF_MODEL.values() for name in names]
+    of_models = [name for row in MODEL_CLASSES.values() for name in row.own_keys]
     top = [*rows_of(TOP), *sections, 'distillation', *(n for n in of_models if '.' not in n), *OBSOLETE]
     inner = {
         section: [*rows, *(n.split('.')[1] for n in of_models if n.startswith(f'{section}.'))]

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from kdsr.errors import did_you_mean
-from kdsr.options.basicsr_keys import DATASETS, NUMBER, OBSOLETE, OF_MODEL, SCHEDULERS, SECTIONS
-from kdsr.options.model_classes import model_class_of
+from kdsr.options.basicsr_keys import DATASETS, NUMBER, OBSOLETE, SCHEDULERS, SECTIONS
+from kdsr.options.model_classes import MODEL_CLASSES, model_class_of
 from kdsr.options.problems import WARNING, KeyPath, Problem
 from kdsr.options.rows import block_of, row_problems, unknown_key
 from kdsr.options.table import PAIRED_SETS, TABLE, Option
@@ -86,9 +86,9 @@ def _unknown(opt: Mapping[str, Any], section: str, key: Any) -> Problem | None:
     """Judge a key that the table of its section lacks."""
     model, path = model_class_of(opt.get('model_type')), (key,) if section == TOP else (section, key)
     name = '.'.join(map(str, path))
-    if name == 'distillation' or name in OF_MODEL.get(model.name, ()) or _of_a_network(opt, section, str(key)):
+    if name == 'distillation' or name in model.own_keys or _of_a_network(opt, section, str(key)):
         return None
-    readers = [reader for reader, keys in OF_MODEL.items() if name in keys]
+    readers = [row.name for row in MODEL_CLASSES.values() if name in row.own_keys]
     if readers and model.known:
         return Problem(path, f'{model.name} does not read it; {", ".join(readers)} would.', WARNING)
     if not model.known and section in (TOP, 'path', 'train', 'val'):

@@ -11,6 +11,7 @@ from kdsr.data.matlab_bicubic import imresize_bicubic, upsample_bicubic
 from kdsr.errors import UserError, did_you_mean
 from kdsr.pictures.images import read_image
 from kdsr.pictures.photo_rows import BICUBIC, Box, Row, choose_rows_by_difference
+from kdsr.wording import installing
 
 ENDINGS = ('.png', '.bmp', '.jpg', '.jpeg', '.tif', '.tiff')
 SMALLEST = 16  # side of a crop in pixels; SSIM cannot use 5 pixels at each side
@@ -77,7 +78,7 @@ def check_matplotlib() -> None:
         UserError: it is not.
     """
     if importlib.util.find_spec('matplotlib') is None:
-        raise UserError('drawing needs matplotlib: pip install "kdsr[plots]"')
+        raise UserError(f'drawing needs matplotlib; {installing("plots")}')
 
 
 def parse_crops(crops: Iterable[str]) -> dict[str, list[Box]]:

@@ -78,7 +78,7 @@ class ZoomIn(ConsistentView):
 
     def make(self, batch: Batch) -> Batch:
         """Return blocks of the ground truth, block by block."""
-        gt, (h, w) = batch.shown('gt', 'a view'), batch.lq.shape[-2:]
+        gt, (h, w) = batch.require('gt', 'a view'), batch.lq.shape[-2:]
         rows, columns = gt.shape[-2] // h, gt.shape[-1] // w
         if not 1 <= self.count <= rows * columns:
             raise UserError(f'`count` must be from 1 to {rows * columns}, the blocks of the grid, not {self.count!r}.')
@@ -102,7 +102,7 @@ class ZoomOut(ConsistentView):
 
     def make(self, batch: Batch) -> Batch:
         """Return the downscaled low-resolution image, with the low-resolution image as ground truth."""
-        scale = batch.shown('gt', 'a view').shape[-1] // batch.lq.shape[-1]
+        scale = batch.require('gt', 'a view').shape[-1] // batch.lq.shape[-1]
         h, w = (side - side % scale for side in batch.lq.shape[-2:])
         label = batch.lq[..., :h, :w]
         return Batch(bicubic_downscale(label, scale), label)

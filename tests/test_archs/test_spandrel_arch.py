@@ -124,7 +124,7 @@ def test_code_in_a_file_is_never_run(tmp_path, extension, zipped):
 
 def test_without_the_library(swinir, monkeypatch):
     monkeypatch.setitem(sys.modules, 'spandrel', None)
-    with pytest.raises(UserError, match=r'pip install "kdsr\[spandrel\]"'):
+    with pytest.raises(UserError, match=r'pip install -e "\.\[spandrel\]"'):
         Spandrel(swinir[0])
 
 

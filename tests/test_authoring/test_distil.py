@@ -52,7 +52,7 @@ def test_several_teachers_are_fused_in_a_stage_of_their_own(workspace):
     file = plain(workspace)
     told = distil(file, [converted(workspace, 'RCAN'), converted(workspace, 'EDSR')], 'mtkd')
     stage_1, stage_2 = workspace.root / 'mine_mtkd_aggregator.yml', workspace.root / 'mine_mtkd.yml'
-    assert told.index(f'kdsr.train -opt {stage_1}') < told.index(f'kdsr.train -opt {stage_2}')
+    assert told.index(f'kdsr train {stage_1}') < told.index(f'kdsr train {stage_2}')
     one, two = (options.load(str(f)) for f in (stage_1, stage_2))
     assert one['model_type'] == 'AggregationModel'
     assert one['network_g'] == two['distillation']['aggregator']['network']

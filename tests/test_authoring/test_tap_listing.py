@@ -308,3 +308,10 @@ def test_random_numbers_are_left_alone(workspace):
 def test_mistakes_are_told_plainly(workspace, opt, message):
     with pytest.raises(UserError, match=message):
         list_taps(workspace.write(opt))
+
+
+def test_an_aggregator_is_run_on_the_images_of_its_teachers(workspace):
+    teachers = [{'name': name.lower(), 'network': network_opt(name)} for name in ('EDSR', 'RCAN')]
+    opt = {'scale': 2, 'model_type': 'AggregationModel', 'network_g': network_opt('DCTSwin')}
+    text = list_taps(workspace.write({**opt, 'distillation': {'teachers': teachers}}))
+    assert re.search(r'conv_last +3x32x32 ', text)  # twice the low-resolution side

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kdsr.comparison.plan import differences, read_comparison
+from kdsr.comparison.plan import read_comparison
+from kdsr.comparison.planned_runs import option_differences
 from kdsr.errors import UserError
 from tests.helpers.comparisons import comparison, comparison_file
 
@@ -130,7 +131,10 @@ def test_anchors_may_be_laid_over_each_other(workspace):
 
 
 def test_differences_are_named_by_their_keys():
-    assert differences({'a': {'b': 1, 'c': 2}}, {'a': {'b': 1, 'c': 3}, 'd': 4}) == ['a.c: 2 -> 3', 'd: None -> 4']
+    assert option_differences({'a': {'b': 1, 'c': 2}}, {'a': {'b': 1, 'c': 3}, 'd': 4}) == [
+        'a.c: 2 -> 3',
+        'd: None -> 4',
+    ]
 
 
 def test_the_shipped_controls_are_a_comparison(monkeypatch):

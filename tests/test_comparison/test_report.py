@@ -104,7 +104,7 @@ def test_without_matplotlib_the_rest_is_written(workspace, summary, monkeypatch)
     monkeypatch.delitem(sys.modules, 'kdsr.comparison.curves', raising=False)
     monkeypatch.setitem(sys.modules, 'matplotlib', None)
     problems = write_report(summary, workspace.root / 'out', '')
-    assert 'pip install "kdsr[plots]"' in problems[-1]
+    assert 'pip install -e ".[plots]"' in problems[-1]
     assert 'curves.png' not in (workspace.root / 'out' / 'report.md').read_text()
 
 

@@ -158,10 +158,10 @@ def test_two_commands_do_not_train_the_same_run(workspace, program):
     (workspace.root / 'waits_cmp_plain_seed0').touch()
     run = comparison(workspace, seeds=[0]).runs[0]
     folder = workspace.root / 'experiments' / 'cmp'
-    first = comparison_runs.Training(run, folder, 1, None)
+    first = comparison_runs.TrainingProcess(run, folder, 1, None)
     try:
         with pytest.raises(UserError, match='cmp_plain_seed0 is being trained by another process'):
-            comparison_runs.Training(run, folder, 1, None)
+            comparison_runs.TrainingProcess(run, folder, 1, None)
         assert first.progress() == 'plain seed 0 starts'
     finally:
         first.stop()
@@ -171,7 +171,7 @@ def test_two_commands_do_not_train_the_same_run(workspace, program):
 def test_progress_says_how_far_a_run_is(workspace, program):
     (workspace.root / 'waits_cmp_plain_seed0').touch()
     run = comparison(workspace, seeds=[0]).runs[0]
-    training = comparison_runs.Training(run, workspace.root / 'experiments' / 'cmp', 1, None)
+    training = comparison_runs.TrainingProcess(run, workspace.root / 'experiments' / 'cmp', 1, None)
     training.stop()
     training.began = 0
     trained(workspace, run, 31.25, ended=False)
@@ -185,7 +185,7 @@ def test_a_killed_comparison_leaves_no_process_and_goes_on_where_it_was(workspac
         'base': 'base.yml', 'logger': {'print_freq': 20, 'save_checkpoint_freq': 20}, 'val': {'val_freq': 100},
     })  # fmt: skip
     run = plan.runs[0]
-    training = comparison_runs.Training(run, workspace.root / 'experiments' / 'cmp', 1, None)
+    training = comparison_runs.TrainingProcess(run, workspace.root / 'experiments' / 'cmp', 1, None)
     try:
         deadline = time.time() + 120
         while not (workspace.root / run.folder / 'training_states/40.state').exists() and time.time() < deadline:

@@ -97,6 +97,20 @@ def test_a_scipy_without_its_filters_module_gets_it_back(monkeypatch):
     monkeypatch.delitem(sys.modules, 'scipy.ndimage.filters')
 
 
+def test_a_python_without_distutils_gets_what_basicsr_takes_from_it(monkeypatch):
+    for name in ('distutils', 'distutils.version'):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(compat.imports.importlib.util, 'find_spec', lambda name: None)
+    assert compat.imports.repair_distutils() is True
+    from distutils.version import LooseVersion  # BasicSR's own line
+
+    assert LooseVersion('0.28.0+cpu') >= LooseVersion('0.9.0')
+    assert not LooseVersion('0.8.1') >= LooseVersion('0.9.0')
+    assert compat.imports.repair_distutils() is False
+    for name in ('distutils', 'distutils.version'):
+        monkeypatch.delitem(sys.modules, name)
+
+
 def test_a_swinir_is_built_without_a_warning():
     build = f'from basicsr.archs import build_network; build_network({network_opt("SwinIR")!r})'
     for between, warned in (('', False), ('warnings.resetwarnings(); ', True)):

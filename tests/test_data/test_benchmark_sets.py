@@ -1,10 +1,12 @@
 """Test sets in the layouts that people have, and the LR images that are made where there are none."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
 
-from kdsr.data.benchmark_sets import BenchmarkSet, Pair, default_lr_cache, find_sets, read_pair, set_of_folders
+from kdsr.data.benchmark_sets import BenchmarkSet, Pair, find_sets, locate_lr_cache, pair_folders, read_pair
 from kdsr.data.matlab_bicubic import imresize_bicubic
 from kdsr.errors import UserError
 
@@ -77,7 +79,7 @@ def test_lr_images_are_matlabs_and_kept_under_the_content_of_the_hr_image(tmp_pa
 
 def test_the_cache_is_in_the_users_folder(monkeypatch, tmp_path):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    assert default_lr_cache() == tmp_path / 'kdsr' / 'lr'
+    assert locate_lr_cache() == tmp_path / 'kdsr' / 'lr'
 
 
 def test_a_cache_that_cannot_be_written_is_told(tmp_path):
@@ -94,7 +96,7 @@ def test_pairs_that_do_not_fit_are_listed(size, tmp_path):
     write(tmp_path / 'LR_bicubic/X4/ax4.png', 6, 9)
     find_sets([str(tmp_path)], 4)
     write(tmp_path / 'LR_bicubic/X4/ax4.png', *size)
-    with pytest.raises(UserError, match=rf'a: HR 25x38, LR {size[0]}x{size[1]} are no pair at x4'):
+    with pytest.raises(UserError, match=rf'a: HR 25x38, LR {size[0]}x{size[1]} do not belong together at x4'):
         find_sets([str(tmp_path)], 4)
 
 
@@ -108,7 +110,7 @@ def test_missing_and_unreadable_images_are_told(tmp_path):
     with pytest.raises(UserError, match='b cannot be read'):
         find_sets([str(tmp_path)], 4)
     with pytest.raises(UserError, match="no folder 'nowhere'"):
-        set_of_folders('mine', 4, str(tmp_path / 'HR'), 'nowhere')
+        pair_folders('mine', 4, str(tmp_path / 'HR'), 'nowhere')
 
 
 def test_the_fingerprint_is_of_contents(tmp_path):
@@ -118,3 +120,16 @@ def test_the_fingerprint_is_of_contents(tmp_path):
     assert before == BenchmarkSet('y', 4, one.pairs, 'z').fingerprint()
     write(tmp_path / 'a.png', 24, 24, seed=1)
     assert one.fingerprint() != before
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='needs named pipes')
+@pytest.mark.timeout(60)
+def test_pipes_and_links_that_lead_nowhere_are_named_and_never_block(tmp_path):
+    write(tmp_path / 'a.png', 24, 24)
+    os.mkfifo(tmp_path / 'pipe.png')
+    os.symlink('gone', tmp_path / 'link.png')
+    with pytest.raises(UserError) as caught:
+        find_sets([str(tmp_path)], 4)
+    assert 'pipe cannot be read' in str(caught.value)
+    assert 'it is a named pipe' in str(caught.value)
+    assert 'it is a link to gone' in str(caught.value)

@@ -6,20 +6,20 @@ import pytest
 from scipy import stats
 
 from kdsr.cli import main
-from kdsr.data.dead_leaves import _radius, dead_leaves, draw_dead_leaves
+from kdsr.data.dead_leaves import _draw_radius, draw_dead_leaves, draw_image
 from kdsr.errors import UserError
 
 
 def test_a_number_is_an_image():
-    image = dead_leaves(3, 48, 64)
+    image = draw_image(3, 48, 64)
     assert (image.shape, image.dtype) == ((48, 64, 3), np.uint8)
-    np.testing.assert_array_equal(image, dead_leaves(3, 48, 64))
-    assert np.abs(image.astype(int) - dead_leaves(4, 48, 64)).mean() > 5
+    np.testing.assert_array_equal(image, draw_image(3, 48, 64))
+    assert np.abs(image.astype(int) - draw_image(4, 48, 64)).mean() > 5
 
 
 def test_sizes_have_the_density_of_the_inverse_cube():
     random = np.random.default_rng(0)
-    sizes = [_radius(random, 2.0, 50.0) for _ in range(2000)]
+    sizes = [_draw_radius(random, 2.0, 50.0) for _ in range(2000)]
     total = (2.0**-2 - 50.0**-2) / 2  # integral of r^-3
     assert stats.kstest(sizes, lambda r: (2.0**-2 - np.asarray(r) ** -2) / 2 / total).pvalue > 0.01
 
@@ -28,7 +28,7 @@ def test_their_spectrum_falls_as_that_of_photos():
     """The power of photos falls with the frequency to the power of about -2 (Field, 1987)."""
     slopes = []
     for number in range(3):
-        grey = dead_leaves(number, 160, 160).mean(axis=2)
+        grey = draw_image(number, 160, 160).mean(axis=2)
         window = np.hanning(160)
         power = np.abs(np.fft.fft2((grey - grey.mean()) * np.outer(window, window))) ** 2
         frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(160), np.fft.fftfreq(160)))
@@ -45,7 +45,7 @@ def test_the_command_draws_what_is_missing(tmp_path):
     main(['dead-leaves', str(tmp_path / 'HR'), '--count', '2', '--size', '40', '--first', '1', '--workers', '1'])
     first, second = sorted((tmp_path / 'HR').iterdir())
     assert (first.name, second.name) == ('leaves_0001.png', 'leaves_0002.png')
-    np.testing.assert_array_equal(cv2.imread(str(first)), dead_leaves(1, 40, 40))
+    np.testing.assert_array_equal(cv2.imread(str(first)), draw_image(1, 40, 40))
     kept = second.stat().st_mtime_ns
     first.unlink()
     draw_dead_leaves(tmp_path / 'HR', 2, 40, first=1, workers=1)
@@ -67,5 +67,5 @@ def test_bad_wishes_are_refused(tmp_path):
     with pytest.raises(UserError, match=r'leaves_0000\.png has 40x40 pixels, not 48x48'):
         draw_dead_leaves(tmp_path, 1, 48, workers=1)
     (tmp_path / 'leaves_0001.png').write_bytes(b'')
-    with pytest.raises(UserError, match=r'leaves_0001\.png is damaged: delete it'):
+    with pytest.raises(UserError, match=r'leaves_0001\.png is damaged\. Delete it'):
         draw_dead_leaves(tmp_path, 2, 40, workers=1)

@@ -19,7 +19,7 @@ from kdsr import durable
 from kdsr.data import lmdb_writer
 from kdsr.data.matlab_bicubic import imresize_bicubic
 from kdsr.data.prepare import prepare_benchmark_set, prepare_training_set
-from kdsr.data.sub_images import sub_image_starts
+from kdsr.data.sub_images import list_sub_image_starts
 from kdsr.errors import UserError
 from tests.helpers.damage import damage_file
 
@@ -73,7 +73,7 @@ def decode(png):
     ],
 )
 def test_sub_images_reach_the_border(size, expected):
-    assert sub_image_starts(size, 480, 240) == expected
+    assert list_sub_image_starts(size, 480, 240) == expected
 
 
 def test_lmdbs_hold_aligned_crops_in_basicsr_format(folder, tmp_path):
@@ -87,7 +87,7 @@ def test_lmdbs_hold_aligned_crops_in_basicsr_format(folder, tmp_path):
     }
     for scale, path in zip((1, 2, 3), paths):
         images, meta, _, names = content(path)
-        assert names == ['data.mdb', 'kdsr_prepare.json', 'lock.mdb', 'meta_info.txt']
+        assert names == ['checksums.json', 'data.mdb', 'kdsr_prepare.json', 'meta_info.txt']
         lines, side = [], 48 // scale
         for stem, positions in corners.items():
             hr = cv2.imread(str(folder / f'{stem}.png'))
@@ -223,7 +223,7 @@ def test_killed_run_continues_to_the_same_content(tmp_path):
     try:
         wait_for(lambda: journal.exists() and journal.read_bytes().count(b'\n') >= 3, process)
         process.send_signal(signal.SIGSTOP)
-        with pytest.raises(UserError, match=r'Another process is writing to .*set_HR_sub\.lmdb\.partial'):
+        with pytest.raises(UserError, match=r'Another process is writing to .*set_HR_sub\.lmdb'):
             again(out)
         with open(f'/proc/{process.pid}/task/{process.pid}/children') as file:
             workers = [int(pid) for pid in file.read().split()]
@@ -454,7 +454,7 @@ def test_benchmark_refuses_files_that_do_not_belong(folder, tmp_path):
     with pytest.raises(UserError) as caught:
         benchmark(folder, tmp_path / 'out')
     head, *lines = str(caught.value).splitlines()
-    assert 'delete them or choose another output' in head
+    assert 'Delete them or choose another output' in head
     assert [line.split(': ')[1] for line in lines] == [
         'there is no such HR image.',
         '24x24 pixels instead of 48x36.',

@@ -4,7 +4,9 @@ import errno
 import functools
 import json
 import os
+import pickle
 import shutil
+import zlib
 
 import cv2
 import lmdb
@@ -13,11 +15,13 @@ import pytest
 from PIL import Image
 
 from kdsr import durable
-from kdsr.data import prepare, raw_writer
+from kdsr.cli import main
+from kdsr.data import disk_room, prepare, raw_images, raw_writer
 from kdsr.data.lmdb_to_raw import convert_lmdb
 from kdsr.data.raw_images import RawImages
+from kdsr.data.verifying import verify_sets
 from kdsr.errors import UserError
-from tests.helpers.damage import damage_file
+from tests.helpers.damage import damage_file, flip_byte
 
 prepare_raw = functools.partial(
     prepare.prepare_training_set, scales=(2, 3), crop_size=48, step=24, workers=1, progress=False, raw=True
@@ -73,8 +77,8 @@ def test_overlapping_sub_images_are_stored_once_and_the_size_is_told_before(fold
 
 
 def test_a_disk_that_is_too_small_is_told_before(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(raw_writer.shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(9, 9, 50_000))
-    with pytest.raises(UserError, match=r'0\.06 MB are needed in .*, and 0\.05 MB are free'):
+    monkeypatch.setattr(disk_room.shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(9, 9, 50_000))
+    with pytest.raises(UserError, match=r'0\.06 MB more are needed, and 0\.05 MB are free: 0\.01 MB are missing'):
         prepare_raw(folder, tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
 
@@ -89,7 +93,7 @@ def test_a_disk_that_fills_up_keeps_what_is_finished(folder, tmp_path, monkeypat
         flush(descriptor)
 
     monkeypatch.setattr(raw_writer.os, 'fsync', full)
-    with pytest.raises(UserError, match=r'No space left .*Make room and run the same command again'):
+    with pytest.raises(UserError, match=r'There is no room in .*Make room and run the same command again'):
         prepare_raw(folder, tmp_path / 'out')
     monkeypatch.undo()
     prepare_raw(folder, tmp_path / 'out')
@@ -225,3 +229,153 @@ def test_an_lmdb_without_images_makes_no_raw_set(tmp_path):
     with pytest.raises(UserError, match=r'empty\.lmdb holds no image'):
         convert_lmdb(tmp_path / 'empty.lmdb', tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
+
+
+# checksums
+
+
+def spoil(path, name, change):
+    """Change the pixels of one whole image; the size of the file stays."""
+    images = RawImages(path)
+    number = images.frames.index(name)
+    size = images.frame(number).size
+    with (path / 'pixels.bin').open('r+b') as file:
+        file.seek(images._offsets[number])
+        content = bytearray(file.read(size))
+        change(content)
+        file.seek(images._offsets[number])
+        file.write(content)
+
+
+def flip(content):
+    content[len(content) // 3] ^= 4
+
+
+def zero(content):
+    content[:] = bytes(len(content))
+
+
+@pytest.mark.parametrize('change', [flip, zero])
+def test_changed_pixels_are_noticed_when_the_image_is_read_first(folder, tmp_path, change):
+    path = prepare_raw(folder, tmp_path)[0]
+    spoil(path, 'im1.png', change)
+    images = RawImages(path, 'dataroot_gt')
+    keys = {images.frames[frame]: number for number, (frame, *_) in enumerate(images._windows.tolist())}
+    images.image(keys['im0.png'])
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"dataroot_gt: the pixels of 'im1\.png' in .*set_HR_sub\.raw are damaged"):
+            images.image(keys['im1.png'])
+    images.image(keys['im2.png'])
+
+
+def test_an_image_is_compared_once_in_all_forked_processes_and_again_after_pickling(folder, tmp_path, monkeypatch):
+    images = RawImages(prepare_raw(folder, tmp_path)[0])
+    compared, crc32 = [], zlib.crc32
+    monkeypatch.setattr(raw_images.zlib, 'crc32', lambda content: compared.append(len(content)) or crc32(content))
+    if hasattr(os, 'fork'):
+        child = os.fork()
+        if child == 0:
+            images.frame(0)
+            os._exit(len(compared))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+        images.frame(0)
+        assert compared == []
+    images.image(0)
+    images.frame(1)
+    count = len(compared)
+    for number in range(len(images)):
+        images.image(number)
+    assert len(compared) <= 3
+    pickle.loads(pickle.dumps(images)).frame(1)
+    assert len(compared) > count
+
+
+def test_sets_of_older_versions_are_read_without_checksums(folder, tmp_path):
+    path = prepare_raw(folder, tmp_path)[0]
+    index = json.loads((path / 'index.json').read_bytes())
+    del index['crc32']
+    (path / 'index.json').write_text(json.dumps(index))
+    spoil(path, 'im1.png', zero)
+    images = RawImages(path)
+    assert not images.has_checksums
+    assert all(images.image(number).size for number in range(len(images)))
+    assert list(images.find_damaged()) == [None] * 3
+
+
+def test_verification_reads_everything_and_names_what_is_damaged(folder, tmp_path, capsys):
+    paths = prepare_raw(folder, tmp_path)
+    verify_sets(paths, workers=1)
+    assert capsys.readouterr().out.count('3 images, all as they were written.') == 3
+    spoil(paths[1], 'im1.png', flip)
+    spoil(paths[1], 'im2.png', flip)
+    with pytest.raises(UserError, match=r"X2_sub\.raw: 2 images damaged .*: 'im1\.png', 'im2\.png'\. Delete it and"):
+        verify_sets(paths, workers=1, progress=False)
+    index = json.loads((paths[0] / 'index.json').read_bytes())
+    del index['crc32']
+    (paths[0] / 'index.json').write_text(json.dumps(index))
+    verify_sets(paths[:1], workers=1)
+    assert 'made by an older version, without checksums' in capsys.readouterr().out
+
+
+def test_verification_of_lmdbs_and_folders(folder, tmp_path, capsys):
+    gt, *_ = prepare_raw(folder, tmp_path, raw=False)
+    verify_sets([gt, folder], workers=1)
+    assert capsys.readouterr().out.count('all as they were written') == 1
+    with lmdb.open(str(gt), lock=False) as environment, environment.begin(write=True) as content:
+        content.put(b'im0_s001', flip_byte(content.get(b'im0_s001')))
+        image = cv2.imencode('.png', np.zeros((48, 48, 3), np.uint8))[1].tobytes()
+        content.put(b'im0_s002', image)  # whole, but another
+    with pytest.raises(UserError, match=r"set_HR_sub\.lmdb: 2 images damaged .*'im0_s001', 'im0_s002'"):
+        verify_sets([gt], workers=1, progress=False)
+    (gt / 'checksums.json').unlink()
+    with pytest.raises(UserError, match=r"set_HR_sub\.lmdb: 1 image damaged .*'im0_s001'"):
+        verify_sets([gt], workers=1, progress=False)
+    damage_file(folder / 'im2.png')
+    with pytest.raises(UserError, match=r"set_HR: 1 image damaged .*'im2\.png'"):
+        verify_sets([folder], workers=1, progress=False)
+
+
+def test_the_commands_verify(folder, tmp_path, capsys):
+    words = [
+        'prepare',
+        str(folder),
+        '--out',
+        str(tmp_path),
+        '--scale',
+        '2',
+        '--crop-size',
+        '48',
+        '--step',
+        '24',
+        '--raw',
+    ]
+    main([*words, '--workers', '1', '--verify'])
+    assert capsys.readouterr().out.count('all as they were written') == 2
+    spoil(tmp_path / 'set_HR_sub.raw', 'im0.png', flip)
+    main(words)  # finished, as far as sizes tell
+    with pytest.raises(SystemExit, match=r"1 image damaged since they were written: 'im0\.png'"):
+        main([*words, '--verify'])
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (lambda index: index['frames'][1].__setitem__(1, 10**9), r"image 'im1\.png' does not lie in pixels\.bin"),
+        (lambda index: index['frames'][1].__setitem__(2, -5), r"image 'im1\.png' does not lie in pixels\.bin"),
+        (lambda index: index['windows'][0].__setitem__(0, 7), 'a window of an image that is not there'),
+        (lambda index: index['windows'][2].__setitem__(2, 90), r"'im0_s003' does not lie in its image"),
+        (lambda index: index['windows'][2].__setitem__(3, -1), r"'im0_s003' does not lie in its image"),
+        (lambda index: index['crc32'].pop(), '2 checksums for 3 images'),
+        (lambda index: index.pop('frames'), 'index.json is damaged'),
+        (lambda index: index.update(frames=3), 'index.json is damaged'),
+        (lambda index: index.update(dtype='no type'), 'index.json is damaged'),
+        (lambda index: index.update(windows=[[0]]), 'index.json is damaged'),
+    ],
+)
+def test_an_index_that_points_elsewhere_is_refused(folder, tmp_path, change, words):
+    path = prepare_raw(folder, tmp_path)[0]
+    index = json.loads((path / 'index.json').read_bytes())
+    change(index)
+    (path / 'index.json').write_text(json.dumps(index))
+    with pytest.raises(UserError, match=rf'dataroot_gt: .*index\.json is damaged.*{words}|dataroot_gt: .*{words}'):
+        RawImages(path, 'dataroot_gt')

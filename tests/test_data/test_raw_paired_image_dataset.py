@@ -14,7 +14,7 @@ from PIL import Image
 
 from kdsr.data.prepare import prepare_training_set
 from kdsr.data.raw_images import Window
-from kdsr.data.raw_paired_image_dataset import RawPairedImageDataset, luma
+from kdsr.data.raw_paired_image_dataset import RawPairedImageDataset, compute_luma
 from kdsr.data.raw_writer import RawWriter
 from kdsr.errors import UserError
 from tests.helpers.loaders import assert_same, batches
@@ -99,7 +99,7 @@ def test_luma_is_basicsrs_for_every_colour():
     for red in range(256):
         rgb = np.stack([np.full_like(green, red), green, blue])
         expected = bgr2ycbcr(rgb[::-1].transpose(1, 2, 0).astype(np.float32) / 255.0, y_only=True)
-        np.testing.assert_array_equal(luma(rgb)[0], expected)
+        np.testing.assert_array_equal(compute_luma(rgb)[0], expected)
 
 
 def write_set(path, images, channels=3):
@@ -134,8 +134,8 @@ def test_a_third_image_is_cropped_and_flipped_with_the_gt(sets, tmp_path):
         ({'gt_size': 52}, r"raw: 'im0_s001' in .*hr_HR_sub\.raw has 48x48 pixels, .* `gt_size: 52` \(19 such"),
         ({'dataroot_lq': 'gone.raw'}, r'raw: dataroot_lq: gone\.raw does not exist'),
         ({'meta_info_file': 'list.txt'}, 'raw: `meta_info_file` is for folders'),
-        ({'uint8': True, 'color': 'y'}, 'raw: with `color` the values are no whole numbers'),
-        ({'uint8': True, 'mean': [0, 0, 0]}, 'raw: with `mean` the values are no whole numbers'),
+        ({'uint8': True, 'color': 'y'}, 'raw: `color` needs values that are no whole numbers'),
+        ({'uint8': True, 'mean': [0, 0, 0]}, 'raw: `mean` needs values that are no whole numbers'),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(sets, changes, words):

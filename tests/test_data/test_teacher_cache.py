@@ -371,13 +371,13 @@ def test_unusable_answers_are_refused(workspace, wrong):
     if wrong == 'size':
         opt['distillation']['teachers'] = [workspace.teacher('EDSR', 4)]
         with pytest.raises(
-            UserError, match=r'000: what the teachers make of \(24, 24\) pixels is of \(96, 96\) instead'
+            UserError, match=r'000: the output of the teachers for \(24, 24\) pixels is of \(96, 96\) instead'
         ):
             make(opt)
         return
     run = teacher_run.TeacherRun(read_experiment(opt), False, None)
-    with teacher_cache.training_images(read_experiment(opt)) as images:
-        run.start('cpu', images)
-        run.answer = lambda batch: torch.full_like(batch.gt, float('nan'))
-        with pytest.raises(UserError, match=r'000: .* is not finite'):
-            run(0)
+    images = teacher_cache.open_training_images(read_experiment(opt))
+    run.start('cpu', images)
+    run.answer = lambda batch: torch.full_like(batch.gt, float('nan'))
+    with pytest.raises(UserError, match=r'000: .* is not finite'):
+        run(0)

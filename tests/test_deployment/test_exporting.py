@@ -242,5 +242,5 @@ def test_mistakes_are_one_message(workspace, wishes, message):
 
 def test_missing_packages_are_one_message(workspace, monkeypatch):
     monkeypatch.setitem(sys.modules, 'onnx', None)
-    with pytest.raises(UserError, match=r'needs onnx .*kdsr\[export\]'):
+    with pytest.raises(UserError, match=r'needs onnx .*\.\[export\]'):
         export(experiment(workspace), 'files', Wishes(repeats=0), lambda line: None)

@@ -21,7 +21,7 @@ def shipped(name):
 
 def inputs(experiment):
     """Role, input, channels of the input, and how much larger than LR it is, of every network."""
-    return [(n.role, n.name, n.shown, n.channels, n.magnified) for n in experiment.networks]
+    return [(n.role, n.name, n.input, n.channels, n.magnified) for n in experiment.networks]
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda p: p.relative_to(OPTIONS).as_posix())
@@ -127,14 +127,14 @@ TAPS = {'f': {'student': 'body.0', 'teacher': 'body.1'}}
 
 def test_with_a_cache_a_privileged_teacher_is_shown_codes_and_live_the_ground_truth():
     cached = read_experiment(distilling(features=TAPS, cache='c.raw'))
-    assert [teacher.shown for teacher in cached.teachers] == ['code']
+    assert [teacher.input for teacher in cached.teachers] == ['code']
     assert cached.used_cache.path == 'c.raw'
     live = cached.live()
-    assert [teacher.shown for teacher in live.teachers] == ['gt']
+    assert [teacher.input for teacher in live.teachers] == ['gt']
     assert live.used_cache is None
     assert live.cache.path == 'c.raw'  # where `kdsr cache` writes
     exact = read_experiment(distilling(features=TAPS, cache={'path': 'c.raw', 'exact': True}))
-    assert [teacher.shown for teacher in exact.teachers] == ['gt']
+    assert [teacher.input for teacher in exact.teachers] == ['gt']
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def no_truth(workspace):
 
 @pytest.mark.parametrize(('case', 'arguments', 'words'), [
     (lambda w: w.options(), {}, 'there is no `distillation:` block'),
-    (not_trained, {}, r'net_g_latest\.pth does not exist: .*python kdsr/train\.py -opt .*run\.yml'),
+    (not_trained, {}, r'net_g_latest\.pth does not exist: .*kdsr train .*run\.yml'),
     (small_images, {'iteration': '7'}, r'net_g_7\.pth does not exist: .*it has 2, best, latest: `--iter latest`'),
     (small_images, {}, 'no validation image is as large as a training patch of 16x16'),
     (no_truth, {}, "'v' has no ground truth"),
@@ -180,5 +180,5 @@ def test_mistakes_are_told(workspace, case, arguments, words):
 
 def test_drawing_needs_matplotlib(workspace, monkeypatch):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-    with pytest.raises(UserError, match='pip install "kdsr'):
+    with pytest.raises(UserError, match='pip install -e'):
         diagnose('run.yml')

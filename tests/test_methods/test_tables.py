@@ -11,7 +11,7 @@ from kdsr.errors import UserError
 from kdsr.methods import METHODS
 from kdsr.methods.arguments import Argument, argument_table, arguments_of, registered
 from kdsr.methods.files import files_of, networks_of
-from kdsr.methods.results import measured_table, paper_table
+from kdsr.methods.results import measured_table, printed_table
 from kdsr.options.shipped import expanded, shipped_names
 from kdsr.papers import results as paper_results
 
@@ -107,7 +107,7 @@ def test_the_papers_numbers_are_those_of_their_tables(method):
         for r in csv.DictReader(file):
             key = (f'{r["paper"]}, Table {r["table"]}', f'x{r["scale"]}', r['row'], r['set'])
             printed.setdefault(key, []).append((' / '.join(filter(None, (r['psnr'], r['ssim']))), r['misprint']))
-    head, _, *rows = cells_of(paper_table(method).replace('|---', '| ---'))
+    head, _, *rows = cells_of(printed_table(method).replace('|---', '| ---'))
     shown = 0
     for table, network, row, *numbers in rows:
         for name, number in zip(head[3:], numbers):
@@ -116,16 +116,16 @@ def test_the_papers_numbers_are_those_of_their_tables(method):
                 assert (number.rstrip('†'), '†' in number) in [(text, bool(misprint)) for text, misprint in known]
                 shown += 1
     assert shown >= 4
-    assert all(rows.own in paper_table(method).replace('\\*', '*') for rows in method.rows)
+    assert all(rows.own in printed_table(method).replace('\\*', '*') for rows in method.rows)
 
 
 def test_a_misprint_is_told_and_rows_without_the_method_are_left_out():
-    assert '† EDSR x4, MTKD (ours), B100: likely a misprint, SSIM 0.7407 was meant.' in paper_table(
+    assert '† EDSR x4, MTKD (ours), B100: likely a misprint, SSIM 0.7407 was meant.' in printed_table(
         method_called('mtkd')
     )
-    assert 'on Urban100: 4-quadrant test.' in paper_table(method_called('lsfd'))
-    assert 'EDSR' not in paper_table(method_called('dukd'))  # MTKD's Table 3 has no row DUKD
-    assert paper_table(method_called('csd')) == ''
+    assert 'on Urban100: 4-quadrant test.' in printed_table(method_called('lsfd'))
+    assert 'EDSR' not in printed_table(method_called('dukd'))  # MTKD's Table 3 has no row DUKD
+    assert printed_table(method_called('csd')) == ''
 
 
 @pytest.mark.parametrize('method', [m for m in METHODS if m.measured], ids=lambda m: m.name)

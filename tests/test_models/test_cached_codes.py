@@ -11,7 +11,7 @@ from kdsr import options
 from kdsr.data.raw_images import RawImages, Window
 from kdsr.data.raw_writer import RawWriter
 from kdsr.data.teacher_cache import make_cache
-from kdsr.data.training_images import training_images
+from kdsr.data.training_images import open_training_images
 from kdsr.distillation.teacher import build_teachers
 from kdsr.errors import UserError
 from kdsr.experiment import read_experiment
@@ -73,14 +73,14 @@ def test_the_student_learns_from_codes_what_it_learns_from_the_live_teacher(work
 def test_a_code_is_cropped_and_turned_with_its_image(workspace, raw):
     opt = on_raw(workspace, pisr(workspace), raw=raw)
     opt['datasets']['train'].update(use_hflip=True, use_rot=True, scale=2, phase='train')
-    with training_images(read_experiment(opt)) as images:  # codes that are the red plane of the small image
-        writer = RawWriter(workspace.root / 'codes.raw', {}, dict.fromkeys(images.names, ''), 1, 'float32')
-        with contextlib.closing(writer):
-            writer.open()
-            for number, name in enumerate(images.names):
-                red = images.pair(number)[0][:1].astype(np.float32) / np.float32(255)
-                writer.add(name, '', (red, [Window(*window) for window in images.windows[number]]))
-            writer.finish()
+    images = open_training_images(read_experiment(opt))  # codes that are the red plane of the small image
+    writer = RawWriter(workspace.root / 'codes.raw', {}, dict.fromkeys(images.names, ''), 1, 'float32')
+    with contextlib.closing(writer):
+        writer.open()
+        for number, name in enumerate(images.names):
+            red = images.pair(number)[0][:1].astype(np.float32) / np.float32(255)
+            writer.add(name, '', (red, [Window(*window) for window in images.windows[number]]))
+        writer.finish()
     dataset = build_dataset(options.with_cache(opt)['datasets']['train'])
     for number in range(len(dataset)):
         sample = dataset[number]

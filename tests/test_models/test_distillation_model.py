@@ -167,7 +167,7 @@ def test_quadrants_may_be_for_some_datasets_only(workspace, monkeypatch, quadran
     model = built(parsed(workspace))
     model.opt['val']['quadrants'] = quadrants
     seen = []
-    monkeypatch.setattr('kdsr.models.student_model.validate', lambda model, *_: seen.append(model.in_quadrants))
+    monkeypatch.setattr('kdsr.models.validated.validate', lambda model, *_: seen.append(model.in_quadrants))
     for name in ('small', 'large'):
         model.validation(SimpleNamespace(dataset=SimpleNamespace(opt={'name': name})), 1, None)
     assert seen == expected

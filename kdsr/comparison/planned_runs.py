@@ -1,0 +1,118 @@
+"""What a comparison trains: its runs, and which of them stand in one table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+NOT_COMPARED = ('val_freq', 'save_img', 'suffix', 'pbar')  # keys of `val` that do not change its numbers
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One training: a label of the comparison file with one seed.
+
+    Attributes:
+        label: Its key in `runs:`.
+        seed: BasicSR's `manual_seed`.
+        name: Name of the experiment; its folder is `experiments/<name>`.
+        title: Its name in the report.
+        note: A remark for the report; empty for none.
+        opt: The complete options.
+        needs: Names of the experiments that must be finished before this one starts.
+    """
+
+    label: str
+    seed: int
+    name: str
+    title: str
+    note: str
+    opt: dict[str, Any]
+    needs: tuple[str, ...]
+
+    @property
+    def folder(self) -> str:
+        """The experiment's folder."""
+        return os.path.join('experiments', self.name)
+
+    @property
+    def iterations(self) -> int:
+        """The number of training iterations."""
+        return int(self.opt['train']['total_iter'])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison file, read and checked.
+
+    Attributes:
+        file: The path that the user gave.
+        name: The beginning of the names of all its experiments.
+        about: Text for the report.
+        seeds: The seeds of the runs that have no `seeds:` of their own.
+        baseline: Label of the run that the others are compared with.
+        runs: Every label with every seed, in the order of the file.
+    """
+
+    file: str
+    name: str
+    about: str
+    seeds: tuple[int, ...]
+    baseline: str
+    runs: tuple[PlannedRun, ...]
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels, in the order of the file."""
+        return list(dict.fromkeys(run.label for run in self.runs))
+
+    def of(self, label: str) -> list[PlannedRun]:
+        """Return the runs of one label, one for each seed."""
+        return [run for run in self.runs if run.label == label]
+
+    @property
+    def baseline_opt(self) -> dict[str, Any]:
+        """The options of the baseline with its first seed."""
+        return self.of(self.baseline)[0].opt
+
+    def full_title(self, label: str) -> str:
+        """Return the title of a label with its note in parentheses."""
+        run = self.of(label)[0]
+        return f'{run.title} ({run.note})' if run.note else run.title
+
+    @property
+    def shown(self) -> list[str]:
+        """The labels in the tables: those with the validation of the baseline. The others are only stages."""
+        wanted = protocol(self.baseline_opt)
+        return [label for label in self.labels if protocol(self.of(label)[0].opt) == wanted]
+
+
+def protocol(opt: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what must be equal in all runs of one table: validation sets, metrics, and how images are run."""
+    sets = {name: {k: v for k, v in dataset.items() if k != 'name'} for name, dataset in validation_sets(opt).items()}
+    val = {key: value for key, value in (opt.get('val') or {}).items() if key not in NOT_COMPARED}
+    return {'scale': opt.get('scale'), 'color': opt.get('color'), 'datasets': sets, 'val': val}
+
+
+def validation_sets(opt: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return name to options of the validation sets of an experiment."""
+    return {str(d.get('name')): d for phase, d in opt['datasets'].items() if str(phase).split('_')[0] == 'val'}
+
+
+def option_differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = '') -> list[str]:
+    """Return one line for each value in which two nested mappings differ."""
+    lines = []
+    for key in dict.fromkeys((*old, *new)):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += option_differences(a, b, f'{where}{key}.')
+        elif a != b:
+            lines.append(f'{where}{key}: {_short(a)} -> {_short(b)}')
+    return lines
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 160 else f'{text[:150]} ...'

@@ -1,0 +1,151 @@
+"""Several processes at one target, and finished folders that are not whole."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kdsr.data.growing_folder import JOURNAL_FILE
+from kdsr.data.prepare import prepare_training_set
+from kdsr.data.raw_images import RawImages, Window
+from kdsr.data.raw_writer import RawWriter
+from kdsr.errors import UserError
+
+prepare = functools.partial(
+    prepare_training_set, scales=(2,), crop_size=48, step=48, workers=1, progress=False
+)  # fmt: skip
+SCRIPT = """
+import sys
+from kdsr.data.prepare import prepare_training_set
+from kdsr.errors import told_plainly
+with told_plainly():
+    prepare_training_set(sys.argv[1], sys.argv[2], [2], 48, 48, 1, progress=False, raw=sys.argv[3] == 'raw')
+"""
+
+
+@pytest.fixture
+def hr(tmp_path):
+    folder = tmp_path / 'set_HR'
+    folder.mkdir()
+    for seed in range(6):
+        pixels = np.random.default_rng(seed).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f'{seed}.png')
+    return folder
+
+
+def pixels_of(folder):
+    images = RawImages(folder)
+    return {key: images.image(n).tobytes() for n, key in enumerate(images.keys)}
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='forks')
+@pytest.mark.parametrize('moment', ['before the rename', 'after the rename'])
+def test_the_lock_covers_the_rename(hr, tmp_path, moment):
+    """One process stands still beside its rename; another one must neither begin anew nor finish its work."""
+    out = tmp_path / 'out'
+    child = os.fork()
+    if child == 0:
+        rename, stopped = Path.rename, []
+
+        def stop_once(self, target):
+            if moment == 'after the rename':
+                rename(self, target)
+            if not stopped:
+                stopped.append(True)
+                os.kill(os.getpid(), signal.SIGSTOP)
+            if moment == 'before the rename':
+                rename(self, target)
+
+        Path.rename = stop_once
+        try:
+            prepare(hr, out, raw=True)
+        finally:
+            os._exit(0)
+    try:
+        os.waitpid(child, os.WUNTRACED)
+        with pytest.raises(UserError, match=r'Another process is writing to .*set_\w+_sub\.raw'):
+            prepare(hr, out, raw=True)
+    finally:
+        os.kill(child, signal.SIGCONT)
+        os.waitpid(child, 0)
+    assert sorted(path.name for path in out.glob('[!.]*')) == ['set_HR_sub.raw', 'set_LR_bicubic_X2_sub.raw']
+    prepare(hr, out, raw=True)
+    assert len(pixels_of(out / 'set_HR_sub.raw')) == 24
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['lmdb', 'raw'])
+def test_commands_that_start_together_make_one_good_set(hr, tmp_path, kind):
+    out = tmp_path / 'out'
+    command = [sys.executable, '-W', 'ignore', '-c', SCRIPT, str(hr), str(out), kind]
+    runs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    errors = [run.communicate(timeout=200)[1] for run in runs]
+    for run, error in zip(runs, errors):
+        assert run.returncode == 0 or error.startswith('\nkdsr: '), error
+    assert any(run.returncode == 0 for run in runs)
+    assert not list(out.glob('*.partial'))
+    prepare(hr, out, raw=kind == 'raw')
+    prepare(hr, tmp_path / 'alone', raw=kind == 'raw')
+    for path in (tmp_path / 'alone').rglob('[!.]*.*'):
+        if path.name in ('pixels.bin', 'index.json', 'meta_info.txt', 'checksums.json'):
+            assert (out / path.relative_to(tmp_path / 'alone')).read_bytes() == path.read_bytes()
+
+
+def write(writer, names):
+    writer.open()
+    for name in names:
+        writer.add(name, 0, (np.full((3, 4, 4), 7, np.uint8), [Window(name, 0, 0, 4, 4)]))
+
+
+def test_a_set_that_another_process_has_finished_meanwhile_is_complete(tmp_path):
+    late = RawWriter(tmp_path / 'a.raw', {}, {'x': 0, 'y': 0})
+    early = RawWriter(tmp_path / 'a.raw', {}, {'x': 0, 'y': 0})
+    write(early, ['x', 'y'])
+    early.finish()
+    assert not late.complete
+    late.open()
+    assert late.complete
+    assert not (tmp_path / 'a.raw.partial').exists()
+    late.close()
+
+
+def test_a_set_that_another_process_has_carried_on_is_carried_on_from_there(tmp_path):
+    late = RawWriter(tmp_path / 'a.raw', {}, {'x': 0, 'y': 0})
+    early = RawWriter(tmp_path / 'a.raw', {}, {'x': 0, 'y': 0})
+    write(early, ['x'])
+    early.close()
+    write(late, ['y'])
+    assert late.finished == {'x', 'y'}
+    late.finish()
+    assert sorted(pixels_of(tmp_path / 'a.raw')) == ['x', 'y']
+
+
+@pytest.mark.parametrize('kind', ['lmdb', 'raw'])
+@pytest.mark.parametrize('damage', ['data', 'index', 'list'])
+def test_a_finished_set_that_is_not_whole_is_not_called_finished(hr, tmp_path, kind, damage):
+    gt, _ = prepare(hr, tmp_path / 'out', raw=kind == 'raw')
+    data, index = ('pixels.bin', 'index.json') if kind == 'raw' else ('data.mdb', 'meta_info.txt')
+    path = gt / (data if damage == 'data' else index)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    if damage == 'list' and kind == 'raw':
+        path.write_bytes(content.replace(b'"5.png"', b'"4.png"'))
+    elif damage == 'list':
+        path.write_bytes(b''.join(content.splitlines(keepends=True)[:-1]))
+    with pytest.raises(UserError, match=r'set_HR_sub\.\w+ exists, but it is damaged: .*Delete .* to make it again'):
+        prepare(hr, tmp_path / 'out', raw=kind == 'raw')
+
+
+def test_a_kill_between_the_rename_and_the_end_leaves_nothing_behind(hr, tmp_path):
+    gt, _ = prepare(hr, tmp_path / 'out', raw=True)
+    (gt / JOURNAL_FILE).write_text('left by a kill')
+    prepare(hr, tmp_path / 'out', raw=True)
+    assert not (gt / JOURNAL_FILE).exists()
