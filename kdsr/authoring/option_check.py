@@ -6,7 +6,7 @@ import glob
 from collections.abc import Callable, Iterable, Sequence
 
 from kdsr import options
-from kdsr.checks.experiment import problems_of
+from kdsr.checks.experiment import find_problems
 from kdsr.comparison.plan import read_comparison
 from kdsr.errors import UserError
 from kdsr.options import ERROR, MISSING, WARNING, Problem
@@ -91,6 +91,6 @@ def _find_problems(path: str, overrides: Sequence[str], files: bool) -> list[Pro
         if file.opt.keys() >= COMPARISON_KEYS:
             read_comparison(path)
             return []
-        return problems_of(file, files=files)
+        return find_problems(file, files=files)
     except UserError as error:
         return [Problem((), str(error))]

@@ -1,4 +1,4 @@
-"""`kdsr taps`: what can be tapped in the student and teachers of an option file, and where the papers do."""
+"""`kdsr taps`: the points that can be tapped in student and teachers, and those that the papers use."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Tappable:
         where: Key of its options, for messages.
         network: In eval mode.
         multiple: What its input's sides must be multiples of.
-        magnified: How much larger than a low-resolution image its input is.
+        magnified: How many times larger than a low-resolution image its input is.
         channels: Of its input.
     """
 
@@ -119,7 +119,7 @@ def build_candidate(
         name: 'student' or the teacher's.
         where: Key of its options, for messages.
         network_opt: Its options.
-        magnified: How much larger than a low-resolution image its input is.
+        magnified: How many times larger than a low-resolution image its input is.
         channels: Of its input; those of its first convolution when None.
 
     Raises:
@@ -142,7 +142,7 @@ def _common_side(multiples: Sequence[int]) -> int:
 
 @torch.no_grad()
 def explore(candidate: Tappable, side: int | None = None) -> Tapped:
-    """Learn from a few runs on a small image what can be tapped in a network.
+    """Run a network a few times on a small image to find the points that can be tapped.
 
     Args:
         candidate: The network.
@@ -165,7 +165,7 @@ def explore(candidate: Tappable, side: int | None = None) -> Tapped:
 
 
 def _probe(network: nn.Module, image: Tensor, points: Iterable[str]) -> tuple[dict[str, tuple[int, ...]], set[str]]:
-    """Return the shapes that the points give, and which of them the network changes in place later."""
+    """Return the shapes at the points, and which of these tensors the network changes in place later."""
     tap = FeatureTap(network, {point: point for point in points})
     tap.calibrate(lambda: network(image))
     with tap as features:
@@ -174,7 +174,7 @@ def _probe(network: nn.Module, image: Tensor, points: Iterable[str]) -> tuple[di
 
 
 def _run(network: nn.Module, image: Tensor, where: str) -> dict[str, int]:
-    """Return the modules that give a map or the tokens of the whole image, with the width of their input."""
+    """Return the modules that return a map or the tokens of the whole image, with the width of their input."""
     ran: dict[str, int] = {}
 
     def hook(path: str) -> Callable[..., None]:

@@ -10,25 +10,25 @@ from typing import Any
 from basicsr.utils.logger import initialized_logger
 
 from kdsr import plugins
-from kdsr.checks.networks import network_problems
-from kdsr.checks.pairs import pair_problems
-from kdsr.checks.registered import registry_problems
+from kdsr.checks.networks import find_network_problems
+from kdsr.checks.pairs import find_pair_problems
+from kdsr.checks.registered import find_registry_problems
 from kdsr.errors import UserError
 from kdsr.experiment import Experiment, read_experiment, rules
-from kdsr.experiment.missing_files import file_problems
+from kdsr.experiment.missing_files import find_missing_files
 from kdsr.options import ERROR, WARNING, OptionFile, Problem, block_of, option_problems, report
 
 
-def problems_of(
+def find_problems(
     file: OptionFile, is_train: bool | None = None, files: bool = True, auto_resume: bool = False
 ) -> list[Problem]:
     """Find everything that is wrong with an experiment; nothing is written, and no weights are made.
 
     Args:
         file: What :func:`kdsr.options.read` returned.
-        is_train: For a training, or for a test; by what is in the file when None.
+        is_train: For a training, or for a test; as the file says when None.
         files: Also look at data and weights.
-        auto_resume: The run goes on with what it finds, and needs no weights to start with.
+        auto_resume: The run resumes from the newest state, so it needs no initial weights.
     """
     trains = _trains(file.opt) if is_train is None else is_train
     problems = [*file.problems, *option_problems(file.opt, trains)]
@@ -38,20 +38,20 @@ def problems_of(
         except UserError as error:
             problems.append(Problem(('import_modules',), str(error)))
         experiment = read_experiment(file.opt, trains)
-        problems += registry_problems(file.opt, experiment)
-        problems += network_problems(experiment)
+        problems += find_registry_problems(file.opt, experiment)
+        problems += find_network_problems(experiment)
         problems += _training_problems(experiment) if trains else ()
         if files:
-            problems += file_problems(experiment, auto_resume)
+            problems += find_missing_files(experiment, auto_resume)
             if not any(problem.kind == ERROR for problem in problems):  # what follows relies on the keys
-                problems += pair_problems(experiment)
+                problems += find_pair_problems(experiment)
     return file.placed(dict.fromkeys(problems))
 
 
 def _training_problems(experiment: Experiment) -> Iterator[Problem]:
-    yield from rules.step_problems(experiment)
-    yield from rules.objective_problems(experiment)
-    yield from rules.start_problems(experiment)
+    yield from rules.find_step_problems(experiment)
+    yield from rules.find_objective_problems(experiment)
+    yield from rules.find_start_problems(experiment)
 
 
 def refuse_mistakes(file: OptionFile, is_train: bool, auto_resume: bool = False) -> None:
@@ -60,23 +60,23 @@ def refuse_mistakes(file: OptionFile, is_train: bool, auto_resume: bool = False)
     Raises:
         UserError: it lists all errors and all files that are missing.
     """
-    problems = problems_of(file, is_train, auto_resume=auto_resume)
-    first = int(os.environ.get('RANK', 0)) == 0  # of several processes, one tells
+    problems = find_problems(file, is_train, auto_resume=auto_resume)
+    first = int(os.environ.get('RANK', 0)) == 0  # one of several processes reports
     if first and any(problem.kind == WARNING for problem in problems):
         print(f'kdsr: {report(p for p in problems if p.kind == WARNING)}', flush=True)  # noqa: T201 - no logger yet
     wrong = [problem for problem in problems if problem.kind != WARNING]
     if wrong:
-        told = f'\n{report(wrong)}' if first else ' the first process tells what is wrong.'
-        raise UserError(f'{file.path} cannot be run:{told}')
+        details = f'\n{report(wrong)}' if first else ' the first process lists the errors.'
+        raise UserError(f'{file.path} cannot be run:{details}')
 
 
 def refuse_errors(file: OptionFile, is_train: bool) -> None:
-    """Stop before anything is built; what files have to be there, the caller knows.
+    """Stop before anything is built; the caller knows which files are needed.
 
     Raises:
         UserError: it lists all errors.
     """
-    errors = [problem for problem in problems_of(file, is_train, files=False) if problem.kind == ERROR]
+    errors = [problem for problem in find_problems(file, is_train, files=False) if problem.kind == ERROR]
     if errors:
         raise UserError(f'{file.path} cannot be used:\n{report(errors)}')
 

@@ -14,7 +14,7 @@ from kdsr.options import KeyPath, Problem
 _SCALES = ('upscale', 'scale')
 
 
-def network_problems(experiment: Experiment) -> Iterator[Problem]:
+def find_network_problems(experiment: Experiment) -> Iterator[Problem]:
     """Check the networks against each other and against the options.
 
     Args:
@@ -27,11 +27,11 @@ def network_problems(experiment: Experiment) -> Iterator[Problem]:
             yield Problem(network.path, f'{network.opt["type"]} refuses its arguments: {refused}')
         if experiment.model.known:
             yield from _scale_problems(network, experiment.scale)
-    yield from rules.channel_problems(experiment)
-    yield from rules.teacher_count_problems(experiment)
-    yield from rules.teacher_order_problems(experiment)
+    yield from rules.find_channel_problems(experiment)
+    yield from rules.find_teacher_count_problems(experiment)
+    yield from rules.find_teacher_order_problems(experiment)
     if experiment.is_train:
-        yield from rules.crop_problems(experiment)
+        yield from rules.find_crop_problems(experiment)
         yield from _tap_problems(experiment, usable)
 
 
@@ -60,7 +60,7 @@ def _tap_problems(experiment: Experiment, usable: list[Network]) -> Iterator[Pro
     if init is not None:
         yield from _missing_module(('distillation', 'init_from', 'module'), teachers.get(init.teacher), init.module)
     if student is not None:
-        yield from rules.imitation_problems(experiment, student)
+        yield from rules.find_imitation_problems(experiment, student)
 
 
 def _missing_module(path: KeyPath, network: nn.Module | None, point: str) -> Iterator[Problem]:

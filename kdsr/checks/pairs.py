@@ -18,7 +18,7 @@ from kdsr.options import ERROR, KeyPath, Problem, report
 from kdsr.options.table import RAW_SET
 
 
-def pair_problems(experiment: Experiment) -> Iterator[Problem]:
+def find_pair_problems(experiment: Experiment) -> Iterator[Problem]:
     """Look at the images of every set that is there: names, counts, sizes; no pixel is read.
 
     Args:
@@ -49,19 +49,19 @@ def refuse_bad_training_pairs(opt: Mapping[str, Any]) -> None:
     """
     experiment = read_experiment(opt, is_train=True).live()
     train_set = {phase: dataset for phase, dataset in experiment.datasets.items() if phase == 'train'}
-    errors = [p for p in pair_problems(replace(experiment, datasets=train_set)) if p.kind == ERROR]
+    errors = [p for p in find_pair_problems(replace(experiment, datasets=train_set)) if p.kind == ERROR]
     if errors:
         raise UserError(f'the training images cannot be used:\n{report(errors)}')
 
 
 def _open_raw(where: KeyPath, dataset: Mapping[str, Any], scale: int, trains: bool) -> None:
-    """Let the dataset judge: it reads no more than its index."""
+    """Open a raw dataset: it reads its index, and raises an error where the index does not fit."""
     if scale and (not trains or type(dataset.get('gt_size')) is int):
         RawPairedImageDataset({'name': where[1], **dataset, 'scale': scale, 'phase': 'train' if trains else 'val'})
 
 
 def _cache_problems(experiment: Experiment) -> Iterator[Problem]:
-    """Compare what the teacher cache was made with, as far as no file has to be read through for it."""
+    """Compare the settings that the teacher cache was made with; the contents of files are not compared."""
     cache = experiment.used_cache if experiment.is_train else None
     if cache is None or not os.path.isdir(os.path.expanduser(cache.path)):
         return
@@ -72,6 +72,6 @@ def _cache_problems(experiment: Experiment) -> Iterator[Problem]:
     except UserError as error:
         yield Problem(where, str(error))
         return
-    for told in list_differences({name: made.get(name) for name in wanted}, wanted):
-        text = f'{cache.path} was made with {told}. Make another (`kdsr cache FILE`), or name the one that fits.'
+    for difference in list_differences({name: made.get(name) for name in wanted}, wanted):
+        text = f'{cache.path} was made with {difference}. Make another (`kdsr cache FILE`), or name the one that fits.'
         yield Problem(where, text)

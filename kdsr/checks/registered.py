@@ -25,12 +25,12 @@ from kdsr.options import KeyPath, Problem, block_of
 from kdsr.plugins import brought_by
 from kdsr.wording import with_article
 
-# Constructors that are quick and have no effects: they tell what is wrong with the values of their arguments.
+# Classes whose constructors are quick and have no effects: they are called to check the values of their arguments.
 _BUILT = (DistillationLoss, View, L1Loss, MSELoss, CharbonnierLoss, WeightedTVLoss)
 _WORDS = {'arch': 'network'}
 
 
-def registry_problems(opt: Mapping[str, Any], experiment: Experiment) -> Iterator[Problem]:
+def find_registry_problems(opt: Mapping[str, Any], experiment: Experiment) -> Iterator[Problem]:
     """Check everything that has a `type:` or is a registered name.
 
     Args:
@@ -40,7 +40,7 @@ def registry_problems(opt: Mapping[str, Any], experiment: Experiment) -> Iterato
     if isinstance(opt.get('model_type'), str):
         yield from _name_problems(MODEL_REGISTRY, ('model_type',), experiment.model.name)
     for network in filter(experiment.uses, experiment.networks):
-        yield from typed_problems(ARCH_REGISTRY, network.path, network.opt)
+        yield from find_type_problems(ARCH_REGISTRY, network.path, network.opt)
     for phase, dataset in block_of(opt, 'datasets').items():
         if isinstance(dataset, Mapping) and isinstance(dataset.get('type'), str):
             yield from _name_problems(DATASET_REGISTRY, ('datasets', phase, 'type'), dataset['type'])
@@ -49,7 +49,7 @@ def registry_problems(opt: Mapping[str, Any], experiment: Experiment) -> Iterato
     for name, metric in block_of(opt, 'val', 'metrics').items():
         given = ('img', 'img2', 'better')
         plain = {k: v for k, v in metric.items() if k != 'better'} if isinstance(metric, Mapping) else metric
-        yield from typed_problems(METRIC_REGISTRY, ('val', 'metrics', name), plain, given)
+        yield from find_type_problems(METRIC_REGISTRY, ('val', 'metrics', name), plain, given)
     if experiment.is_train:
         yield from _loss_problems(opt, experiment)
 
@@ -58,18 +58,18 @@ def _loss_problems(opt: Mapping[str, Any], experiment: Experiment) -> Iterator[P
     train = block_of(opt, 'train')
     for key in IMAGE_LOSSES:
         if train.get(key) is not None:
-            yield from typed_problems(LOSS_REGISTRY, ('train', key), train[key])
+            yield from find_type_problems(LOSS_REGISTRY, ('train', key), train[key])
     features = [feature.name for feature in experiment.features]
     for name, loss in experiment.losses.items():
         where: KeyPath = ('distillation', 'losses', name)
-        yield from typed_problems(LOSS_REGISTRY, where, loss)
+        yield from find_type_problems(LOSS_REGISTRY, where, loss)
         yield from _listed_names((*where, 'features'), loss, features, 'feature')
         kind = loss.get('type')
         registered = LOSS_REGISTRY.get(kind) if isinstance(kind, str) and kind in LOSS_REGISTRY else None
         if isinstance(registered, type) and not issubclass(registered, DistillationLoss):
             yield Problem(where, foreign_loss(registered))
     for name, view in experiment.views.items():
-        yield from typed_problems(VIEW_REGISTRY, ('distillation', 'views', name), view)
+        yield from find_type_problems(VIEW_REGISTRY, ('distillation', 'views', name), view)
         yield from _listed_names(('distillation', 'views', name, 'losses'), view, list(experiment.losses), 'loss')
 
 
@@ -81,7 +81,7 @@ def _listed_names(path: KeyPath, block: Any, known: list[str], what: str) -> Ite
             yield Problem((*path, i), f'there is no {what} {name!r}.{hint}')
 
 
-def typed_problems(registry: Registry, path: KeyPath, opt: Any, given: tuple[str, ...] = ()) -> Iterator[Problem]:
+def find_type_problems(registry: Registry, path: KeyPath, opt: Any, given: tuple[str, ...] = ()) -> Iterator[Problem]:
     """Check a block with a `type:` and arguments.
 
     Args:

@@ -38,7 +38,7 @@ def skeleton_of(network_opt: Mapping[str, Any]) -> nn.Module | None:
 
 
 def refused_arguments(network_opt: Mapping[str, Any]) -> str | None:
-    """Return what a network's constructor says against its arguments; None where it accepts them."""
+    """Return the error message of a network's constructor; None where it accepts its arguments."""
     built = _built(network_opt)
     return built if isinstance(built, str) else None
 
@@ -54,7 +54,7 @@ def is_buildable(network_opt: Mapping[str, Any]) -> bool:
 
 
 def _built(opt: Mapping[str, Any]) -> nn.Module | str | None:
-    """Return a network without weights, what it says against its arguments, or None where it cannot be built so."""
+    """Return a network without weights, the error message of its constructor, or None where neither is possible."""
     return _build(json.dumps(opt, sort_keys=True, default=str)) if is_buildable(opt) else None
 
 

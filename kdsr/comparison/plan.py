@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kdsr import options, plugins
-from kdsr.checks.experiment import problems_of
+from kdsr.checks.experiment import find_problems
 from kdsr.comparison.planned_runs import Comparison, PlannedRun, option_differences, protocol, validation_sets
 from kdsr.errors import UserError, did_you_mean
 from kdsr.options import Places
@@ -224,7 +224,7 @@ def _check_options(where: str, file: options.OptionFile) -> None:
     sets = validation_sets(opt)
     if 'None' in sets or len(sets) < len(phases):
         raise UserError(f'{where}: every validation set needs its own `name:`.')
-    errors = [problem for problem in problems_of(file, is_train=True, files=False) if problem.kind == options.ERROR]
+    errors = [problem for problem in find_problems(file, is_train=True, files=False) if problem.kind == options.ERROR]
     if errors:
         raise UserError(f'{where}:\n{options.listed(errors)}')
 

@@ -22,7 +22,7 @@ from kdsr.distillation.cached_teachers import CachedTeachers, without_border
 from kdsr.distillation.feature_tap import FeatureTap
 from kdsr.distillation.outputs import Batch, NetworkOutput, Teacher
 from kdsr.distillation.padding import run_padded
-from kdsr.distillation.precision import at_least_float32, autocast, laid_out, lay_out
+from kdsr.distillation.precision import at_least_float32, autocast, set_memory_format, to_memory_format
 from kdsr.distillation.teacher import build_teachers
 from kdsr.distillation.views import View, build_view, view_terms
 from kdsr.errors import UserError
@@ -141,7 +141,7 @@ def _batch(experiment: Experiment, size: int) -> Batch:
 
 def _build(experiment: Experiment) -> _Parts:
     training = experiment.training
-    student = lay_out(_skeleton(experiment.trained), training.channels_last).train()
+    student = set_memory_format(_skeleton(experiment.trained), training.channels_last).train()
     points = {feature.name: feature.student for feature in experiment.features}
     if 'imitation_opt' in training.image_losses:
         points = {_ENCODING: 'encoder'}
@@ -189,7 +189,7 @@ def _add_losses(parts: _Parts) -> None:
 def _run_student(parts: _Parts, image: Tensor, tapped: bool = True) -> NetworkOutput:
     channels_last = parts.training.channels_last
     with parts.tap if tapped else contextlib.nullcontext({}) as features, autocast(_META, parts.training.amp):
-        sr = parts.student(laid_out(image, channels_last))
+        sr = parts.student(to_memory_format(image, channels_last))
     return NetworkOutput(at_least_float32(sr.contiguous() if channels_last else sr), features)
 
 

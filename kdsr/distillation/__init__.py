@@ -1,1 +1,1 @@
-"""The core, with no method inside: what a batch, a tapped feature, a teacher and a distillation loss are."""
+"""The core of every method: batches, network outputs, feature taps, teachers, views and the base of all losses."""

@@ -50,7 +50,7 @@ def check_arguments(registry: Registry, where: str, opt: Mapping[str, Any]) -> N
 def argument_problems(
     registered: Callable[..., Any], opt: Mapping[str, Any], given: Collection[str] = ()
 ) -> Iterator[tuple[str | None, str]]:
-    """Compare options with the arguments of a registered class or function: their names, and choices (`Literal`).
+    """Compare options with the parameters of a registered class or function: their names, and choices (`Literal`).
 
     Args:
         registered: The class or function.

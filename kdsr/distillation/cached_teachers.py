@@ -11,7 +11,7 @@ class CachedTeachers(nn.Module):
     """Answers with the images that the training set found in the cache: a teacher without networks and features.
 
     A crop of the answer to the whole image is not the answer to the crop: it knows what lies beyond the border of the
-    crop, where a network that is shown the crop sees zeros.
+    crop, where a network that runs on the crop sees zeros.
 
     Args:
         names: Of the teachers that made the cache, in order.
@@ -30,7 +30,7 @@ class CachedTeachers(nn.Module):
         return NetworkOutput(self.images(batch))
 
     def images(self, batch: Batch) -> Tensor:
-        """Return what the cache holds: (N, C, S*h, S*w), or (N, C*T, S*h, S*w) where it holds each teacher's image.
+        """Return the cached images: (N, C, S*h, S*w), or (N, C*T, S*h, S*w) where the cache holds each teacher's image.
 
         Raises:
             UserError: the batch has no cached images.

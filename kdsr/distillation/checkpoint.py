@@ -28,7 +28,7 @@ def load_weights(
         shown: Name of the file in messages; `path` when left out.
 
     Returns:
-        The whole content of the file, for what it holds beside the weights.
+        The whole content of the file, weights and other entries.
 
     Raises:
         UserError: names, shapes or the file do not fit.

@@ -21,12 +21,12 @@ class _LastCaptured(Exception):  # noqa: N818 - no error: it ends a forward pass
 
 
 class FeatureTap:
-    """Captures what chosen modules give while the network runs inside ``with tap as features:``.
+    """Captures the outputs of chosen modules while the network runs inside ``with tap as features:``.
 
     A point is a module path (``body.2``: the module's output) or a path with ``:input`` (``upsample:input``: what goes
     into it). The hooks live only inside the ``with`` and never change what the network computes. Tokens (N, h*w, C)
     become maps (N, C, h, w); what autocast made half precision is given in single precision. A module that runs
-    several times gives its last value.
+    several times keeps its last value.
 
     Some networks change a captured tensor in place later (``res += x`` after ``conv_after_body`` in EDSR and RCAN): the
     captured value would silently become another one. :meth:`calibrate` finds these points, and from then on they are
@@ -34,7 +34,7 @@ class FeatureTap:
     ``upsample:input`` (``conv_before_upsample:input`` in SwinIR) the value after it.
 
     Args:
-        network: The bare network (not its DistributedDataParallel wrapper, which may well be what is called).
+        network: The bare network (not its DistributedDataParallel wrapper; calling the wrapper is fine).
         points: Feature name to point.
 
     Raises:
@@ -161,10 +161,9 @@ class FeatureTap:
     def _capture(self, name: str, value: Any, args: Iterable[Any]) -> None:
         point = self.points[name]
         if not isinstance(value, Tensor):
-            raise UserError(
-                f'feature {name!r}: {point!r} gives {with_article(type(value).__name__)}, not a tensor; tap inside it.'
-            )
-        if name in self._copied or value.is_inference():  # inference tensors do not tell when they are changed
+            kind = with_article(type(value).__name__)
+            raise UserError(f'feature {name!r}: {point!r} returns {kind}, not a tensor; tap inside it.')
+        if name in self._copied or value.is_inference():  # inference tensors do not count their changes
             value = value.clone()
         else:
             self._versions[name] = (value, value._version)
@@ -178,11 +177,14 @@ class FeatureTap:
             return value
         if value.ndim == 3:
             count = value.shape[1]
-            for size in (*filter(_is_size, args), self._input_size):  # Swin layers are told the size: (x, x_size)
+            for size in (
+                *filter(_is_size, args),
+                self._input_size,
+            ):  # Swin layers are called with the size: (x, x_size)
                 if size[0] * size[1] == count:
                     return value.transpose(1, 2).unflatten(2, (int(size[0]), int(size[1])))
         raise UserError(
-            f'feature {name!r}: {self.points[name]!r} gives the shape {tuple(value.shape)}, which is neither a map '
+            f'feature {name!r}: {self.points[name]!r} has the shape {tuple(value.shape)}, which is neither a map '
             f'(N, C, h, w) nor tokens (N, h*w, C) of the {self._input_size} input. Tap the block around it.'
         )
 

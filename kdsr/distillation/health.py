@@ -1,4 +1,4 @@
-"""Before anything is learnt from a teacher: is it better than no network at all?"""
+"""Check before training that every teacher is better than bicubic upsampling."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from kdsr.metrics import psnr_of_error
 
 BICUBIC = 'bicubic upsampling'
 FUSED = 'all teachers fused'
-SMOOTH = 1e-7  # mean squared error of bicubic upsampling (70 dB) below which images are too smooth to judge anyone by
+SMOOTH = 1e-7  # mean squared error of bicubic upsampling (70 dB) below which images are too smooth for a comparison
 
 
 def check_teacher(teacher: TeacherEnsemble, batches: Iterable[Batch], scale: int) -> str:
-    """Compare each teacher, and what they make together, with bicubic upsampling on a few training pairs.
+    """Compare each teacher, and their fused image, with bicubic upsampling on a few training pairs.
 
     PSNR over all pixels and channels of all pairs, images clamped to [0, 1]. Bicubic is torch's own (a = -0.75, no
     antialiasing, which matters only when images shrink), some hundredths of a dB from MATLAB's. In a distributed run
-    every process calls this with its own pairs, and all come to the same verdict.
+    every process calls this with its own pairs, and all get the same result.
 
     Args:
         teacher: One or many.
@@ -34,7 +34,7 @@ def check_teacher(teacher: TeacherEnsemble, batches: Iterable[Batch], scale: int
         A line for the log.
 
     Raises:
-        UserError: a teacher is worse than bicubic upsampling, or gives images of another size; it is named.
+        UserError: a teacher is worse than bicubic upsampling, or its images have another size; the message names it.
     """
     names = [BICUBIC, *teacher.names]
     if len(teacher.names) > 1 or teacher.aggregator is not None:
@@ -55,7 +55,7 @@ def _refuse_worse_than_bicubic(errors: Mapping[str, float]) -> None:
     for name, error in errors.items():
         if error <= errors[BICUBIC]:
             continue
-        who = f'{FUSED} give' if name == FUSED else f'teacher {name!r} gives'
+        who = f'{FUSED} reach' if name == FUSED else f'teacher {name!r} reaches'
         raise UserError(
             f'{who} {_psnr(error):.2f} dB on training pairs, less than bicubic upsampling '
             f'({_psnr(errors[BICUBIC]):.2f} dB). Wrong range (images are 0..1), colour order (RGB), scale or weights? '

@@ -27,7 +27,7 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
 
 
 def run_padded(network: Callable[[Tensor], Tensor], image: Tensor, multiple: int) -> Tensor:
-    """Run `network` on the padded image and crop its output to what belongs to the image.
+    """Run `network` on the padded image, and crop the padding off its output.
 
     Args:
         network: Maps (N, C, h, w) to (N, C', S*h, S*w).

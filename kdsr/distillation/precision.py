@@ -1,4 +1,4 @@
-"""In which precision and memory layout networks run; losses are computed in single precision at least."""
+"""Precision and memory format of the networks; losses are computed in single precision at least."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def autocast(device: torch.device, precision: str | None) -> contextlib.Abstract
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
-def laid_out(image: Tensor, channels_last: bool) -> Tensor:
-    """Return `image` (N, C, h, w) with its channels innermost in memory if `channels_last`, else as it is."""
+def to_memory_format(image: Tensor, channels_last: bool) -> Tensor:
+    """Return `image` (N, C, h, w) in the memory format channels_last if `channels_last`, else unchanged."""
     return image.contiguous(memory_format=torch.channels_last) if channels_last else image
 
 
-def lay_out(network: nn.Module, channels_last: bool) -> nn.Module:
-    """Put the channels of a network's convolutions innermost in memory if `channels_last`; return the network."""
+def set_memory_format(network: nn.Module, channels_last: bool) -> nn.Module:
+    """Convert a network to the memory format channels_last if `channels_last`; return the network."""
     return network.to(memory_format=torch.channels_last) if channels_last else network  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""Teachers: frozen networks that answer ``teacher(batch) -> NetworkOutput``, one or many, fused or not."""
+"""Teachers: frozen networks called as ``teacher(batch) -> NetworkOutput``, one or several, fused or not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kdsr.distillation.feature_size import shrink
 from kdsr.distillation.feature_tap import FeatureTap
 from kdsr.distillation.outputs import Batch, NetworkOutput
 from kdsr.distillation.padding import run_padded
-from kdsr.distillation.precision import at_least_float32, autocast, laid_out, lay_out
+from kdsr.distillation.precision import at_least_float32, autocast, set_memory_format, to_memory_format
 from kdsr.errors import UserError
 from kdsr.experiment import Experiment, Network, read_experiment, rules
 from kdsr.experiment import window_of as window_of
@@ -29,8 +29,8 @@ class FrozenNetwork(nn.Module):
         network: Maps (N, C, h, w) to (N, 3, S*h, S*w), [0, 1].
         multiple: Window size that its input must be a multiple of; 1 for none.
         points: Feature name to tapped module, see :class:`FeatureTap`.
-        changes: Feature name to what is made of it before it is compared.
-        precision: What convolutions and matrix products are computed in: 'fp32', 'bf16' or 'fp16'.
+        changes: Feature name to a function that is applied before the comparison.
+        precision: Of convolutions and matrix products: 'fp32', 'bf16' or 'fp16'.
         channels_last: Keep the channels innermost in memory.
         device: Where the network stays when its ensemble is moved; None to go with it.
     """
@@ -46,7 +46,7 @@ class FrozenNetwork(nn.Module):
         device: str | None = None,
     ) -> None:
         super().__init__()
-        self.network = lay_out(network, channels_last).requires_grad_(False)
+        self.network = set_memory_format(network, channels_last).requires_grad_(False)
         self.multiple = multiple
         self.tap = FeatureTap(network, points or {})
         self.changes = dict(changes or {})
@@ -56,7 +56,7 @@ class FrozenNetwork(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> FrozenNetwork:
-        """Stay in eval mode: stochastic depth in a teacher would make its answers random."""
+        """Stay in eval mode: stochastic depth in a teacher would make its output random."""
         return super().train(False)
 
     @torch.no_grad()
@@ -85,20 +85,20 @@ class FrozenNetwork(nn.Module):
         if self.device is not None:
             image = image.to(self.device, non_blocking=True)
         with autocast(image.device, self.precision):
-            sr = run_padded(self.network, laid_out(image, self.channels_last), self.multiple)
+            sr = run_padded(self.network, to_memory_format(image, self.channels_last), self.multiple)
         return at_least_float32(sr.contiguous() if self.channels_last else sr)
 
 
 class TeacherEnsemble(nn.Module):
-    """One or many frozen teachers that answer as one.
+    """One or several frozen teachers that are called as one.
 
-    The image of a single teacher is its own; of several, what the aggregator makes of them (MTKD, Sec. 3.1), or their
-    mean without one. The features of all teachers stand side by side. Teachers on other devices work at the same time
-    as the rest; the answer is on the device of the batch.
+    A single teacher returns its own image. The images of several are fused by the aggregator (MTKD, Sec. 3.1), or
+    averaged without one. The output holds the features of all teachers. Teachers on different devices run at the same
+    time; the output is on the device of the batch.
 
     Args:
         members: Teacher name to network, in the order in which the aggregator takes their images.
-        inputs: Teacher name to the attribute of the batch that it is shown: 'lq' (the default), 'gt' (privileged
+        inputs: Teacher name to its input, an attribute of the batch: 'lq' (the default), 'gt' (privileged
             information), or 'code'.
         aggregator: Maps (N, 3*T, S*h, S*w), teacher by teacher, to (N, 3, S*h, S*w).
     """
@@ -130,12 +130,12 @@ class TeacherEnsemble(nn.Module):
         return self
 
     def forward(self, batch: Batch, needs_image: bool = True) -> NetworkOutput:
-        """Answer for one batch, without a graph.
+        """Run the teachers on one batch, without a graph.
 
         Args:
-            batch: What the teachers are shown.
-            needs_image: False to run only teachers that are tapped, no further than to their last tapped module; the
-                answer then has no `sr`.
+            batch: With the inputs of all teachers.
+            needs_image: False to run only teachers with taps, as far as their last tapped module; the output then
+                has no `sr`.
         """
         outputs = self._outputs(batch, needs_image)
         features = {name: feature for output in outputs for name, feature in output.features.items()}
@@ -157,15 +157,15 @@ class TeacherEnsemble(nn.Module):
             member.calibrate(self._input_of(name, batch))
 
     def _outputs(self, batch: Batch, needs_image: bool = True) -> list[NetworkOutput]:
-        """Return the answers of the members, on the device of the batch."""
+        """Return the outputs of the members, on the device of the batch."""
         answers = [member(self._input_of(name, batch), needs_image) for name, member in zip(self.names, self.members)]
         outputs = [_on(batch.lq.device, answer) for answer in answers]  # not before every device has its work
         for name, output in zip(self.names, outputs) if needs_image else ():
             own, first = tuple(output.image.shape[1:]), tuple(outputs[0].image.shape[1:])
             if own != first:
                 raise UserError(
-                    f'teacher {name!r} gives images of {own}, teacher {self.names[0]!r} of {first}: all teachers must '
-                    'have one scale.'
+                    f'teacher {name!r} returns images of {own}, teacher {self.names[0]!r} of {first}: all '
+                    'teachers must have one scale.'
                 )
         return outputs
 
@@ -196,7 +196,7 @@ def build_teachers(
 
     Args:
         experiment: Its options are checked; or all options.
-        part: Returns the part of a teacher that runs on what a cache delivers; None to run whole teachers live.
+        part: Returns the part of a teacher that runs on cached inputs; None to run whole teachers live.
         build: Builds a network, where no weights are needed; None to load them.
 
     Raises:
@@ -230,7 +230,7 @@ def _with_weights(network: Network, teachers: list[str]) -> nn.Module:
     if network.weights is not None:
         content = load_weights(module, network.weights, network.param_key, name)
         if network.role == 'aggregator':
-            rules.enforce(rules.trained_for_problems(network, content, teachers))
+            rules.enforce(rules.find_trained_for_problems(network, content, teachers))
     elif not getattr(module, 'brings_weights', False):
         raise UserError(f'{dotted(network.weights_path)}: missing; {network.opt["type"]} brings no weights.')
     return module

@@ -19,7 +19,7 @@ _CONTENTS = {
 
 
 def teacher_key(experiment: Experiment, cache: Cache, weights: bool = True) -> dict[str, Any]:
-    """Describe the teachers of an experiment and what is stored of them.
+    """Describe the teachers of an experiment and the content of their cache.
 
     Args:
         experiment: Its options are checked.
@@ -28,7 +28,7 @@ def teacher_key(experiment: Experiment, cache: Cache, weights: bool = True) -> d
 
     Returns:
         Plain JSON: for every teacher (and the aggregator) its options and a digest of its weight file, `NOT_HERE`
-        where that is gone; their order, the scale, the colour, what is stored.
+        where the file is missing; their order, the scale, the colour, the content.
     """
     key = {
         'content': _CONTENTS[experiment.content],
@@ -55,7 +55,7 @@ def _name(network: Network) -> str:
 
 
 def _described(network: Network) -> str:
-    """Write the options that change what a network gives; files go by their content."""
+    """Write the options that change a network's output. A file is described by its content, not by its path."""
     settings = {
         'network': {key: value for key, value in network.opt.items() if key != 'path'},
         'input': 'gt' if network.input in ('gt', 'code') else None,

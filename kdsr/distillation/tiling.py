@@ -1,4 +1,4 @@
-"""Answers for whole images: tile by tile where they are large, and as the mean over the eight orientations."""
+"""Run networks on whole images: in tiles where they are large, and as the mean over the eight orientations."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Answer = Callable[[Batch], Tensor]
 
 
 def run_tiled(answer: Answer, batch: Batch, tile: int, overlap: int, multiple: int = 1) -> Tensor:
-    """Answer for an image in tiles of about `tile` x `tile`, each of which also sees `overlap` pixels around it.
+    """Run on an image in tiles of about `tile` x `tile`; each tile also reads `overlap` pixels around it.
 
-    The outer half of what a tile gives for those pixels is thrown away; over the inner half, and as much on the other
-    side of the cut, neighbours are blended linearly. A network that looks no further than `overlap / 2` pixels gives in
-    this way what it gives for the whole image, up to rounding. Others (attention over the whole image, deep stacks)
-    give each tile a little different an answer; there is no seam, but only one tile is the exact answer. Tiles start
-    at multiples of the window, so that windows lie as in the whole image.
+    The outer half of the overlap is dropped from the output. Across the inner half, and the same width on the other
+    side of the cut, neighbouring tiles are blended linearly. The result equals that of the whole image, up to rounding,
+    for networks whose receptive field reaches at most `overlap / 2` pixels. Other networks (attention over the whole
+    image, deep stacks) return slightly different results per tile: there is no seam, but only a single tile is exact.
+    Tiles start at multiples of the window, so that windows lie as in the whole image.
 
     Args:
         answer: Maps a batch to (N, C', S*h, S*w).
@@ -54,7 +54,7 @@ def run_tiled(answer: Answer, batch: Batch, tile: int, overlap: int, multiple: i
 
 
 class Span(NamedTuple):
-    """A part of a side, and what is seen of the side to answer for it, in low-resolution pixels."""
+    """One tile on an axis: the pixels it produces, and the pixels it reads, in low-resolution pixels."""
 
     part: tuple[int, int]
     seen: tuple[int, int]
@@ -74,7 +74,7 @@ def tile_spans(side: int, tile: int, overlap: int, multiple: int) -> list[Span]:
 
 
 def blending_weights(spans: list[Span], side: int, overlap: int, scale: int) -> Tensor:
-    """Return the weight of each part's answer at every high-resolution pixel of the side: (parts, S*side), sum 1."""
+    """Return the weight of each tile at every high-resolution pixel of an axis: (tiles, S*side), sum 1."""
     position = (torch.arange(scale * side, dtype=torch.float64) + 0.5) / scale
     ramp = max(overlap, 1e-6)
     weights = torch.stack(
@@ -98,7 +98,7 @@ def _part(batch: Batch, top: int, bottom: int, left: int, right: int) -> Batch:
 
 
 def self_ensemble(answer: Answer, batch: Batch) -> Tensor:
-    """Return the mean answer over the eight flips and turns of the image, each turned back (EDSR's "+").
+    """Return the mean output over the eight flips and turns of the image, each turned back (EDSR's "+").
 
     The mean is the same, flipped or turned, for the flipped or turned image.
     """

@@ -24,7 +24,7 @@ ImageTerms = Callable[[Tensor, Tensor], dict[str, Tensor]]
 
 
 class View:
-    """Base of all views: an extra batch made of the training pair, and how the student is judged on it.
+    """Base of all views: an extra batch made of the training pair, and the losses of the student on it.
 
     The teachers are run on the batch, and so is the student; its image goes through the losses of the run.
 
@@ -44,7 +44,7 @@ class View:
         """Return the extra batch; with `gt` where there is a ground truth, which the image losses then compare."""
         raise NotImplementedError
 
-    def answer(self, student: Image, lq: Tensor) -> Tensor:
+    def run_student(self, student: Image, lq: Tensor) -> Tensor:
         """Return the student's image of the extra batch, (N, C, S*h, S*w).
 
         Args:
@@ -55,7 +55,7 @@ class View:
 
 
 def build_view(where: str, opt: Mapping[str, Any], losses: nn.ModuleDict, batch: Batch) -> View:
-    """Build a view from its options and decide which losses judge the student on it.
+    """Build a view from its options, and choose the losses that it uses.
 
     Args:
         where: Its key in the YAML, for messages.
@@ -99,7 +99,7 @@ def view_terms(
     losses: nn.ModuleDict,
     image_terms: ImageTerms,
 ) -> dict[str, Tensor]:
-    """Run teachers and student on a view of a batch; return what is to be minimised, by the names of the losses.
+    """Run teachers and student on a view of a batch; return the terms to minimise, by the names of the losses.
 
     Args:
         view: As :func:`build_view` returns it.
@@ -110,7 +110,7 @@ def view_terms(
         image_terms: Image and ground truth to the model's own losses; for views that have a ground truth.
     """
     extra = view.make(batch)
-    image = view.answer(student, extra.lq)
+    image = view.run_student(student, extra.lq)
     answer = NetworkOutput(image)
     terms = {} if extra.gt is None else image_terms(image, extra.gt)
     if view.losses:

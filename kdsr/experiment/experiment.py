@@ -96,7 +96,7 @@ class Experiment:
         networks: All that the file names: `network_g`, other networks of BasicSR, the teachers in their order, the
             aggregator of the `distillation:` block.
         features: What losses compare, early to late.
-        losses: Name in the log to options; what a variant switches off (`~`) is left out.
+        losses: Name in the log to options; losses that a variant switches off (`~`) are left out.
         views: Name to options, likewise.
         init_from: Where the student's first weights come from, if from a teacher.
         cache: The cache that the file names.
@@ -144,7 +144,7 @@ class Experiment:
 
     @property
     def student(self) -> Network | None:
-        """The network that is trained, where its role is 'student'."""
+        """The network with the role 'student'; None where another network is trained."""
         return next((network for network in self.networks if network.role == 'student'), None)
 
     @property
@@ -167,7 +167,7 @@ class Experiment:
         return not network.frozen or self.is_train or self.model.teachers == 'always'
 
     def builds(self, network: Network) -> bool:
-        """Return whether this run builds a network: where a cache holds the image that is taught, no teacher runs."""
+        """Return whether this run builds a network: where a cache replaces the teachers, it builds none."""
         replaced = network.frozen and self.is_train and self.used_cache is not None and self.content == 'image'
         return self.uses(network) and not replaced
 

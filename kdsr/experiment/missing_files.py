@@ -16,19 +16,19 @@ def check_files(experiment: Experiment) -> None:
     """Check that the data and weights of an experiment are there, before anything is made.
 
     Raises:
-        UserError: it lists everything that is missing.
+        UserError: files are missing; the message lists all.
     """
-    problems = list(file_problems(experiment))
+    problems = list(find_missing_files(experiment))
     if problems:
         raise UserError(report(problems))
 
 
-def file_problems(experiment: Experiment, auto_resume: bool = False) -> Iterator[Problem]:
-    """Yield every file and folder that is missing; a run that is resumed needs no weights to start with.
+def find_missing_files(experiment: Experiment, auto_resume: bool = False) -> Iterator[Problem]:
+    """Yield every missing file and folder; a resumed run needs no initial weights.
 
     Args:
         experiment: A training or a test.
-        auto_resume: The run goes on with what it finds.
+        auto_resume: The run resumes from the newest state.
     """
     for phase, dataset in experiment.datasets.items():
         yield from _missing_data(phase, dataset)
@@ -39,7 +39,7 @@ def file_problems(experiment: Experiment, auto_resume: bool = False) -> Iterator
     resumes = auto_resume or experiment.resumes
     for network in experiment.networks:
         for path, file in network.files() if experiment.builds(network) else ():
-            starts = path[0] == 'path'  # what a resumed run does not need
+            starts = path[0] == 'path'  # a resumed run does not need it
             if not (starts and resumes) and not os.path.isfile(os.path.expanduser(file)):
                 own = not starts and file.startswith('experiments/') and '/models/net_g_' in file
                 yield Problem(path, f'{file} (first train the run that writes it)' if own else file, MISSING)

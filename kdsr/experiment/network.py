@@ -20,7 +20,7 @@ class Network:
     Attributes:
         path: Where its options stand: ``('network_g',)``, ``('distillation', 'teachers', 0, 'network')``, ...
         opt: `type` and arguments, as BasicSR builds it.
-        role: 'student', 'privileged' (a teacher in training that is shown the ground truth) and 'aggregator' can be
+        role: 'student', 'privileged' (a teacher in training whose input is the ground truth) and 'aggregator' can be
             `network_g`; 'teacher' and 'aggregator' stand in the `distillation:` block; 'other' are discriminators.
         name: Of the teacher; for the others the role.
         input: Its input, as the attribute of :class:`~kdsr.distillation.outputs.Batch` that holds it.
@@ -65,7 +65,7 @@ class Network:
 
     @property
     def multiple(self) -> int:
-        """What the sides of its input must be multiples of, as far as its options tell.
+        """The number that both sides of its input must be multiples of, as far as its options show.
 
         The encoder of a privileged teacher divides the size of its input by the scale.
         """

@@ -29,7 +29,7 @@ IMAGE_LOSSES = ('pixel_opt', 'perceptual_opt', 'gan_opt', 'ldl_opt', 'feature_ma
 def read_experiment(opt: Mapping[str, Any] | Experiment, is_train: bool | None = None) -> Experiment:
     """Return the experiment that options describe.
 
-    It does not fail: what is missing or of a wrong type is left out, and the checks report it.
+    It does not fail: missing entries and entries of a wrong type are left out, and the checks report them.
 
     Args:
         opt: All options, completed as `kdsr.options.load_experiment` or BasicSR's pipeline does. An experiment is
@@ -216,7 +216,7 @@ def _given(named: Mapping[str, Any]) -> dict[str, Options]:
 
 
 def _whole(value: Any) -> int:
-    """Return a whole number from 1 on; 0 for anything else. YAML gives `5e3` as a float."""
+    """Return a whole number from 1 on; 0 for anything else. YAML reads `5e3` as a float."""
     return int(value) if isinstance(value, NUMBER) and not isinstance(value, bool) and value >= 1 else 0
 
 

@@ -34,7 +34,7 @@ def enforce(problems: Iterable[Problem]) -> None:
         raise UserError('\n'.join(wrong))
 
 
-def crop_problems(experiment: Experiment, multiples: Mapping[str, int] | None = None) -> Iterator[Problem]:
+def find_crop_problems(experiment: Experiment, multiples: Mapping[str, int] | None = None) -> Iterator[Problem]:
     """Check that the training crops fit the scale, and every network that sees them without padding.
 
     These are a student that distils, SwinIR, and teachers with taps: features of padded images cannot be compared.
@@ -74,7 +74,7 @@ def _sees_bare_crops(experiment: Experiment, network: Network) -> bool:
     return network.role == 'student' and (distils or network.opt.get('type') in _NEEDS_WINDOWS)
 
 
-def step_problems(experiment: Experiment) -> Iterator[Problem]:
+def find_step_problems(experiment: Experiment) -> Iterator[Problem]:
     """Check that a batch can be divided into `train.accumulate` parts, and that clipping leaves something."""
     parts, size = experiment.training.accumulate, experiment.training.batch_size
     if size and size % parts:
@@ -86,17 +86,17 @@ def step_problems(experiment: Experiment) -> Iterator[Problem]:
         yield Problem(('train', 'clip_grad_norm'), f'must be above 0, is {clip}; leave it out to not clip.')
 
 
-def channel_problems(experiment: Experiment) -> Iterator[Problem]:
+def find_channel_problems(experiment: Experiment) -> Iterator[Problem]:
     """Check that networks that are shown luminance take one channel."""
     for network in experiment.networks if experiment.channels == 1 else ():
         for key in (
             _CHANNELS if experiment.uses(network) and network.role in ('student', 'teacher', 'privileged') else ()
         ):
             if argument_of(network.opt, key) not in (None, 1):
-                yield Problem((*network.path, key), f'`color: y` gives luminance, one channel: set `{key}: 1`.')
+                yield Problem((*network.path, key), f'`color: y` means luminance, one channel: set `{key}: 1`.')
 
 
-def teacher_count_problems(experiment: Experiment) -> Iterator[Problem]:
+def find_teacher_count_problems(experiment: Experiment) -> Iterator[Problem]:
     """Check that an aggregator is made for as many teachers as there are."""
     names = experiment.teacher_names
     for network in _aggregators(experiment):
@@ -107,8 +107,8 @@ def teacher_count_problems(experiment: Experiment) -> Iterator[Problem]:
             )
 
 
-def teacher_order_problems(experiment: Experiment) -> Iterator[Problem]:
-    """Read the checkpoint of each aggregator that is there, and compare its teachers with those of the experiment."""
+def find_teacher_order_problems(experiment: Experiment) -> Iterator[Problem]:
+    """Read the checkpoint of each aggregator, and compare its teachers with those of the experiment."""
     for network in _aggregators(experiment):
         if network.weights is None or not os.path.isfile(os.path.expanduser(network.weights)):
             continue
@@ -117,10 +117,12 @@ def teacher_order_problems(experiment: Experiment) -> Iterator[Problem]:
         except UserError as error:
             yield Problem(network.weights_path, str(error))
         else:
-            yield from trained_for_problems(network, content, experiment.teacher_names)
+            yield from find_trained_for_problems(network, content, experiment.teacher_names)
 
 
-def trained_for_problems(aggregator: Network, content: Mapping[str, Any], teachers: list[str]) -> Iterator[Problem]:
+def find_trained_for_problems(
+    aggregator: Network, content: Mapping[str, Any], teachers: list[str]
+) -> Iterator[Problem]:
     """Compare the teachers at hand with those that an aggregator was trained for.
 
     Args:
@@ -143,7 +145,7 @@ def _aggregators(experiment: Experiment) -> list[Network]:
     return [n for n in experiment.networks if n.role == 'aggregator' and experiment.uses(n)]
 
 
-def objective_problems(experiment: Experiment) -> Iterator[Problem]:
+def find_objective_problems(experiment: Experiment) -> Iterator[Problem]:
     """Check that something is minimised, and that a distillation distils something."""
     training, objective = experiment.training, experiment.model.objective
     if objective == 'other' or (objective == 'distillation' and experiment.losses):
@@ -154,7 +156,7 @@ def objective_problems(experiment: Experiment) -> Iterator[Problem]:
         yield Problem(('distillation', 'losses'), 'nothing is distilled. For the baseline: StudentModel.')
 
 
-def start_problems(experiment: Experiment) -> Iterator[Problem]:
+def find_start_problems(experiment: Experiment) -> Iterator[Problem]:
     """Check that only one key says how the student starts."""
     if experiment.init_from is not None and experiment.trained.weights is not None and not experiment.resumes:
         yield Problem(
@@ -162,7 +164,7 @@ def start_problems(experiment: Experiment) -> Iterator[Problem]:
         )
 
 
-def imitation_problems(experiment: Experiment, network: nn.Module) -> Iterator[Problem]:
+def find_imitation_problems(experiment: Experiment, network: nn.Module) -> Iterator[Problem]:
     """Check that a network has the encoder whose output `train.imitation_opt` compares.
 
     Args:

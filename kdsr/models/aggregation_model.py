@@ -22,7 +22,7 @@ from kdsr.models.student_model import StudentModel
 
 @MODEL_REGISTRY.register()
 class AggregationModel(StudentModel):
-    """StudentModel whose network is shown the images of the frozen teachers.
+    """StudentModel whose network fuses the images of the frozen teachers.
 
     `network_g` is the aggregator; its input is (N, 3*T, S*h, S*w), the images of the T teachers in the order of
     `distillation.teachers`. Losses, validation and logs are StudentModel's: Eq. (1) of the paper is its `pixel_opt`.
@@ -38,7 +38,7 @@ class AggregationModel(StudentModel):
         aggregator, self.names = self.experiment.trained, self.experiment.teacher_names
         if aggregator.weights is not None:  # also when a run is resumed
             content = read_checkpoint(aggregator.weights)
-            rules.enforce(rules.trained_for_problems(aggregator, content, self.names))
+            rules.enforce(rules.find_trained_for_problems(aggregator, content, self.names))
         if not self.is_train or self.experiment.used_cache is None:
             _ = self.teachers
         else:

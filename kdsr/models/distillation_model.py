@@ -38,8 +38,8 @@ class DistillationModel(StudentModel):
     The student is `network_g`; its checkpoints hold nothing else and load wherever BasicSR's do. Trainable helpers of
     the losses (regressors, estimators) share the student's optimiser and are saved as `net_distill_<iter>.pth`. The
     `views` of the block are extra batches of the same step.
-    With `cache` the training set delivers what the teachers made of its images before, and no teacher is loaded (of a
-    privileged one whose features are compared, the decoder).
+    With `cache` the training set delivers the teachers' images, computed before, and no teacher is loaded. Of a
+    privileged teacher whose features are compared, only the decoder is loaded.
     `train.pixel_opt` may be left out when the image term stands among the distillation losses. `init_from` starts the
     student with the weights of a part of a teacher (PISR); then there need be no losses, and the teacher does not run.
     """
@@ -48,7 +48,7 @@ class DistillationModel(StudentModel):
         """Build teachers, taps and losses, then let SRModel build EMA, image losses, optimiser and schedulers."""
         options.check(self.opt)
         experiment = self.experiment
-        rules.enforce((*rules.objective_problems(experiment), *rules.start_problems(experiment)))
+        rules.enforce((*rules.find_objective_problems(experiment), *rules.find_start_problems(experiment)))
         with torch.random.fork_rng(devices=[]):  # the student's own random stream stays that of its baseline
             cache = experiment.used_cache
             self.teacher: Teacher = self._build_teacher()
@@ -152,8 +152,8 @@ class DistillationModel(StudentModel):
         if student.image.shape != wanted or teacher.image.shape != wanted:
             sizes = [tuple(image.shape[-2:]) for image in (batch.lq, batch.require('gt'), student.image, teacher.image)]
             raise UserError(
-                f'`scale: {self.experiment.scale}` turns {sizes[0]} into {sizes[1]}, but the student gives {sizes[2]} '
-                f'and the teacher {sizes[3]}: '
+                f'`scale: {self.experiment.scale}` turns {sizes[0]} into {sizes[1]}, but the student returns '
+                f'{sizes[2]} and the teacher {sizes[3]}: '
                 "make `scale`, `network_g.upscale` and the teachers' `upscale` agree."
             )
         for name in sorted(self.tap.copied):
@@ -164,7 +164,7 @@ class DistillationModel(StudentModel):
         return student, teacher, batch
 
     def _multiples(self) -> dict[str, int]:
-        """Return what the built teachers want the sides of their input to be multiples of."""
+        """Return, for each teacher, the number that the sides of its input must be multiples of."""
         if not isinstance(self.teacher, TeacherEnsemble):
             return {}
         return {name: member.multiple for name, member in zip(self.teacher.names, self.teacher.members)}
@@ -205,10 +205,10 @@ class DistillationModel(StudentModel):
             terms.update({f'{term}_{name}': value for term, value in self._view_terms(view, batch).items()})
         return terms
 
-    def look_at_terms(self, part: Batch) -> None:
-        """See on the first batch that the gradient of every term reaches the student, and how large it is there.
+    def check_terms(self, part: Batch) -> None:
+        """Check on the first batch that the gradient of every term reaches the student, and log how large it is.
 
-        Buffers and random numbers stay what they are, so the step that follows is that of a run without this look.
+        Buffers and random numbers are restored, so the step that follows is that of a run without this check.
 
         Raises:
             UserError: a gradient does not reach it.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class NumberGuard:
-    """Judges the losses and the gradient of every step.
+    """Checks the losses and the gradient of every step.
 
     Args:
         limit: Steps that may be left out.
@@ -83,7 +83,7 @@ class NumberGuard:
             _stop_for(model, *bad, iteration)
 
     def state(self) -> dict[str, Any]:
-        """Return what a training state holds of this."""
+        """Return the entries of this object in a training state."""
         return {'skipped': self.skipped} if self.skipped else {}
 
     def restore(self, state: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""PISR, stage 1: train a teacher that sees the image it has to restore (Lee et al., ECCV 2020)."""
+"""PISR, stage 1: train a teacher whose input is the image that it has to restore (Lee et al., ECCV 2020)."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ ENCODING = 'encoding'
 
 @MODEL_REGISTRY.register()
 class PrivilegedTeacherModel(StudentModel):
-    """StudentModel whose network is shown the ground truth, in training and in validation.
+    """StudentModel whose network's input is the ground truth, in training and in validation.
 
         L = mean |Y - Y'| + lambda_T * mean |X - X'|
 
-    Y is the ground truth and Y' the network's image; X is the low-quality image and X' what the network's module
-    `encoder` gives. The first term is SRModel's `train.pixel_opt`. The second is `train.imitation_opt`, an image loss
+    Y is the ground truth and Y' the network's image; X is the low-quality image and X' the output of the network's
+    module `encoder`. The first term is SRModel's `train.pixel_opt`. The second is `train.imitation_opt`, an image loss
     of BasicSR whose weight is lambda_T (1e-4 in the paper), `l_im` in the log; without it the network may be any that
     keeps the size of its image.
     """
 
     def init_training_settings(self) -> None:
-        """Build the imitation loss, see on one batch that everything fits, then let SRModel build the rest."""
+        """Build the imitation loss, check on one batch that everything fits, then let SRModel build the rest."""
         imitation_opt = self.experiment.training.image_losses.get('imitation_opt')
         network: nn.Module = self.get_bare_model(self.net_g)
-        rules.enforce(rules.imitation_problems(self.experiment, network))
+        rules.enforce(rules.find_imitation_problems(self.experiment, network))
         self.cri_imitation: nn.Module | None = None
         if imitation_opt is not None:
             self.cri_imitation = build_loss_at('train.imitation_opt', imitation_opt).to(self.device)

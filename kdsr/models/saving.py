@@ -24,12 +24,12 @@ class SavedModel(SRModel):
         return {}
 
     def save(self, epoch: int, current_iter: int) -> None:
-        """Save what is learnt, then the training state, which marks a complete checkpoint."""
+        """Save the networks, then the training state, which marks a complete checkpoint."""
         self.save_networks(current_iter)
         self.save_training_state(epoch, current_iter)
 
     def save_networks(self, label: int | str) -> None:
-        """Save what is learnt as `net_*_<label>.pth`; -1 stands for `latest`."""
+        """Save the networks as `net_*_<label>.pth`; -1 stands for `latest`."""
         averaged = getattr(self, 'net_g_ema', None)
         if averaged is None:
             self.save_network(self.net_g, 'net_g', label)

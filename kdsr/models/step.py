@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kdsr.distillation.outputs import Batch
-from kdsr.distillation.precision import at_least_float32, autocast, laid_out, lay_out
+from kdsr.distillation.precision import at_least_float32, autocast, set_memory_format, to_memory_format
 from kdsr.experiment import Training
 from kdsr.models.compiling import compile_for_training
 from kdsr.models.number_guard import NumberGuard
@@ -26,7 +26,7 @@ class SteppingModel(ValidatedModel):
         output: Image of the last pass through the network.
         measured: What the last step measured and did not minimise, by its name in the log.
         precision: 'bf16' or 'fp16' for the network's pass in training; None for single precision.
-        guard: Judges the numbers of every step.
+        guard: Checks the numbers of every step.
     """
 
     output: Tensor
@@ -43,23 +43,23 @@ class SteppingModel(ValidatedModel):
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Lay the weights out in memory before DistributedDataParallel, if any, learns how they lie."""
-        return super().model_to_device(lay_out(net, self.channels_last))
+        return super().model_to_device(set_memory_format(net, self.channels_last))
 
     def init_training_settings(self) -> None:
         """Let SRModel build EMA, losses, optimiser and schedulers."""
         super().init_training_settings()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == 'fp16')
         if self.ema_decay > 0:
-            lay_out(self.net_g_ema, self.channels_last)
+            set_memory_format(self.net_g_ema, self.channels_last)
 
-    # What subclasses give.
+    # Subclasses override these.
 
     def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
-        """Run the network on a batch, or a part; return what is to be minimised, by its name in the log (`l_*`)."""
+        """Run the network on a batch, or a part; return the terms to minimise, by their names in the log (`l_*`)."""
         self.output = self.run(self.network_input(batch))
         return self.image_terms(self.output, batch.gt)
 
-    def look_at_terms(self, part: Batch) -> None:
+    def check_terms(self, part: Batch) -> None:
         """Check on the first batch that every term reaches the network, where there are several."""
 
     def tapped(self) -> Collection[nn.Module]:
@@ -76,7 +76,7 @@ class SteppingModel(ValidatedModel):
         self.optimizer_g.zero_grad()
         parts = self.batch().split(self.accumulate)
         if current_iter == 1:
-            self.look_at_terms(parts[0])
+            self.check_terms(parts[0])
         if self._to_compile:
             self._compile(parts[0])
         logged = [self._backward(part, last=part is parts[-1]) for part in parts]
@@ -133,7 +133,7 @@ class SteppingModel(ValidatedModel):
             (N, C', S*h, S*w), in single precision.
         """
         with autocast(self.device, self.precision):
-            output = (self.net_g if network is None else network)(laid_out(image, self.channels_last))
+            output = (self.net_g if network is None else network)(to_memory_format(image, self.channels_last))
         return at_least_float32(output.contiguous() if self.channels_last else output)
 
     def image_terms(self, image: Tensor, gt: Tensor | None) -> dict[str, Tensor]:

@@ -30,8 +30,8 @@ class StudentModel(SteppingModel):
 
     Its concerns stand in files of their own, each a class on top of the one before: `saving.py` (checkpoints and
     states), `validated.py` (images in, whole images out), `step.py` (the training step, with `number_guard.py`).
-    Subclasses give other terms to `loss_terms`, and remember more in `checkpoint_extras`. What the network is shown
-    stands in the table of model classes (:mod:`kdsr.options.model_classes`).
+    Subclasses override `loss_terms`, and `checkpoint_extras` to save more. The network's input stands in the table of
+    model classes (:mod:`kdsr.options.model_classes`).
 
     Args:
         opt: All options, as BasicSR's pipeline parses them.
@@ -50,8 +50,8 @@ class StudentModel(SteppingModel):
             )
         options.check_values(opt)
         self.experiment = read_experiment(opt)
-        rules.enforce(rules.channel_problems(self.experiment))
-        rules.enforce(rules.step_problems(self.experiment) if opt['is_train'] else ())
+        rules.enforce(rules.find_channel_problems(self.experiment))
+        rules.enforce(rules.find_step_problems(self.experiment) if opt['is_train'] else ())
         check_arguments(ARCH_REGISTRY, 'network_g', opt['network_g'])
         super().__init__(opt)
 
@@ -59,7 +59,7 @@ class StudentModel(SteppingModel):
         """Return a grey ramp of the training size, for dry runs.
 
         Args:
-            multiples: See :func:`kdsr.experiment.rules.crop_problems`.
+            multiples: See :func:`kdsr.experiment.rules.find_crop_problems`.
 
         Raises:
             UserError: the training size does not fit the scale or a network.
@@ -67,7 +67,7 @@ class StudentModel(SteppingModel):
         scale, crop = self.experiment.scale, self.experiment.training.crop
         if not crop:
             raise UserError('`datasets.train.gt_size` is missing: how large are the crops?')
-        rules.enforce(rules.crop_problems(self.experiment, multiples))
+        rules.enforce(rules.find_crop_problems(self.experiment, multiples))
         ramp = torch.linspace(0, 1, crop * crop, device=self.device).view(1, 1, crop, crop)
         gt = ramp.expand(2, self.experiment.channels, -1, -1).contiguous()
         lq = gt[..., ::scale, ::scale].contiguous()

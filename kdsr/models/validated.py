@@ -65,7 +65,7 @@ class ValidatedModel(SavedModel):
         return Batch(self.lq, getattr(self, 'gt', None), self.teacher_images, self.code)
 
     def network_input(self, batch: Batch) -> Tensor:
-        """Return the network's input: the low-quality image, or what the table of model classes says instead."""
+        """Return the network's input, as the table of model classes names it; by default the low-quality image."""
         return batch.require(self._input, type(self).__name__)
 
     def window(self) -> int:

@@ -27,7 +27,7 @@ THREADS = min(4, os.cpu_count() or 1)  # OpenCV and NumPy let go of Python's loc
 def validate(model: Any, loader: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
     """Run a model on a validation set, log the mean of every metric of `val.metrics`, and write the images.
 
-    Metrics get what BasicSR gives them, the image and the ground truth as (H, W, 3) BGR, uint8. On luminance
+    Metrics receive the same as from BasicSR: the image and the ground truth as (H, W, 3) BGR, uint8. On luminance
     (`color: y`) they get (H, W): the network's in whole numbers and the ground truth's as it is, unrounded, which is
     how PISR's authors measure; `val.round_gt: true` rounds it too. Metrics and writing run in threads, while the
     network works on the next image.

@@ -1,4 +1,4 @@
-"""Are the losses and the gradient finite, and does the gradient of every loss reach the network?"""
+"""Checks that losses and gradient are finite, and that the gradient of every loss reaches the network."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class NumberWatch:
         """Return the first iteration among those arrived that had bad numbers, and their names.
 
         Args:
-            wait: For all of them; otherwise only for what is long overdue.
+            wait: For all of them; otherwise only for numbers that are long overdue.
         """
         while self._pending:
             iteration, names, values, event = self._pending[0]

@@ -168,7 +168,7 @@ def _sets(path: str, datasets: Sequence[Mapping[str, Any]], scale: int) -> tuple
         gt, lq = dataset.get('dataroot_gt'), dataset.get('dataroot_lq')
         on_disk = (dataset.get('io_backend') or {}).get('type', 'disk') == 'disk'
         if dataset.get('type') != 'PairedImageDataset' or not on_disk or not (gt and lq) or 'meta_info_file' in dataset:
-            return ()  # told where the sets are asked for
+            return ()  # the benchmark reports that it has no sets
         if os.path.isdir(gt) and os.path.isdir(lq):
             template = dataset.get('filename_tmpl', '{}')
             sets.append(pair_folders(str(dataset.get('name', 'test')), scale, gt, lq, template))

@@ -17,7 +17,7 @@ def parameters(network: nn.Module) -> int:
 
 
 def input_channels(network: nn.Module) -> int:
-    """Return how many channels a network takes: what it says itself, or else those of its first convolution."""
+    """Return the number of input channels: the network's `input_channels`, or else those of its first convolution."""
     said = getattr(network, 'input_channels', None)
     return said or next((p.shape[1] for p in network.parameters() if p.ndim == 4), 3)
 
@@ -30,7 +30,7 @@ def lr_shape(network: nn.Module, network_opt: Mapping[str, Any], size: Sequence[
 
 
 def scale_of(network: nn.Module, network_opt: Mapping[str, Any]) -> int:
-    """Return how many times a network enlarges: by its options, what it says itself, or its default."""
+    """Return the scale of a network: from its options, its attribute `upscale`, or its default."""
     return int(network_opt.get('upscale') or getattr(network, 'upscale', None) or _default_scale(network))
 
 

@@ -32,7 +32,7 @@ class Subject:
         name: For figures and tables.
         run: Maps (N, C, h, w) in [0, 1], any size, to (N, C', S*h, S*w); differentiable, its weights are frozen.
         luminance: Whether its image is Y (C = 1) instead of RGB.
-        scale: S; 0 where only a run tells.
+        scale: S; 0 where it is not known before a run.
     """
 
     name: str

@@ -103,7 +103,7 @@ def find_checkpoint(folder: str, iteration: str, option_file: str) -> str:
         option_file: For the message.
 
     Raises:
-        UserError: there is none of that name; it tells which there are.
+        UserError: there is no such checkpoint; the message lists those that exist.
     """
     path = os.path.join(folder, 'models', f'net_g_{iteration}.pth')
     if os.path.isfile(path):

@@ -1,4 +1,4 @@
-"""The teacher cache in an option file: what is asked for, and where the training set finds it."""
+"""`distillation.cache`: its settings, its content, and the training set that reads it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Content = Literal['image', 'teacher_images', 'code']
 
 NEEDS_LIVE_TEACHERS = {
     'features': (
-        'features are never cached: they would take ten times the room, and flips change them (of one teacher that is '
-        'shown the ground truth, what its encoder makes of it is cached instead)'
+        'features are never cached: they would take ten times the room, and flips change them (of a single teacher '
+        'with `input: gt`, the output of its encoder is cached instead)'
     ),
     'views': 'views are new images, which the teachers have to see',
     'init_from': "the student's first weights come from a teacher",
@@ -51,19 +51,18 @@ def cache_of(opt: Mapping[str, Any]) -> Cache | None:
 
 
 def used_cache(opt: Mapping[str, Any]) -> Cache | None:
-    """Return the cache that is to be read in training: none where the teachers run live."""
+    """Return the cache that training reads; None where the teachers run live."""
     cache = cache_of(opt)
     return None if cache is None or cache.exact else cache
 
 
 def cached_content(opt: Mapping[str, Any]) -> Content:
-    """Return what a cache of an experiment holds of a training image.
+    """Return what a cache stores of a training image.
 
-    'code': what the encoder of a privileged teacher makes of the ground truth (PISR). Such a teacher is an encoder and
-    a decoder, and the features that are compared are the decoder's, which runs live on what was encoded before. That
-    is so where features of the only teacher are tapped and it is shown the ground truth.
-    'teacher_images': the image of each teacher, where the trained network is shown these (MTKD, stage 1).
-    'image': the one image that is taught, in all other experiments.
+    'code': the output of a privileged teacher's encoder for the ground truth (PISR), where the only teacher has
+    `input: gt` and its features are compared. The features are the decoder's, which runs live on the cached code.
+    'teacher_images': the image of each teacher, where the trained network fuses them (MTKD, stage 1).
+    'image': the one image that the student learns from, in all other experiments.
     """
     block = block_of(opt, 'distillation')
     teachers, tapped = block.get('teachers'), any(pair is not None for pair in block_of(block, 'features').values())
@@ -73,7 +72,7 @@ def cached_content(opt: Mapping[str, Any]) -> Content:
 
 
 def with_cache(opt: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options whose training set also delivers what is cached, as `teacher` (images) or `code`."""
+    """Return options whose training set also delivers the cached images (`teacher`) or codes (`code`)."""
     cache, datasets = used_cache(opt), opt.get('datasets') or {}
     if cache is None or 'train' not in datasets:
         return dict(opt)
@@ -85,7 +84,7 @@ def with_cache(opt: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cache_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
-    """Check a cache whose keys are in order; yield what is wrong."""
+    """Check a cache whose keys are valid; yield its problems."""
     cache = used_cache(opt)
     if cache is None:
         return

@@ -1,4 +1,4 @@
-"""What can be wrong in the `distillation:` block, as far as the file alone tells."""
+"""Checks of the `distillation:` block that need only the option file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model classes that an option file can name, and what each one trains. A new model class is one row here."""
+"""The table of model classes that an option file can name. A new model class is one row here."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from kdsr.errors import UserError
 
 
 class ConsistentView(View):
-    """A view on which the student is shown A(lq), and the inverse of A is applied to its image.
+    """A view on which the student runs on A(lq), and the inverse of A is applied to its image.
 
         F~(X) = A^-1( F( A(X) ) )
 
@@ -36,7 +36,7 @@ class ConsistentView(View):
             raise UserError(f'`consistency` is a probability, from 0 to 1, not {consistency!r}.')
         self.consistency = consistency
 
-    def answer(self, student: Callable[[Tensor], Tensor], lq: Tensor) -> Tensor:
+    def run_student(self, student: Callable[[Tensor], Tensor], lq: Tensor) -> Tensor:
         """Return F~(lq), (N, C, S*h, S*w); `lq` must be square where A can transpose it."""
         drawn = draw_parts(self.consistency, len(lq), lq.device)
         return undo(student(augment(lq, drawn)), drawn)
@@ -47,7 +47,7 @@ class ZoomIn(ConsistentView):
     """Zoom-in of DUKD [1]: blocks of the ground truth as low-resolution images, without a ground truth of their own.
 
     The ground truth is cut into its S x S grid of blocks of the low-resolution size; `count` of them, drawn anew for
-    each batch and the same for all of its samples (as in the released code), give (count*N, C, h, w).
+    each batch and the same for all of its samples (as in the released code), make up (count*N, C, h, w).
 
     The released code applies A a second time instead of its inverse; the two differ where an image is transposed and
     flipped once.
@@ -91,7 +91,7 @@ class ZoomIn(ConsistentView):
 class ZoomOut(ConsistentView):
     """Zoom-out of DUKD: the low-resolution image as the ground truth of its own bicubic downscaling by S.
 
-    MATLAB's antialiased bicubic, not rounded, as in the released code. Sides that are no multiple of S are cropped
+    MATLAB's antialiased bicubic, not rounded, as in the released code. Sides that are not a multiple of S are cropped
     (right and bottom) first. Its losses are the pixel loss (SRModel's `pixel_opt`) and the distillation losses.
 
     Args:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from kdsr import options
-from kdsr.checks.experiment import problems_of
+from kdsr.checks.experiment import find_problems
 from kdsr.cli import main
 from kdsr.data.prepare import prepare_training_set
 
@@ -30,7 +30,7 @@ def opt(workspace):
 
 def problems(workspace, opt):
     """Return errors and warnings about images, as (key, text)."""
-    found = problems_of(options.read(workspace.write(opt)))
+    found = find_problems(options.read(workspace.write(opt)))
     about = [p for p in found if p.path[0] == 'datasets']
     errors = {'.'.join(p.path): p.text for p in about if p.kind != options.WARNING}
     return errors, {'.'.join(p.path): p.text for p in about if p.kind == options.WARNING}
@@ -159,7 +159,7 @@ def test_a_list_is_compared_with_the_folders(workspace, opt):
     (LQ / '003.png').unlink()  # not listed
     errors, _ = problems(workspace, opt)
     assert list(errors) == ['datasets.train.meta_info_file', 'datasets.val']
-    found = problems_of(options.read(workspace.write(opt)))
+    found = find_problems(options.read(workspace.write(opt)))
     texts = [p.text for p in found if p.path == ('datasets', 'train', 'meta_info_file')]
     assert len(texts) == 2
     assert '2 of the 4 images that list.txt lists are not in' in texts[0]

@@ -83,7 +83,7 @@ def test_error_is_that_of_all_pairs_together():
     ids=lambda v: v if isinstance(v, str) else '',
 )
 def test_a_teacher_worse_than_bicubic_is_refused_by_name(bad, why):
-    message = r"teacher 'swinir' gives (-?[\d.]+|nan) dB .*, less than bicubic upsampling \([\d.]+ dB\). Wrong range"
+    message = r"teacher 'swinir' reaches (-?[\d.]+|nan) dB .*, less than bicubic upsampling \([\d.]+ dB\). Wrong range"
     with pytest.raises(UserError, match=message):
         check_teacher(ensemble(rcan=Sharper(), swinir=bad), pairs(), 2)
 
@@ -98,7 +98,7 @@ def test_the_line_is_drawn_at_bicubic_itself():
             return F.interpolate(lq, scale_factor=2, mode='bicubic', align_corners=False) + self.offset
 
     assert check_teacher(ensemble(a=Bicubic(0.0)), pairs(), 2)
-    with pytest.raises(UserError, match="teacher 'a' gives"):
+    with pytest.raises(UserError, match="teacher 'a' reaches"):
         check_teacher(ensemble(a=Bicubic(0.01)), pairs(), 2)
 
 
@@ -106,7 +106,7 @@ def test_random_weights_are_refused(workspace):
     from basicsr.archs import build_network
 
     for name in ('EDSR', 'RCAN', 'SwinIR'):
-        with pytest.raises(UserError, match=f"teacher '{name}' gives"):
+        with pytest.raises(UserError, match=f"teacher '{name}' reaches"):
             check_teacher(ensemble(**{name: build_network(network_opt(name))}), pairs(), 2)
 
 
@@ -118,7 +118,7 @@ def test_the_fused_image_of_good_teachers_is_checked_too():
     line = check_teacher(ensemble(a=Sharper(), b=Sharper()), pairs(), 2)
     values = re.search(r'a ([\d.]+) dB, b ([\d.]+) dB, all teachers fused ([\d.]+) dB', line).groups()
     assert len(set(values)) == 1  # the mean of two like teachers is as good as each
-    with pytest.raises(UserError, match='all teachers fused give'):
+    with pytest.raises(UserError, match='all teachers fused reach'):
         check_teacher(ensemble(a=Sharper(), b=Sharper(), aggregator=FrozenNetwork(Wrong())), pairs(), 2)
 
 
@@ -152,7 +152,7 @@ def test_all_processes_come_to_one_verdict(monkeypatch):
     others = torch.tensor([0.0, 1e7, 1e7])
     monkeypatch.setattr(torch.distributed, 'is_initialized', lambda: True)
     monkeypatch.setattr(torch.distributed, 'all_reduce', lambda sums: sums.add_(others))
-    with pytest.raises(UserError, match="teacher 'a' gives"):
+    with pytest.raises(UserError, match="teacher 'a' reaches"):
         check_teacher(ensemble(a=Sharper()), pairs(), 2)
     others = torch.tensor([1e7, 0.0, 1e7])
     assert 'Teachers on training pairs' in check_teacher(ensemble(a=Sharper(factor=255.0)), pairs(), 2)

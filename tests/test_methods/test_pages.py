@@ -10,7 +10,7 @@ from basicsr.utils.registry import LOSS_REGISTRY
 
 from kdsr import options
 from kdsr.authoring import distil
-from kdsr.checks.experiment import problems_of
+from kdsr.checks.experiment import find_problems
 from kdsr.errors import UserError
 from kdsr.losses import csd_loss
 from kdsr.methods import METHODS
@@ -58,7 +58,7 @@ def test_the_files_to_start_from_are_correct(method, tmp_path, monkeypatch):
     for i, block in enumerate(blocks(method)):
         path = tmp_path / f'{i}.yml'
         path.write_text(options.dump({**block, 'base': str(ROOT / block['base'])}))
-        assert problems_of(options.read(str(path)), files=False) == []
+        assert find_problems(options.read(str(path)), files=False) == []
         told = str(block)
         named |= {name for name in method.classes if f"'type': '{name}'" in told}
     assert named

@@ -114,7 +114,7 @@ def test_all_missing_files_are_told_at_once(tmp_path):
     ):  # fmt: skip
         assert words in told
     resumed = read_experiment({**opt, 'datasets': {}, 'distillation': {}})
-    assert list(missing_files.file_problems(resumed, auto_resume=True)) == []
+    assert list(missing_files.find_missing_files(resumed, auto_resume=True)) == []
 
 
 def test_a_file_that_is_to_be_run_must_say_what(tmp_path):
