@@ -7,15 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from basicsr.utils.registry import DATASET_REGISTRY
+
 from kdsr.checks.paired_files import find_paired_problems
 from kdsr.data.growing_folder import list_differences, read_settings
 from kdsr.data.raw_images import RawImages
-from kdsr.data.raw_paired_image_dataset import RawPairedImageDataset
 from kdsr.distillation.teacher_key import teacher_key
 from kdsr.errors import UserError
 from kdsr.experiment import Experiment, read_experiment
 from kdsr.options import ERROR, KeyPath, Problem, report
-from kdsr.options.table import RAW_SET
+from kdsr.options.table import RAW_SETS
 
 
 def find_pair_problems(experiment: Experiment) -> Iterator[Problem]:
@@ -32,7 +33,7 @@ def find_pair_problems(experiment: Experiment) -> Iterator[Problem]:
             continue
         where, trains = ('datasets', phase), experiment.is_train and phase == 'train'
         try:
-            if dataset.get('type') == RAW_SET:
+            if dataset.get('type') in RAW_SETS:
                 _open_raw(where, dataset, experiment.scale, trains)
             elif dataset.get('type') == 'PairedImageDataset':
                 yield from find_paired_problems(where, dataset, experiment.scale, trains)
@@ -57,7 +58,8 @@ def refuse_bad_training_pairs(opt: Mapping[str, Any]) -> None:
 def _open_raw(where: KeyPath, dataset: Mapping[str, Any], scale: int, trains: bool) -> None:
     """Open a raw dataset: it reads its index, and raises an error where the index does not fit."""
     if scale and (not trains or type(dataset.get('gt_size')) is int):
-        RawPairedImageDataset({'name': where[1], **dataset, 'scale': scale, 'phase': 'train' if trains else 'val'})
+        build = DATASET_REGISTRY.get(str(dataset['type']))
+        build({'name': where[1], **dataset, 'scale': scale, 'phase': 'train' if trains else 'val'})
 
 
 def _cache_problems(experiment: Experiment) -> Iterator[Problem]:

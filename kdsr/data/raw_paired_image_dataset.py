@@ -67,12 +67,15 @@ class RawPairedImageDataset(Dataset[dict[str, Any]]):
         key = self.keys[index]
         views = {name: images.image(self._numbers[name][index]) for name, images in self.sets.items()}
         if self._train:
-            images = crop_randomly(views, self.opt, key)
+            images = self._crop(views, key)
         else:
             height, width = (self.opt['scale'] * side for side in views['lq'].shape[1:])
             images = {name: view[:, :height, :width].copy() for name, view in views.items()}
         sample: dict[str, Any] = {name: self._make_tensor(name, image) for name, image in images.items()}
         return {**sample, 'lq_path': key, 'gt_path': key}
+
+    def _crop(self, views: Mapping[str, np.ndarray], key: str) -> dict[str, np.ndarray]:
+        return crop_randomly(views, self.opt, key)
 
     def _make_tensor(self, name: str, pixels: np.ndarray) -> Tensor:
         if self.opt.get('uint8') or name in ('teacher', 'code'):

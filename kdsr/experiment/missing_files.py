@@ -9,7 +9,7 @@ from typing import Any
 from kdsr.errors import UserError
 from kdsr.experiment.experiment import Experiment
 from kdsr.options import MISSING, KeyPath, Problem, block_of, report
-from kdsr.options.table import RAW_SET
+from kdsr.options.table import RAW_SETS
 
 
 def check_files(experiment: Experiment) -> None:
@@ -46,7 +46,7 @@ def find_missing_files(experiment: Experiment, auto_resume: bool = False) -> Ite
 
 
 def _missing_data(phase: str, dataset: Mapping[str, Any]) -> Iterator[Problem]:
-    backend = 'raw' if dataset.get('type') == RAW_SET else block_of(dataset, 'io_backend').get('type')
+    backend = 'raw' if dataset.get('type') in RAW_SETS else block_of(dataset, 'io_backend').get('type')
     for key, path in dataset.items():
         where = ('datasets', phase, key)
         if key in ('meta_info_file', 'meta_info') and isinstance(path, str) and backend == 'disk':

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdsr.options.table import RAW_SET, Option
+from kdsr.options.table import DEGRADED_SET, RAW_SET, Option
 
 NUMBER = (int, float)
 ANY = (str, int, float, bool, list, dict)
@@ -157,14 +157,19 @@ _BLUR = {
 _META = {'meta_info': Option((str, list), 'Text file with the names of the images.')}
 _OF_VIDEO = {**_LOADER, **_FILES, **_CROPS, **_VIDEO}
 
+_RAW = {
+    **_LOADER, **_GT, **_LQ, **_CROPS, **_VALUES, **_NAMES,
+    'io_backend': Option((dict,), 'Not needed.'),
+    'uint8': Option((bool,), 'Hand out whole numbers; a model of kdsr divides by 255 on the device.'),
+    'dataroot_teacher': Option((str,), 'kdsr sets it for `distillation.cache`.'),
+}  # fmt: skip
+
 # Datasets of other packages are not judged.
 DATASETS: dict[str, dict[str, Option]] = {
     'PairedImageDataset': {**_LOADER, **_FILES, **_GT, **_LQ, **_CROPS, **_VALUES, **_NAMES},
-    RAW_SET: {
-        **_LOADER, **_GT, **_LQ, **_CROPS, **_VALUES, **_NAMES,
-        'io_backend': Option((dict,), 'Not needed.'),
-        'uint8': Option((bool,), 'Hand out whole numbers; a model of kdsr divides by 255 on the device.'),
-        'dataroot_teacher': Option((str,), 'kdsr sets it for `distillation.cache`.'),
+    RAW_SET: _RAW,
+    DEGRADED_SET: {
+        **_RAW, 'degradation': Option((dict,), 'Ranges of `blur`, `noise`, `jpeg`, and `clean_share`.', required=True),
     },
     'SingleImageDataset': {**_LOADER, **_FILES, **_LQ, **_VALUES, 'meta_info_file': _NAMES['meta_info_file']},
     'RealESRGANDataset': {**_LOADER, **_FILES, **_GT, **_CROPS, **_META, **_BLUR},

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from kdsr.options.model_classes import model_class_of
 from kdsr.options.problems import Problem
 from kdsr.options.rows import block_of, row_problems
-from kdsr.options.table import RAW_SET, TABLE
+from kdsr.options.table import DEGRADED_SET, RAW_SET, TABLE
 
 Content = Literal['image', 'teacher_images', 'code']
 
@@ -100,6 +100,9 @@ def cache_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
         if getattr(cache, key):
             yield Problem(('distillation', 'cache', key), 'not where features are compared.')
     train_set = block_of(opt, 'datasets', 'train')
+    if train_set.get('type') == DEGRADED_SET:
+        text = f'not with `distillation.cache`, which holds answers to the clean images; {DEGRADED_SET} degrades them.'
+        yield Problem(('datasets', 'train', 'type'), text)
     for key in ('mean', 'std'):
         if train_set.get(key) is not None:
             yield Problem(('datasets', 'train', key), 'not with `distillation.cache`, which holds images in [0, 1].')

@@ -43,7 +43,9 @@ def kind_of(option: Option) -> str:
 
 
 RAW_SET = 'RawPairedImageDataset'
-PAIRED_SETS = ('PairedImageDataset', RAW_SET)
+DEGRADED_SET = 'RawDegradedImageDataset'
+RAW_SETS = (RAW_SET, DEGRADED_SET)
+PAIRED_SETS = ('PairedImageDataset', *RAW_SETS)
 
 NETWORK = Option((dict,), "`type` and the network's own arguments, as in BasicSR's `network_g`.", required=True)
 WEIGHTS = Option((str,), 'Checkpoint file. It must match the network to 100 %.', required=True)
