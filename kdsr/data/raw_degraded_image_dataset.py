@@ -76,7 +76,7 @@ def degrade_lightly(
     pixels = np.ascontiguousarray(image.transpose(1, 2, 0)[..., ::-1])  # OpenCV expects (h, w, 3), BGR
     sigma = random.uniform(*blur)
     if sigma > 0.1:  # a narrower kernel is the identity
-        pixels = cv2.GaussianBlur(pixels, (0, 0), sigma)
+        pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), sigma))
     level = random.uniform(*noise)
     if level > 0:
         channels = 1 if random.random() < 0.25 else 3
@@ -84,7 +84,8 @@ def degrade_lightly(
         pixels = np.clip(np.rint(pixels + added), 0, 255).astype(np.uint8)
     if jpeg is not None:
         quality = random.randint(*jpeg)
-        pixels = cv2.imdecode(cv2.imencode('.jpg', pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+        encoded = cv2.imencode('.jpg', pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        pixels = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))
     return np.ascontiguousarray(pixels[..., ::-1].transpose(2, 0, 1))
 
 

@@ -307,7 +307,7 @@ def test_lmdbs_and_raw_sets_are_compared_by_their_keys_and_sizes(workspace, raw)
     )
     if raw:
         opt['datasets']['train']['type'] = 'RawPairedImageDataset'
-    found = sorted(os.listdir('data'))
+    found = sorted(name for name in os.listdir('data') if not name.startswith('.'))  # not the locks
     names = {k: next(f'data/{n}' for n in found if k in n) for k in ('X2', 'X3')}
     gt = next(f'data/{n}' for n in found if 'X' not in n)
     opt['datasets']['train'].update(dataroot_gt=gt, dataroot_lq=names['X2'])
