@@ -56,6 +56,7 @@ setup(
         'tqdm>=4.60',
         'safetensors>=0.4',
         'jinja2>=3.0',
+        'filelock>=3.12',
     ],
     extras_require={**OPTIONAL, 'dev': [*(package for extra in OPTIONAL.values() for package in extra), *CHECKS]},
     entry_points={'console_scripts': ['kdsr=kdsr.cli:main']},

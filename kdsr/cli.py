@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import kdsr
 from kdsr.commands import data, deployment, evaluation, experiments
-from kdsr.errors import told_plainly
+from kdsr.errors import report_user_errors
 
 
 def _add_completion(parser: argparse.ArgumentParser) -> None:
@@ -60,5 +60,5 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: The arguments; those of the process when None.
     """
     args = _parser().parse_args(argv)
-    with told_plainly(), _until_nobody_reads():
+    with report_user_errors(), _until_nobody_reads():
         args.run(args)

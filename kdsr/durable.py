@@ -4,30 +4,48 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import secrets
+import socket
 from pathlib import Path
+
+from kdsr.processes import may_be_running
+
+_LONGEST_NAME = 100  # of the target, inside the name of its temporary file; file systems allow 255 bytes
 
 
 def write_durably(path: Path, content: bytes | memoryview) -> None:
     """Write `content` to a hidden temporary file beside `path`, flush it to the disk, and rename it to `path`.
 
-    Missing folders of `path` are made.
+    Missing folders of `path` are made. Every call has a temporary file of its own, so several processes may write to
+    one target: the last one wins, and the file is whole at every moment.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.partial')
+    target = os.fsdecode(os.fsencode(path.name)[:_LONGEST_NAME])
+    writer = f'{secrets.token_hex(4)}-{os.getpid()}-{socket.gethostname()[:64]}'
+    temporary = path.with_name(f'.{target}.{writer}.partial')
     try:
-        with temporary.open('wb') as file:
+        with temporary.open('xb') as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
     sync_folder(path.parent)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove the temporary files that killed processes of this machine left in a folder."""
+    for path in folder.glob('.*.partial') if folder.is_dir() else ():
+        writer = re.search(r'\.[0-9a-f]{8}-(\d+)-(.*)\.partial$', path.name)
+        if writer and not may_be_running(int(writer[1]), writer[2]):
+            path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Mistakes that their author can mend are told in one message, without a traceback."""
+"""User errors are reported in one message, without a traceback."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class UserError(ValueError):
     """
 
 
-def cure_of(error: OSError) -> str | None:
-    """Say what helps when the disk or the file system refuses; None where the fault may be in the code."""
+def suggest_cure(error: OSError) -> str | None:
+    """Say what helps when the disk or the file system refuses; None where the code may be at fault."""
     if error.errno in DISK_IS_FULL:
         return 'make room'
     if error.errno in _NOT_ALLOWED:
-        return 'see to it that it can be written to, or choose another folder'
-    return 'a file is in the place of a folder: move it away' if error.errno in _NO_FOLDER else None
+        return 'make it writable, or choose another folder'
+    return 'a file has the name of a folder: move it away' if error.errno in _NO_FOLDER else None
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the closest of `known`, or for those that contain `name`; else nothing."""
+    """Return ``" Did you mean 'x'?"`` for the names in `known` that are close to `name` or contain it; else ''."""
     text, names = str(name), list(known)
     close = difflib.get_close_matches(text, names, n=3, cutoff=0.6)
     if not close and len(text) > 2:
@@ -45,7 +45,7 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
 
 
 def check_choice(option: str, value: object, choices: tuple[str, ...]) -> None:
-    """Refuse a `value` that is not one of `choices`.
+    """Refuse a `value` that is not in `choices`.
 
     Raises:
         UserError: names the option, the choices and the closest of them.
@@ -55,14 +55,18 @@ def check_choice(option: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 @contextlib.contextmanager
-def told_plainly() -> Iterator[None]:
-    """Turn a :class:`UserError`, or a disk that refuses, into one message on stderr and exit status 1."""
+def report_user_errors() -> Iterator[None]:
+    """Turn a :class:`UserError`, or a refusal of the file system, into one message on stderr and exit status 1.
+
+    Raises:
+        SystemExit: in the place of these errors.
+    """
     try:
         yield
     except UserError as error:
         sys.exit(f'\nkdsr: {error}')
     except OSError as error:
-        cure = cure_of(error)
+        cure = suggest_cure(error)
         if cure is None:
             raise
-        sys.exit(f'\nkdsr: {error}: {cure}, and run the same command again. What is finished is kept.')
+        sys.exit(f'\nkdsr: {error}: {cure}, and run the same command again. Finished parts are kept.')

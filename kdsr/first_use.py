@@ -20,7 +20,7 @@ from typing import Any
 LIGHT = frozenset(
     ('__main__', 'cli', 'commands', 'deployment', 'deployment.card', 'deployment.zoo_listing', 'durable', 'errors',
      'first_use', 'markdown', 'metadata', 'methods', 'methods.files', 'methods.listing', 'methods.table', 'options',
-     'plugins', 'wording', 'zoo')
+     'plugins', 'processes', 'wording', 'zoo')
 )  # fmt: skip
 _LIGHT_ROOMS = ('commands', 'options', 'zoo')  # with every module in them
 
@@ -35,15 +35,17 @@ def prepare_on_first_use() -> None:
 
 def _prepare() -> None:
     with _collector_at_rest():
-        from kdsr import compat
+        from kdsr.compat.imports import repair_imports
 
-        compat.apply()  # what follows imports BasicSR
-        from kdsr import archs, data, lifecycle, losses, models, views  # noqa: F401 - the others register their classes
+        repair_imports()  # what follows imports BasicSR
+        from kdsr import replacements
 
-        lifecycle.apply()
+        replacements.install()
+        from kdsr import archs, data, losses, models, views  # noqa: F401 - they register their classes
         from kdsr.checks.experiment import refuse_mistakes
+        from kdsr.compat.option_files import before_a_run
 
-        compat.option_files.before_a_run.append(refuse_mistakes)
+        before_a_run.append(refuse_mistakes)
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from kdsr.errors import UserError
 from kdsr.wording import installing
 
-# Networks of well-known packages on top of BasicSR: name to (repository, module that registers it). Those without a
-# module stand in a BasicSR of their own, which cannot be imported beside this one.
+# Networks of well-known packages on top of BasicSR: name to (repository, module that registers it). None: the
+# repository holds a BasicSR of its own, which cannot be imported beside this one.
 _PACKAGES = {
     'HAT': ('XPixelGroup/HAT', 'hat.archs'),
     'DRCT': ('ming053l/DRCT', 'drct.archs'),
@@ -70,7 +70,7 @@ def import_named(names: Iterable[str]) -> None:
         names: Dotted module names, the option file's `import_modules`.
 
     Raises:
-        UserError: a module is not there, or does not import.
+        UserError: a module does not exist, or its import fails.
     """
     if os.getcwd() not in sys.path:  # not every way to start kdsr does; the loader's processes inherit it
         sys.path.append(os.getcwd())
@@ -84,18 +84,18 @@ def import_named(names: Iterable[str]) -> None:
             ) from error
 
 
-def brought_by(name: str) -> str:
-    """Say where a network comes from that is not registered, where that is known; else an empty string."""
-    told = []
+def describe_origin(name: str) -> str:
+    """Say which package registers a network; '' where that is not known."""
+    sentences = []
     if name in _PACKAGES:
         repository, module = _PACKAGES[name]
         cure = (
             f'install it, and add `import_modules: [{module}]`' if module else 'its files need a BasicSR of their own'
         )
-        told.append(f' It comes with github.com/{repository}: {cure}.')
+        sentences.append(f' It comes with github.com/{repository}: {cure}.')
     if name in _IN_SPANDREL:
-        told.append(
+        sentences.append(
             ' A pretrained file of it can be a teacher: `network: {type: Spandrel, path: FILE}` '
             f'(it needs the spandrel library; {installing("spandrel")}).'
         )
-    return ''.join(told)
+    return ''.join(sentences)

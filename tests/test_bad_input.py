@@ -28,11 +28,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from kdsr.cli import main
-from kdsr.data import growing_folder
 from kdsr.data.prepare import prepare_training_set
-from kdsr.errors import UserError, told_plainly
-from kdsr.lifecycle import locking, sampling, saving
-from kdsr.lifecycle.bad_samples import NamedSamples, killed_worker
+from kdsr.errors import UserError, report_user_errors
+from kdsr.lifecycle import locking, saving
+from kdsr.lifecycle.bad_samples import NamedSamples, explain_killed_worker
+from kdsr.lifecycle.data_order import check_order
 from tests.conftest import network_opt
 from tests.helpers.damage import flip_byte
 from tests.helpers.loaders import KillsItsProcess
@@ -305,13 +305,12 @@ def begun(name, content):
 def locked(workspace, opt, patch):
     if not hasattr(os, 'fork'):
         pytest.skip('forks')
-    Path('data').mkdir()
-    child = os.fork()  # another process
+    child = os.fork()
     if child:
         os.waitpid(child, os.WUNTRACED)
         return lambda: (os.kill(child, signal.SIGKILL), os.waitpid(child, 0))
-    with growing_folder._lock(Path('data/gt_HR_sub.lmdb')):
-        os.kill(os.getpid(), signal.SIGSTOP)
+    locking.FolderLock('data/gt_HR_sub.lmdb', 'being written').acquire()
+    os.kill(os.getpid(), signal.SIGSTOP)
     os._exit(0)
 
 
@@ -416,7 +415,7 @@ CASES = {
     'no weights in the file': (weights(stored(dict)), train, ["start.pth' holds no weights"]),
     'a folder for a file of weights': (weights(Path.mkdir), train, ['path.pretrain_network_g', 'start.pth']),
     'safetensors under another ending': (
-        weights(lambda path: save_file(params()['params'], path)), train, ["checkpoint 'start.pth' is no checkpoint"],
+        weights(lambda path: save_file(params()['params'], path)), train, ["'start.pth' is not a checkpoint"],
     ),
     'weights that hold code': (
         weights(stored(lambda: {'params': Hostile()})), train, ["start.pth'", 'nothing in it was run'],
@@ -459,7 +458,7 @@ CASES = {
         begun('data.mdb', b'x' * 9999), prepare, ['gt_HR_sub.lmdb.partial', 'delete it to start again'],
     ),
     'a begun set that another process writes': (
-        locked, prepare, ['Another process is writing to data/gt_HR_sub.lmdb'],
+        locked, prepare, ['data/gt_HR_sub.lmdb is being written by process ', 'Wait until it has ended, or stop it'],
     ),
     'a damaged LMDB for conversion': (
         set_of('gt_HR_sub.lmdb', rewrite('data.mdb', half)), prepare_from_lmdb, ['data.mdb has', 'truncated'],
@@ -484,16 +483,16 @@ CASES = {
         ['No space left', 'make room', AGAIN],
     ),
     'a full disk at a checkpoint': (refused(errno.ENOSPC), train, ['cannot write', 'No space left', '--auto_resume']),
-    'a disk that is read-only at a checkpoint': (refused(errno.EROFS), train, ['net_g_2.pth', 'can be written to']),
+    'a disk that is read-only at a checkpoint': (refused(errno.EROFS), train, ['net_g_2.pth', 'make it writable']),
     'a folder of runs that cannot be written': (
-        refused(errno.EACCES, locking.os, 'makedirs'), train,
-        ['Permission denied', 'can be written to', '--auto_resume'],
+        refused(errno.EACCES, locking.Path, 'mkdir'), train,
+        ['Permission denied', 'make it writable', '--auto_resume'],
     ),
-    'a file in the place of the runs': (file_named('experiments'), train, ['experiments', 'a file is in the place']),
-    'a file in the place of the output': (file_named('data'), prepare, ['data', 'a file is in the place']),
-    'a file in the place of the results': (file_named('results'), benchmark, ['results', 'a file is in the place']),
+    'a file in the place of the runs': (file_named('experiments'), train, ['experiments', 'the name of a folder']),
+    'a file in the place of the output': (file_named('data'), prepare, ['data', 'the name of a folder']),
+    'a file in the place of the results': (file_named('results'), benchmark, ['results', 'the name of a folder']),
     'an output that cannot be written': (
-        refused(errno.EACCES, Path, 'mkdir'), prepare, ['Permission denied', 'can be written to, or choose another'],
+        refused(errno.EACCES, Path, 'mkdir'), prepare, ['Permission denied', 'make it writable, or choose another'],
     ),
 }  # fmt: skip
 
@@ -531,7 +530,7 @@ def test_bad_input_is_told_in_one_message_and_nothing_is_lost(workspace, sets, m
     with monkeypatch.context() as patch:
         undo = spoil(workspace, opt, patch)
         before = contents(workspace.root)
-        with pytest.raises(SystemExit) as stopped, told_plainly():
+        with pytest.raises(SystemExit) as stopped, report_user_errors():
             run(workspace, opt)
         told = stopped.value.code
     if callable(undo):
@@ -579,20 +578,20 @@ def test_another_number_of_processes_than_the_saved_runs_is_refused():
     with pytest.raises(
         UserError, match=r'2\.state was saved by a run that draws other samples:\n  - processes: 2, now 4'
     ):
-        sampling._check_order({**then, 'processes': 4}, then, opt)
+        check_order({**then, 'processes': 4}, then, opt)
 
 
 KILLED = """
 import os, torch, kdsr
-from kdsr.lifecycle.bad_samples import NamedSamples, killed_worker
+from kdsr.lifecycle.bad_samples import NamedSamples, explain_killed_worker
 from tests.helpers.loaders import KillsItsProcess
 samples = NamedSamples(KillsItsProcess())
 loader = torch.utils.data.DataLoader(samples, num_workers=1)
-samples.shared_with(1)
+samples.share(1)
 try:
     list(loader)
 except (RuntimeError, ConnectionError) as error:  # as it is noticed
-    print(killed_worker(error, samples), flush=True)
+    print(explain_killed_worker(error, samples), flush=True)
 os._exit(0)
 """
 
@@ -605,7 +604,7 @@ def test_a_process_of_the_loader_that_is_killed_is_told_with_its_sample():
     )
     assert "The sample that it began last: '3x2.png' and '3.png'." in done.stdout, done.stderr[-2000:]
     assert 'lower `num_worker_per_gpu`' in done.stdout
-    assert killed_worker(RuntimeError('another'), NamedSamples(KillsItsProcess())) is None
+    assert explain_killed_worker(RuntimeError('another'), NamedSamples(KillsItsProcess())) is None
 
 
 def test_a_failed_run_leaves_no_process_that_does_not_end(workspace):

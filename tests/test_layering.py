@@ -8,12 +8,13 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / 'kdsr'
 ORDER = [
-    {'errors', 'environment', 'markdown', 'wording'},
+    {'errors', 'environment', 'markdown', 'processes', 'wording'},
     {'plugins', 'durable', 'metadata', 'zoo'},
     {'options'},
     {'compat'},
     {'experiment'},
     {'lifecycle', 'metrics'},
+    {'replacements'},
     {'distillation'},
     {'hourglass'},
     {'archs', 'losses', 'views', 'data', 'papers'},

@@ -135,7 +135,7 @@ def test_auto_resume_skips_a_state_without_its_network_and_refuses_when_none_is_
     opt['path']['resume_state'] = str(folder / 'models' / 'net_g_2.pth')
     with pytest.raises(UserError, match='cannot be used'):
         workspace.train(opt)
-    assert 'it is no training state' in capsys.readouterr().out
+    assert 'it is not a training state' in capsys.readouterr().out
 
 
 def test_small_sets_train_to_the_last_iteration_and_too_small_ones_are_refused(workspace):

@@ -22,7 +22,7 @@ from kdsr.errors import did_you_mean
 from kdsr.experiment import Experiment
 from kdsr.experiment.reading import IMAGE_LOSSES
 from kdsr.options import KeyPath, Problem, block_of
-from kdsr.plugins import brought_by
+from kdsr.plugins import describe_origin
 from kdsr.wording import with_article
 
 # Classes whose constructors are quick and have no effects: they are called to check the values of their arguments.
@@ -117,7 +117,7 @@ def _value_problems(path: KeyPath, registered: type, opt: Mapping[str, Any]) -> 
 def _name_problems(registry: Registry, path: KeyPath, name: str) -> Iterator[Problem]:
     if name in registry or f'{name}_basicsr' in registry:
         return
-    hint = did_you_mean(name, registry.keys()) + brought_by(name)
+    hint = did_you_mean(name, registry.keys()) + describe_origin(name)
     unsure = ' Is the package that brings it imported (`import_modules:`)?'
     yield Problem(path, f'no {_word(registry)} is called {name!r}.{hint or unsure}')
 

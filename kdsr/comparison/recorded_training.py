@@ -8,21 +8,33 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+LOCK_WAIT = 30.0  # seconds in which the process of a killed `kdsr compare` ends, and lets go of the run
+
+
+def end_with_parent() -> None:
+    """End this process when its standard input is closed."""
+    with contextlib.suppress(OSError):
+        os.read(0, 1)  # blocks until then
+    os._exit(1)
+
+
 if __name__ == '__main__':
+    threading.Thread(target=end_with_parent, daemon=True).start()  # first of all: the imports take seconds
     sys.path[0] = os.path.abspath(os.path.join(__file__, os.pardir, os.pardir, os.pardir))  # as kdsr/train.py does
 
-import kdsr  # noqa: F401 - repairs BasicSR and registers everything; worker processes need it too
+import kdsr  # noqa: E402, F401 - prepares BasicSR and registers everything; worker processes need it too
 
 # isort: split
-import basicsr.train
-from basicsr.utils import MessageLogger
+import basicsr.train  # noqa: E402
 
-from kdsr.comparison.training_record import RecordWriter
-from kdsr.environment import environment
-from kdsr.errors import told_plainly
+from kdsr.comparison.training_record import RecordWriter  # noqa: E402
+from kdsr.environment import environment  # noqa: E402
+from kdsr.errors import report_user_errors  # noqa: E402
+from kdsr.lifecycle import resuming  # noqa: E402
+from kdsr.lifecycle.run import Observer, observers, run  # noqa: E402
 
 
 class _Clock:
@@ -48,51 +60,37 @@ class _Clock:
         self._stopped = tuple(p + n - b for p, n, b in zip(self._stopped, self._now(), before))  # type: ignore[assignment]
 
 
-class _Recording:
-    """Wraps the model and the logger of BasicSR's pipeline, and records validations and losses."""
+class _Recording(Observer):
+    """Writes down what happens in a run."""
 
     def __init__(self) -> None:
         self.clock = _Clock()
         self.writer: Any = None
-        self.parameters = 0
         self.total = 0
         self.validated: dict[str, int] = {}  # set to iteration
-        self._original = (basicsr.train.build_model, basicsr.train.MessageLogger)
 
-    def build_model(self, opt: dict[str, Any]) -> Any:
-        model = self._original[0](opt)
+    def start(self, opt: dict[str, Any], iteration: int) -> None:
         self.total = int(opt['train']['total_iter'])
-        self.parameters = sum(p.numel() for p in model.net_g.parameters())
-        validate = model.validation
-
-        def validation(dataloader: Any, current_iter: int, *args: Any, **kwargs: Any) -> None:
-            iteration = min(int(current_iter), self.total)  # BasicSR's counter ends one past the last iteration
-            name = dataloader.dataset.opt['name']
-            if self.validated.get(name) == iteration:  # BasicSR validates the last iteration twice
-                return
-            with self.clock.stopped():
-                validate(dataloader, current_iter, *args, **kwargs)
-            self.validated[name] = iteration
-            values = {metric: float(value) for metric, value in getattr(model, 'metric_results', {}).items()}
-            self.writer.write('validation', iteration, set=name, values=values, **self.clock.read())
-
-        model.validation = validation
-        return model
-
-    def message_logger(self, opt: dict[str, Any], start_iter: int, tb_logger: Any) -> MessageLogger:
-        recording = self
-
-        class Recorded(self._original[1]):  # type: ignore[name-defined]
-            def __call__(self, log_vars: dict[str, Any]) -> None:
-                losses = {name: float(value) for name, value in log_vars.items() if name.startswith('l_')}
-                step, iteration = log_vars.get('time'), log_vars['iter']
-                recording.writer.write('log', iteration, losses=losses, step_seconds=step, **recording.clock.read())
-                super().__call__(log_vars)
-
+        parameters = sum(p.numel() for p in run.built.net_g.parameters())
         self.writer = RecordWriter(opt['path']['experiments_root'])
-        self.writer.write('start', int(start_iter), parameters=self.parameters, **environment(opt['num_gpu']))
+        self.writer.write('start', iteration, parameters=parameters, **environment(opt['num_gpu']))
         self.clock = _Clock()
-        return Recorded(opt, start_iter, tb_logger)
+
+    def log(self, log_vars: Mapping[str, Any]) -> None:
+        losses = {name: float(value) for name, value in log_vars.items() if name.startswith('l_')}
+        step, iteration = log_vars.get('time'), log_vars['iter']
+        self.writer.write('log', iteration, losses=losses, step_seconds=step, **self.clock.read())
+
+    def wants_validation(self, set_name: str, iteration: int) -> bool:
+        return self.validated.get(set_name) != iteration
+
+    @contextlib.contextmanager
+    def during_validation(self, set_name: str, iteration: int) -> Iterator[None]:
+        with self.clock.stopped():
+            yield
+        self.validated[set_name] = iteration
+        values = {metric: float(value) for metric, value in getattr(run.built, 'metric_results', {}).items()}
+        self.writer.write('validation', iteration, set=set_name, values=values, **self.clock.read())
 
     def end(self) -> None:
         self.writer.write('end', self.total, **self.clock.read())
@@ -106,22 +104,15 @@ def train_recorded(root: str) -> None:
         root: The folder in which experiments are.
     """
     recording = _Recording()
-    original = basicsr.train.build_model, basicsr.train.MessageLogger
-    basicsr.train.build_model, basicsr.train.MessageLogger = recording.build_model, recording.message_logger
+    observers.append(recording)
     try:
         basicsr.train.train_pipeline(root)
     finally:
-        basicsr.train.build_model, basicsr.train.MessageLogger = original
+        observers.remove(recording)
     recording.end()
 
 
-def _end_with_parent() -> None:
-    with contextlib.suppress(OSError):
-        os.read(0, 1)  # blocks until the pipe is closed
-    os._exit(1)
-
-
 if __name__ == '__main__':
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    with told_plainly():
+    resuming.lock_wait = LOCK_WAIT
+    with report_user_errors():
         train_recorded(os.getcwd())

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
@@ -21,6 +21,7 @@ from kdsr.data.parallel import count_processors
 from kdsr.durable import write_durably
 from kdsr.errors import UserError, did_you_mean
 from kdsr.experiment import missing_files, read_experiment
+from kdsr.lifecycle.locking import FolderLock
 from kdsr.wording import counted
 
 POLL_SECONDS = 0.5
@@ -131,7 +132,7 @@ class TrainingProcess:
         device: Value of CUDA_VISIBLE_DEVICES; None keeps the current one.
 
     Raises:
-        UserError: another process is training this run.
+        FolderInUseError: another `kdsr compare` trains this run.
     """
 
     def __init__(self, run: PlannedRun, folder: Path, threads: int, device: str | None) -> None:
@@ -141,15 +142,22 @@ class TrainingProcess:
         self.output = folder / 'output' / f'{run.name}.txt'
         for file in (option_file, self.output):
             file.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(option_file, options.dump(run.opt).encode())
+        self._lock = FolderLock(self.output.with_suffix(''), 'being trained')
+        self._lock.acquire()
+        try:
+            self.process = self._launch(option_file, threads, device)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _launch(self, option_file: Path, threads: int, device: str | None) -> subprocess.Popen[bytes]:
+        write_durably(option_file, options.dump(self.run.opt).encode())
         environment = {'OMP_NUM_THREADS': str(threads), **os.environ}
         if device is not None:
             environment['CUDA_VISIBLE_DEVICES'] = device
         command = [sys.executable, str(PROGRAM), '-opt', str(option_file), '--auto_resume']
-        with self.output.open('a', encoding='utf-8') as output:
-            _lock(output, run)
-            output.truncate(0)
-            self.process = subprocess.Popen(
+        with self.output.open('w', encoding='utf-8') as output:
+            return subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=environment
             )
 
@@ -162,8 +170,9 @@ class TrainingProcess:
         self.close()
 
     def close(self) -> None:
-        """Reap the finished process."""
+        """Reap the finished process, and let others train the run."""
         self.process.communicate()
+        self._lock.release()
 
     def last_lines(self) -> str:
         """Return the last lines of the output of the process."""
@@ -194,18 +203,6 @@ class TrainingProcess:
         """Return the record of the run; None until this process has written to it."""
         record = read_record(self.run.folder)
         return record if record and record.starts and record.starts[-1]['date'] >= self.began else None
-
-
-def _lock(output: IO[str], run: PlannedRun) -> None:
-    """Lock a run, so that a second `kdsr compare` cannot train it; the child process inherits the lock."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise UserError(f'{run.name} is being trained by another process.') from None
 
 
 def duration(seconds: float) -> str:

@@ -5,14 +5,15 @@ BasicSR takes every file of a folder in the order of the file system, and cuts t
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 import re
 import stat
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from basicsr.utils import imfrombytes as basicsr_imfrombytes
+from basicsr.utils import scandir as basicsr_scandir
 
 from kdsr.errors import UserError
 
@@ -228,60 +229,31 @@ def decode_bgr(content: bytes) -> np.ndarray | None:
     return cv2.imdecode(np.frombuffer(make_upright(content), np.uint8), cv2.IMREAD_COLOR) if content else None
 
 
-def repair_folder_order() -> None:
-    """Read folders in the order of the names, without Thumbs.db and texts.
+def scandir(dir_path: str, *args: Any, **kwargs: Any) -> Iterator[str]:
+    """List a folder in the order of the names, without Thumbs.db and texts.
 
-    BasicSR reads them in the order of the file system, so one seed gives other weights on another machine.
+    BasicSR lists it in the order of the file system, so one seed gives different weights on another machine.
     """
-    import basicsr.utils
-
-    original = basicsr.utils.scandir
-
-    @functools.wraps(original)
-    def scandir(folder: str, *args: Any, **kwargs: Any) -> Iterator[str]:
-        found = original(folder, *args, **kwargs)
-        return iter(sorted(path for path in found if not is_passed_over(os.path.basename(path))))
-
-    replace_in_datasets('scandir', original, scandir)
+    found = basicsr_scandir(dir_path, *args, **kwargs)
+    return iter(sorted(path for path in found if not is_passed_over(os.path.basename(path))))
 
 
-def repair_image_lists() -> None:
+def paired_paths_from_meta_info_file(
+    folders: list[str], keys: list[str], meta_info_file: str, filename_tmpl: str
+) -> list[dict[str, str]]:
     """Read `meta_info_file` with spaces in names, tabs, blank lines, a byte order mark, and names without ending.
 
     BasicSR cuts a line at its first space: such a line gives a file that does not exist, and the run ends at it.
+
+    Raises:
+        UserError: the list cannot be read, or is empty.
     """
-    from basicsr.data.data_util import paired_paths_from_meta_info_file as original
-
-    @functools.wraps(original)
-    def paired_paths_from_meta_info_file(
-        folders: list[str], keys: list[str], meta_info_file: str, filename_tmpl: str
-    ) -> list[dict[str, str]]:
-        return [
-            {f'{key}_path': os.path.join(folder, name) for key, folder, name in zip(keys, folders, pair)}
-            for pair in list_pairs(folders, meta_info_file, filename_tmpl)
-        ]
-
-    replace_in_datasets('paired_paths_from_meta_info_file', original, paired_paths_from_meta_info_file)
+    return [
+        {f'{key}_path': os.path.join(folder, name) for key, folder, name in zip(keys, folders, pair)}
+        for pair in list_pairs(folders, meta_info_file, filename_tmpl)
+    ]
 
 
-def repair_orientation() -> None:
+def imfrombytes(content: bytes, flag: str = 'color', float32: bool = False) -> Any:
     """Read WebP images upright, like all others; OpenCV does so from version 5 on."""
-    import basicsr.utils
-
-    original = basicsr.utils.imfrombytes
-
-    @functools.wraps(original)
-    def imfrombytes(content: bytes, flag: str = 'color', float32: bool = False) -> Any:
-        return original(make_upright(content), flag, float32)
-
-    basicsr.utils.imfrombytes = imfrombytes
-    replace_in_datasets('imfrombytes', original, imfrombytes)
-
-
-def replace_in_datasets(name: str, original: object, replacement: object) -> None:
-    """Give every dataset module of BasicSR the replacement of a function that it has imported."""
-    import basicsr.data
-
-    for module in [m for n, m in sys.modules.items() if n.split('.')[:2] == basicsr.data.__name__.split('.')]:
-        if getattr(module, name, None) is original:
-            setattr(module, name, replacement)
+    return basicsr_imfrombytes(make_upright(content), flag, float32)

@@ -1,28 +1,35 @@
-"""What stops `import basicsr` itself, or warns, on today's libraries."""
+"""What stops `import basicsr` itself, or makes it warn, on today's libraries."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import re
 import sys
 import types
 import warnings
 from typing import Any
 
-from kdsr import plugins
-from kdsr.errors import UserError, did_you_mean
-
 _DISTUTILS = 'distutils.version'
 _kept_alive: list[object] = []  # torch.library registrations vanish with their Library object
+
+
+def repair_imports() -> None:
+    """Run every repair of this file. `kdsr` does this before it imports BasicSR; a second call changes nothing."""
+    repair_torchvision_operators()
+    repair_functional_tensor()
+    repair_distutils()
+    repair_ndimage_filters()
+    defer_scipy_stats()
+    repair_meshgrid_warning()
 
 
 def repair_torchvision_operators() -> list[str]:
     """Let `import torchvision` succeed when its compiled operators cannot be loaded.
 
-    A CUDA build of torchvision beside a CPU build of torch cannot load its extension, and then dies while it describes
-    operators that were never defined ("operator torchvision::nms does not exist"). BasicSR needs none of them.
+    A CUDA build of torchvision beside a CPU build of torch cannot load its extension. Its import then fails at the
+    first operator that nobody defined ("operator torchvision::nms does not exist"). BasicSR needs none of them. Only
+    the text of that error names the operator.
 
     Returns:
         The operators that had to be declared; empty where torchvision is healthy.
@@ -130,22 +137,5 @@ class _Deferred:
 
 
 def repair_meshgrid_warning() -> None:
-    """Silence the warning that every BasicSR SwinIR gives when it is built; its `indexing` is the one it means."""
+    """Silence the warning of torch.meshgrid in BasicSR's SwinIR, which uses the default `indexing` on purpose."""
     warnings.filterwarnings('ignore', message='torch.meshgrid', category=UserWarning)
-
-
-def repair_registry() -> None:
-    """Say which names are close when a registry lacks one; BasicSR prints "not found" even when all is well."""
-    import basicsr
-    from basicsr.utils.registry import Registry
-
-    def get(self: Any, name: str, suffix: str = 'basicsr') -> Any:
-        for candidate in (name, f'{name}_{suffix}'):
-            if candidate in self:
-                return self._obj_map[candidate]
-        hint = did_you_mean(name, self.keys()) + plugins.brought_by(name)
-        where = os.path.dirname(basicsr.__file__)
-        unsure = ' Is the package that brings it imported (`import_modules:`)?'
-        raise UserError(f'no {self._name} is called {name!r} (BasicSR in {where}).{hint or unsure}')
-
-    Registry.get = get

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdsr.compat.image_files import read_image_list, replace_in_datasets
+from basicsr.data.data_util import paired_paths_from_lmdb as basicsr_paired_paths_from_lmdb
+from basicsr.utils.file_client import LmdbBackend
+
+from kdsr.compat.image_files import read_image_list
 from kdsr.errors import UserError
 
 if TYPE_CHECKING:
     import lmdb
 
+basicsr_open_backend = LmdbBackend.__init__
 _READING = {'readonly': True, 'lock': False, 'readahead': False}  # BasicSR's defaults
 _open: weakref.WeakValueDictionary[tuple[int, int], Any] = weakref.WeakValueDictionary()
 
@@ -75,39 +78,34 @@ def open_lmdb(folder: str | os.PathLike[str]) -> lmdb.Environment:
     return environment
 
 
-def repair_lmdb_sharing() -> None:
-    """Let several datasets of a process read one LMDB; lmdb 3 refuses to open a file twice."""
-    from basicsr.utils.file_client import LmdbBackend
+def open_backend(
+    self: Any, db_paths: str | Sequence[str], client_keys: str | Sequence[str] = 'default', **settings: Any
+) -> None:
+    """Let several datasets of a process read one LMDB; lmdb 3 refuses to open a file twice.
 
-    original = LmdbBackend.__init__
-
-    @functools.wraps(original)
-    def init(
-        self: Any, db_paths: str | Sequence[str], client_keys: str | Sequence[str] = 'default', **settings: Any
-    ) -> None:
-        if {**_READING, **settings} != _READING:
-            original(self, db_paths, client_keys, **settings)
-            return
-        self.db_paths = [db_paths] if isinstance(db_paths, (str, os.PathLike)) else list(db_paths)
-        keys = [client_keys] if isinstance(client_keys, str) else list(client_keys)
-        if len(keys) != len(self.db_paths):
-            raise ValueError(f'{len(keys)} client_keys for {len(self.db_paths)} db_paths')
-        self._client = {key: open_lmdb(path) for key, path in zip(keys, self.db_paths)}
-
-    LmdbBackend.__init__ = init
+    Raises:
+        UserError: an LMDB is missing, damaged or truncated.
+        ValueError: the keys are not as many as the paths.
+    """
+    if {**_READING, **settings} != _READING:
+        basicsr_open_backend(self, db_paths, client_keys, **settings)
+        return
+    self.db_paths = [db_paths] if isinstance(db_paths, (str, os.PathLike)) else list(db_paths)
+    keys = [client_keys] if isinstance(client_keys, str) else list(client_keys)
+    if len(keys) != len(self.db_paths):
+        raise ValueError(f'{len(keys)} client_keys for {len(self.db_paths)} db_paths')
+    self._client = {key: open_lmdb(path) for key, path in zip(keys, self.db_paths)}
 
 
-def repair_lmdb_lists() -> None:
-    """Read the lists of LMDBs with a byte order mark, blank lines, and names without ending, as `kdsr check` does."""
-    from basicsr.data.data_util import paired_paths_from_lmdb as original
+def paired_paths_from_lmdb(folders: list[str], keys: list[str]) -> list[dict[str, str]]:
+    """Read the lists of LMDBs with a byte order mark, blank lines, and names without ending, as `kdsr check` does.
 
-    @functools.wraps(original)
-    def paired_paths_from_lmdb(folders: list[str], keys: list[str]) -> list[dict[str, str]]:
-        if not all(folder.endswith('.lmdb') for folder in folders):
-            return original(folders, keys)  # it refuses them
-        lists = [read_meta_info(folder) for folder in folders]
-        if lists[0].keys() != lists[1].keys():
-            raise UserError(f'{folders[0]} and {folders[1]} list different images. Make both from the same images.')
-        return [{f'{key}_path': name for key in keys} for name in sorted(lists[0])]
-
-    replace_in_datasets('paired_paths_from_lmdb', original, paired_paths_from_lmdb)
+    Raises:
+        UserError: a list is missing or damaged, or the two list different images.
+    """
+    if not all(folder.endswith('.lmdb') for folder in folders):
+        return basicsr_paired_paths_from_lmdb(folders, keys)  # it refuses them
+    lists = [read_meta_info(folder) for folder in folders]
+    if lists[0].keys() != lists[1].keys():
+        raise UserError(f'{folders[0]} and {folders[1]} list different images. Make both from the same images.')
+    return [{f'{key}_path': name for key in keys} for name in sorted(lists[0])]

@@ -1,24 +1,24 @@
-"""Reading anyone's checkpoint files: tensors and plain values, never code."""
+"""Checkpoint files of any origin: read tensors and plain values, never run code."""
 
 from __future__ import annotations
 
-import functools
 import os
 import pickle
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from basicsr.utils import get_root_logger
 from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 
 from kdsr.errors import UserError
 from kdsr.metadata import safetensors_metadata
 from kdsr.wording import with_article
 
-__all__ = ['pick_weights', 'read_checkpoint', 'repair_load_network', 'safetensors_metadata']
-
-if TYPE_CHECKING:
-    from torch import Tensor
+__all__ = ['load_network', 'pick_weights', 'read_checkpoint', 'safetensors_metadata']
 
 WEIGHT_KEYS = ('params_ema', 'params', 'state_dict', 'model')
 
@@ -27,10 +27,8 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     """Read a checkpoint file on the CPU, tensors and plain values only; a safetensors file is weights alone.
 
     Raises:
-        UserError: the file is missing, is no checkpoint, or holds code (pickled objects), which is never run.
+        UserError: the file is missing, is not a checkpoint, or holds code (pickled objects), which is never run.
     """
-    import torch
-
     path = os.path.expanduser(path)
     if os.path.isdir(path):
         raise UserError(f'checkpoint {path!r} is a folder: name the file in it.')
@@ -44,12 +42,13 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         wanted = re.search(r'GLOBAL ([\w.]+)', str(error))
         asks = f' (it asks for {wanted[1]})' if wanted else ''
         raise UserError(
-            f'checkpoint {path!r} is no checkpoint, is damaged, or holds more than tensors and plain values{asks}; '
+            f'checkpoint {path!r} is not a checkpoint, is damaged, or holds more than tensors and plain values{asks}; '
             'nothing in it was run. If you trust its source, load it yourself and save its state_dict with torch.save.'
         ) from None
-    except Exception as error:  # a file that is no checkpoint ends in one of many errors
+    except Exception as error:  # other files end in one of many errors
         raise UserError(
-            f'checkpoint {path!r} cannot be read ({type(error).__name__}: {error}): is it truncated, or no checkpoint?'
+            f'checkpoint {path!r} cannot be read ({type(error).__name__}: {error}): is it truncated, or not a '
+            'checkpoint?'
         ) from None
     if not isinstance(content, dict):
         raise UserError(
@@ -59,8 +58,6 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 
 
 def _read_safetensors(path: str) -> dict[str, Any]:
-    from safetensors.torch import load_file
-
     try:
         return load_file(path)
     except SafetensorError as error:
@@ -73,13 +70,11 @@ def pick_weights(content: Mapping[str, Any], path: str, param_key: str | None = 
     Args:
         content: What :func:`read_checkpoint` returned.
         path: For messages.
-        param_key: Key of the weights; when None the first of `WEIGHT_KEYS` that is there, or the whole file.
+        param_key: Key of the weights; None means the first of `WEIGHT_KEYS` that the file has, or the whole file.
 
     Raises:
         UserError: the key is not in the file, or what it names are not weights.
     """
-    from torch import Tensor
-
     if param_key is None:
         param_key = next((k for k in WEIGHT_KEYS if isinstance(content.get(k), Mapping) and content[k]), None)
     elif param_key not in content:
@@ -95,38 +90,41 @@ def _keys(content: Mapping[str, Any]) -> str:
     return ', '.join(map(str, list(content)[:5])) + (', ...' if len(content) > 5 else '')
 
 
-def repair_load_network() -> None:
-    """Load weights safely, and say it when they do not fit; a file of bare weights also fits the EMA network.
+def load_network(self: Any, net: Any, load_path: str, strict: bool = True, param_key: Any = 'params') -> None:
+    """Load weights safely into a network; a file of bare weights also fits the EMA network.
 
-    BasicSR unpickles anything, takes weights that are not finite, looks for a key in bare weights and dies, and with
-    `strict_load_g: false` goes on without a single tensor.
+    BasicSR unpickles anything, accepts weights that are not finite, fails on bare weights because it looks for a key in
+    them, and with `strict_load_g: false` goes on without a single tensor.
+
+    Args:
+        self: The model.
+        net: The network, possibly wrapped for distributed training.
+        load_path: The checkpoint.
+        strict: Every tensor must fit.
+        param_key: Key of the weights in the file.
+
+    Raises:
+        UserError: the file cannot be read, or its weights do not fit the network.
     """
-    from basicsr.models.base_model import BaseModel
-    from basicsr.utils import get_root_logger
-
-    @functools.wraps(BaseModel.load_network)
-    def load_network(self: Any, net: Any, load_path: str, strict: bool = True, param_key: Any = 'params') -> None:
-        network, content = self.get_bare_model(net), read_checkpoint(load_path)
-        key = next((key for key in (param_key, 'params') if key is not None and key in content), None)
-        weights = pick_weights(content, load_path, key)
-        _refuse_bad_numbers(network, weights, load_path)
-        get_root_logger().info(f'Loading {type(network).__name__} from {load_path}, with param key: [{key}].')
-        self._print_different_keys_loading(network, weights, strict)
-        if not any(name in weights for name in network.state_dict()):
-            raise UserError(f'no tensor of {load_path!r} fits {type(network).__name__}: it is of another network.')
-        try:
-            network.load_state_dict(weights, strict=strict)
-        except RuntimeError as error:
-            listed = [line.strip() for line in str(error).splitlines()[1:]]
-            some = '\n  '.join(line if len(line) < 200 else f'{line[:200]} ...' for line in listed[:4])
-            raise UserError(
-                f'{load_path!r} does not fit {type(network).__name__} with these options and this scale:\n  {some}'
-            ) from None
-
-    BaseModel.load_network = load_network
+    network, content = self.get_bare_model(net), read_checkpoint(load_path)
+    key = next((key for key in (param_key, 'params') if key is not None and key in content), None)
+    weights = pick_weights(content, load_path, key)
+    _check_finite(network, weights, load_path)
+    get_root_logger().info(f'Loading {type(network).__name__} from {load_path}, with param key: [{key}].')
+    self._print_different_keys_loading(network, weights, strict)
+    if not any(name in weights for name in network.state_dict()):
+        raise UserError(f'no tensor of {load_path!r} fits {type(network).__name__}: the file is of another network.')
+    try:
+        network.load_state_dict(weights, strict=strict)
+    except RuntimeError as error:
+        listed = [line.strip() for line in str(error).splitlines()[1:]]
+        some = '\n  '.join(line if len(line) < 200 else f'{line[:200]} ...' for line in listed[:4])
+        raise UserError(
+            f'{load_path!r} does not fit {type(network).__name__} with these options and this scale:\n  {some}'
+        ) from None
 
 
-def _refuse_bad_numbers(network: Any, weights: Mapping[str, Tensor], path: str) -> None:
+def _check_finite(network: Any, weights: Mapping[str, Tensor], path: str) -> None:
     for name, _ in network.named_parameters():
         if name in weights and not weights[name].isfinite().all():
-            raise UserError(f'{path!r} holds values that are not finite in {name!r}: it is of a run that diverged.')
+            raise UserError(f'{path!r} holds values that are not finite in {name!r}: the run that saved it diverged.')

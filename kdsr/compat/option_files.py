@@ -3,87 +3,80 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import os
 import sys
 import tempfile
 from collections.abc import Callable
 from typing import Any
 
+import torch
+from basicsr.utils.options import parse_options as basicsr_parse_options
+
 from kdsr import options
 from kdsr.errors import UserError
 from kdsr.options.run_arguments import add_run_arguments, run_arguments
 
 settings = {'cpu': False, 'single': False}  # of the option file that was parsed last
-before_a_run: list[Callable[[options.OptionFile, bool, bool], None]] = []  # checks; rooms above this one add theirs
+before_a_run: list[Callable[[options.OptionFile, bool, bool], None]] = []  # checks that the rooms above add
 _kept_alive: list[object] = []  # folders of resolved option files, removed when the process ends
 
 
-def repair_yaml() -> None:
-    """Read option files with a safe loader: BasicSR's runs `!!python/...` tags, and leaves `1e-4` a string."""
-    from basicsr.utils import options as basicsr_options
-
-    def ordered_yaml() -> tuple[type, type]:
-        return options.SafeLoader, options.SafeDumper
-
-    basicsr_options.ordered_yaml = ordered_yaml
+def ordered_yaml() -> tuple[type, type]:
+    """Return a safe loader and dumper: BasicSR's loader runs `!!python/...` tags, and leaves `1e-4` a string."""
+    return options.SafeLoader, options.SafeDumper
 
 
-def repair_execution() -> None:
-    """Take `exec` and `eval` from BasicSR's option parser, which hands them the words after `--force_yml`.
+def refuse_execution(text: str, *rest: object) -> Any:
+    """Stand in for `exec` and `eval` in BasicSR's option parser, which hands them the words after `--force_yml`.
 
-    kdsr resolves these words itself; this closes every other way to that code, such as a name that was imported before.
+    kdsr resolves these words itself. This closes every other way to that code, such as a name that was imported before.
+
+    Raises:
+        UserError: always.
     """
-    from basicsr.utils import options as basicsr_options
-
-    def refused(text: str, *rest: object) -> Any:
-        raise UserError(f'{text!r} is not executed: options are values. `--force_yml` needs the parser of kdsr.')
-
-    basicsr_options.exec = refused
-    basicsr_options.eval = refused
+    raise UserError(f'{text!r} is not executed: options are values. `--force_yml` needs the parser of kdsr.')
 
 
-def repair_parse_options() -> None:
-    """Resolve `base:`, defaults and `--force_yml` before BasicSR reads the file; check it; accept `--local-rank`.
+def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any], argparse.Namespace]:
+    """Resolve `base:`, defaults and `--force_yml`, check the file, and let BasicSR read the result.
 
-    BasicSR hands `--force_yml` to `exec` and `eval` and keeps `5e-4` a string; PyTorch 2 launchers say `--local-rank`;
-    keys without a default end in a bare `KeyError`.
+    BasicSR hands `--force_yml` to `exec` and `eval` and keeps `5e-4` a string. PyTorch 2 launchers say `--local-rank`.
+    Keys without a default end in a bare `KeyError`.
+
+    Args:
+        root_path: The folder of `experiments` and `results`.
+        is_train: Train, not test.
+
+    Returns:
+        BasicSR's options, and its arguments.
+
+    Raises:
+        UserError: the file is wrong, or asks for a GPU where there is none.
     """
-    import basicsr.test
-    import basicsr.train
-    from basicsr.utils import options as basicsr_options
-
-    original = basicsr_options.parse_options
-
-    @functools.wraps(original)
-    def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any], argparse.Namespace]:
-        argv = sys.argv
-        words = _parser().parse_args(argv[1:])
-        file = options.read(words.opt, words.force_yml)
-        for check in before_a_run:
-            check(file, is_train, words.auto_resume)
-        try:
-            sys.argv = [argv[0], *_resolved_arguments(file, words)]
-            opt, args = original(root_path, is_train)
-        finally:
-            sys.argv = argv
-        _fit_to_devices(opt)
-        return options.with_cache(opt) if is_train else opt, args
-
-    for module in (basicsr_options, basicsr.train, basicsr.test):
-        module.parse_options = parse_options
+    argv = sys.argv
+    words = _create_parser().parse_args(argv[1:])
+    file = options.read(words.opt, words.force_yml)
+    for check in before_a_run:
+        check(file, is_train, words.auto_resume)
+    try:
+        sys.argv = [argv[0], *_resolve_arguments(file, words)]
+        opt, args = basicsr_parse_options(root_path, is_train)
+    finally:
+        sys.argv = argv
+    _fit_to_devices(opt)
+    return options.with_cache(opt) if is_train else opt, args
 
 
-def _parser() -> argparse.ArgumentParser:
-    """Return a parser of BasicSR's words, and no others: what it does not know must not reach BasicSR."""
+def _create_parser() -> argparse.ArgumentParser:
+    """Create a parser of BasicSR's words and no others: an unknown word must not reach BasicSR."""
     parser = argparse.ArgumentParser()
     parser.add_argument('-opt', required=True, metavar='FILE', help='option file')
     add_run_arguments(parser)
     return parser
 
 
-def _resolved_arguments(file: options.OptionFile, words: argparse.Namespace) -> list[str]:
-    """Return the words for BasicSR's own parser: those it needs, and a file that is the whole truth."""
+def _resolve_arguments(file: options.OptionFile, words: argparse.Namespace) -> list[str]:
+    """Return the words for BasicSR's own parser: those it needs, and a file in which everything is resolved."""
     resolved = options.complete(options.clean(file), file.path)
     settings['cpu'] = resolved['num_gpu'] == 0
     settings['single'] = resolved['num_gpu'] == 'auto' and words.launcher == 'none'
@@ -98,9 +91,11 @@ def _resolved_arguments(file: options.OptionFile, words: argparse.Namespace) -> 
 
 
 def _fit_to_devices(opt: dict[str, Any]) -> None:
-    """Refuse a GPU that is not there, and use one where `auto` would multiply the batch by the number of GPUs."""
-    import torch
+    """Refuse a GPU that does not exist, and use one GPU where `auto` would multiply the batch by their number.
 
+    Raises:
+        UserError: the options ask for a GPU, and PyTorch sees none.
+    """
     if opt['num_gpu'] != 0 and not torch.cuda.is_available():
         raise UserError(
             f'`num_gpu: {opt["num_gpu"]}`, but PyTorch sees no GPU here. Write `num_gpu: auto` (0 without one), '

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from kdsr.data.disk_room import SLACK, check_room, is_disk_full, make_disk_full_error
-from kdsr.durable import sync_folder, write_durably
+from kdsr.durable import remove_partial_files, sync_folder, write_durably
 from kdsr.errors import UserError
+from kdsr.lifecycle.locking import FolderLock
 
 SETTINGS_FILE = 'kdsr_prepare.json'
 JOURNAL_FILE = 'finished.jsonl'
@@ -48,6 +49,7 @@ class GrowingFolder(Generic[Content]):
         self.partial = final.with_name(f'{final.name}.partial')
         self._settings = json.loads(json.dumps(settings))  # as it will be read back: lists, not tuples
         self._sources = dict(sources)
+        self._lock = FolderLock(final, 'being written')  # held until the folder has its final name
         self._files = contextlib.ExitStack()
         self._look()
 
@@ -70,17 +72,18 @@ class GrowingFolder(Generic[Content]):
         open.
 
         Raises:
-            UserError: another process writes there, the disk is full, or what is there was made otherwise.
+            FolderInUseError: another process writes there.
+            UserError: the disk is full, or what is there was made otherwise.
         """
-        self.final.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_lock(self.final))
+            stack.enter_context(self._lock)
             self._look()
             if self.complete:
                 return
             check_room(self.final.parent, SLACK)
             with self._report_full_disk():
                 self.partial.mkdir(parents=True, exist_ok=True)
+                remove_partial_files(self.partial)
                 self._journal_file = stack.enter_context((self.partial / JOURNAL_FILE).open('ab'))
                 self._journal_file.truncate(self._journal_bytes)  # a kill may have left half a line
                 if not (self.partial / SETTINGS_FILE).exists():
@@ -122,11 +125,16 @@ class GrowingFolder(Generic[Content]):
         sync_folder(self.final.parent)
         (self.final / JOURNAL_FILE).unlink(missing_ok=True)  # another process may have tidied up
         self.complete = True
-        self.close()  # and unlock
+        self._lock.release(remove=True)
+        self.close()
 
     def close(self) -> None:
-        """Let go of the files and the lock; what is not finished stays for the next run. Closing twice is harmless."""
+        """Close the files and give the lock back; what is not finished stays for the next run.
+
+        A second call changes nothing.
+        """
         self._files.close()
+        self._lock.release()
 
     def estimate_needed(self) -> int:
         """Return about how many bytes the sources that are not finished need, judged by those that are."""
@@ -246,19 +254,3 @@ def list_differences(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list
 def _some(names: Sequence[str]) -> str:
     more = f' and {len(names) - 5} more' if len(names) > 5 else ''
     return ', '.join(names[:5]) + more
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold a lock beside the folder, which the system releases when the process ends."""
-    with folder.with_name(f'.{folder.name}.lock').open('a') as file:
-        try:
-            import fcntl
-        except ImportError:
-            yield
-            return
-        try:
-            fcntl.lockf(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f'Another process is writing to {folder}. Wait for it, or stop it.') from None
-        yield

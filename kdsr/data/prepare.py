@@ -21,6 +21,7 @@ from kdsr.data.parallel import check_workers, ordered_map
 from kdsr.data.raw_writer import RawWriter
 from kdsr.data.source_images import Source, list_sources
 from kdsr.data.sub_images import Cutting, count_frame_pixels, cut_image, degrade_image, frame_image
+from kdsr.durable import remove_partial_files
 from kdsr.errors import UserError
 from kdsr.wording import printable
 
@@ -149,6 +150,7 @@ def prepare_benchmark_set(
     _announce(progress, hr_folder, len(sources), len(pending), bool(pending), made, list(folders.values()))
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
+        remove_partial_files(folder)
     work = functools.partial(degrade_image, folders=folders, mod=mod)
     try:
         _process(work, pending, None, len(sources), workers, progress and bool(pending))

@@ -2,60 +2,72 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from typing import Any
 
+import torch
+from basicsr.train import init_tb_loggers as basicsr_init_tb_loggers
+from basicsr.utils import MessageLogger, get_root_logger
+
 from kdsr.errors import UserError
-from kdsr.lifecycle.stopping import run
+from kdsr.lifecycle.run import observers, run
 
 
-def repair_progress_line() -> None:
-    """End each line of the log with what a person asks: how far it is, how fast, what it waits for, how much memory.
+class ProgressLogger(MessageLogger):
+    """BasicSR's logger, with more at the end of each line: progress, speed, wait for data, and memory.
 
-    What BasicSR writes stays as it is at the beginning of the line; TensorBoard gets the same numbers.
+    The beginning of the line is BasicSR's. TensorBoard gets the same numbers.
     """
-    import basicsr.train
-    from basicsr.utils import get_root_logger
 
-    class ProgressLogger(basicsr.train.MessageLogger):
-        def __init__(self, opt: dict[str, Any], start_iter: int = 1, tb_logger: Any = None) -> None:
-            super().__init__(opt, start_iter, tb_logger)
-            train_set = opt['datasets']['train']
-            gpus = max(1, opt['num_gpu']) if not opt['dist'] else opt['world_size']
-            self.images_a_step = train_set['batch_size_per_gpu'] * gpus
-            self.logger: Any = self
-            self.ending = ''
-            run.tb_logger = tb_logger
+    def __init__(self, opt: dict[str, Any], start_iter: int = 1, tb_logger: Any = None) -> None:
+        super().__init__(opt, start_iter, tb_logger)
+        train_set = opt['datasets']['train']
+        gpus = max(1, opt['num_gpu']) if not opt['dist'] else opt['world_size']
+        self.images_per_step = train_set['batch_size_per_gpu'] * gpus
+        self.logger: Any = self
+        self.ending = ''
+        run.tb_logger = tb_logger
+        for observer in observers:
+            observer.start(opt, int(start_iter))
 
-        def __call__(self, log_vars: dict[str, Any]) -> None:
-            step, waiting, iteration = log_vars.get('time', 0.0), log_vars.get('data_time', 0.0), log_vars['iter']
-            numbers = {'images/s': self.images_a_step / step if step else 0.0, 'memory GB': peak_memory()}
-            numbers['waiting for data %'] = 100 * waiting / step if step else 0.0
-            self.ending = progress(iteration, int(self.max_iters), numbers)
-            super().__call__(log_vars)
-            if self.tb_logger is not None and self.use_tb_logger:
-                for name, value in numbers.items():
-                    self.tb_logger.add_scalar(f'speed/{name}', value, iteration)
+    def __call__(self, log_vars: dict[str, Any]) -> None:
+        """Write one line.
 
-        def info(self, message: str) -> None:  # BasicSR hands its line to `self.logger`
-            get_root_logger().info(f'{message}{self.ending}')
+        Args:
+            log_vars: BasicSR's `epoch`, `iter`, `lrs`, `time`, `data_time`, and the losses.
+        """
+        step, waiting, iteration = log_vars.get('time', 0.0), log_vars.get('data_time', 0.0), log_vars['iter']
+        numbers = {'images/s': self.images_per_step / step if step else 0.0, 'memory GB': measure_peak_memory()}
+        numbers['waiting for data %'] = 100 * waiting / step if step else 0.0
+        for observer in observers:
+            observer.log(log_vars)
+        self.ending = describe_progress(iteration, int(self.max_iters), numbers)
+        super().__call__(log_vars)
+        if self.tb_logger is not None and self.use_tb_logger:
+            for name, value in numbers.items():
+                self.tb_logger.add_scalar(f'speed/{name}', value, iteration)
 
-    basicsr.train.MessageLogger = ProgressLogger
+    def info(self, message: str) -> None:
+        """Write BasicSR's line with our end; BasicSR hands it to `self.logger`."""
+        get_root_logger().info(f'{message}{self.ending}')
 
 
-def progress(iteration: int, total: int, numbers: dict[str, float]) -> str:
-    """Return the end of a line of the log."""
+def describe_progress(iteration: int, total: int, numbers: dict[str, float]) -> str:
+    """Return the end of a line of the log.
+
+    Args:
+        iteration: The last finished one.
+        total: Of the run.
+        numbers: `images/s`, `waiting for data %` and `memory GB`.
+    """
     return (
         f'| {100 * iteration / total:.1f} % done, {numbers["images/s"]:.3g} images/s, '
         f'{numbers["waiting for data %"]:.0f} % waiting for data, {numbers["memory GB"]:.2f} GB at most'
     )
 
 
-def peak_memory() -> float:
-    """Return the most memory that this process ever held, in GB: on its GPU, or without one in all."""
-    import torch
-
+def measure_peak_memory() -> float:
+    """Return the most memory that this process held so far, in GB: on its GPU, or without one its main memory."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() / 1e9
     try:
@@ -66,19 +78,15 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
-def repair_loggers() -> None:
-    """Say which package is missing for TensorBoard and wandb, which are optional, before anything is trained."""
-    import basicsr.train
+def init_tb_loggers(opt: dict[str, Any]) -> Any:
+    """Start TensorBoard and wandb as BasicSR does.
 
-    original = basicsr.train.init_tb_loggers
-
-    @functools.wraps(original)
-    def init_tb_loggers(opt: dict[str, Any]) -> Any:
-        try:
-            return original(opt)
-        except ImportError as error:
-            package = 'wandb' if (error.name or '').startswith('wandb') else 'tensorboard'
-            key = 'logger.wandb' if package == 'wandb' else 'logger.use_tb_logger'
-            raise UserError(f'`{key}` needs a package: pip install {package} ({error})') from error
-
-    basicsr.train.init_tb_loggers = init_tb_loggers
+    Raises:
+        UserError: the package, which is optional, is missing. The message names it.
+    """
+    try:
+        return basicsr_init_tb_loggers(opt)
+    except ImportError as error:
+        is_wandb = (error.name or '').startswith('wandb')
+        package, key = ('wandb', 'logger.wandb') if is_wandb else ('tensorboard', 'logger.use_tb_logger')
+        raise UserError(f'`{key}` needs a package: pip install {package} ({error})') from error

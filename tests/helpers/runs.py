@@ -111,10 +111,10 @@ def same(a, b):
     return a == b
 
 
-def check_same_run(one, other):
+def check_same_run(one, other, total=TOTAL):
     """Compare two finished runs: weights, their averages, helpers, and all that a state holds."""
     names = sorted(p.relative_to(one) for kind in ('models', 'training_states') for p in (one / kind).iterdir())
-    wanted = [n for n in names if str(TOTAL) in n.name or 'latest' in n.name]
+    wanted = [n for n in names if str(total) in n.name or 'latest' in n.name]
     assert len(wanted) >= 3
     for name in wanted:
         assert same(content(one, name), content(other, name)), name

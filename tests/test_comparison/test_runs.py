@@ -1,3 +1,4 @@
+import os
 import time
 
 import pytest
@@ -102,7 +103,7 @@ def test_workers_share_the_processors_and_take_turns_on_the_gpus(workspace, prog
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,6')
     monkeypatch.setattr(comparison_runs, 'count_processors', lambda: 8)
     compare(comparison_file(workspace, {'plain': {}, 'other': {}}, seeds=[0]), workers=2)
-    printed = {p.read_text().strip() for p in (workspace.root / 'experiments/cmp/output').iterdir()}
+    printed = {p.read_text().strip() for p in (workspace.root / 'experiments/cmp/output').glob('*.txt')}
     assert printed == {'cmp_plain_seed0 4 4', 'cmp_other_seed0 4 6'}
 
 
@@ -154,13 +155,12 @@ def test_report_trains_nothing(workspace, program):
 
 
 def test_two_commands_do_not_train_the_same_run(workspace, program):
-    pytest.importorskip('fcntl')
     (workspace.root / 'waits_cmp_plain_seed0').touch()
     run = comparison(workspace, seeds=[0]).runs[0]
     folder = workspace.root / 'experiments' / 'cmp'
     first = comparison_runs.TrainingProcess(run, folder, 1, None)
     try:
-        with pytest.raises(UserError, match='cmp_plain_seed0 is being trained by another process'):
+        with pytest.raises(UserError, match=f'cmp_plain_seed0 is being trained by process {os.getpid()} on '):
             comparison_runs.TrainingProcess(run, folder, 1, None)
         assert first.progress() == 'plain seed 0 starts'
     finally:

@@ -14,7 +14,8 @@ from basicsr.utils import dist_util
 from basicsr.utils import options as basicsr_options
 from basicsr.utils.registry import ARCH_REGISTRY
 
-from kdsr import compat, lifecycle
+from kdsr import replacements
+from kdsr.compat import imports
 from kdsr.errors import UserError
 from kdsr.lifecycle import resuming
 from tests.conftest import network_opt
@@ -67,7 +68,7 @@ def test_missing_operators_are_declared_one_after_the_other(monkeypatch):
     monkeypatch.setattr(sys, 'meta_path', [BrokenTorchvision('demo_a', 'demo_b'), *sys.meta_path])
     with pytest.raises(RuntimeError, match='demo_a does not exist'):
         importlib.import_module('torchvision')
-    assert compat.imports.repair_torchvision_operators() == ['torchvision::demo_a', 'torchvision::demo_b']
+    assert imports.repair_torchvision_operators() == ['torchvision::demo_a', 'torchvision::demo_b']
     del sys.modules['torchvision']
 
 
@@ -75,22 +76,22 @@ def test_missing_operators_are_declared_one_after_the_other(monkeypatch):
 def test_other_errors_of_torchvision_are_not_swallowed(monkeypatch):
     monkeypatch.setattr(sys, 'meta_path', [BrokenTorchvision('demo_c', error='something else'), *sys.meta_path])
     with pytest.raises(RuntimeError, match='something else'):
-        compat.imports.repair_torchvision_operators()
+        imports.repair_torchvision_operators()
 
 
 def test_import_repairs_leave_alone_what_works(monkeypatch):
-    assert compat.imports.repair_torchvision_operators() == []  # already imported and healthy by now
+    assert imports.repair_torchvision_operators() == []  # already imported and healthy by now
     own = types.ModuleType('torchvision.transforms.functional_tensor')
     monkeypatch.setitem(sys.modules, 'torchvision.transforms.functional_tensor', own)
-    assert compat.imports.repair_functional_tensor() is False
+    assert imports.repair_functional_tensor() is False
     assert sys.modules['torchvision.transforms.functional_tensor'] is own
-    assert compat.imports.repair_ndimage_filters() is False
+    assert imports.repair_ndimage_filters() is False
 
 
 def test_a_scipy_without_its_filters_module_gets_it_back(monkeypatch):
     monkeypatch.delitem(sys.modules, 'scipy.ndimage.filters', raising=False)
-    monkeypatch.setattr(compat.imports.importlib.util, 'find_spec', lambda name: None)
-    assert compat.imports.repair_ndimage_filters() is True
+    monkeypatch.setattr(imports.importlib.util, 'find_spec', lambda name: None)
+    assert imports.repair_ndimage_filters() is True
     from scipy.ndimage.filters import convolve  # BasicSR's own line
 
     assert callable(convolve)
@@ -100,13 +101,13 @@ def test_a_scipy_without_its_filters_module_gets_it_back(monkeypatch):
 def test_a_python_without_distutils_gets_what_basicsr_takes_from_it(monkeypatch):
     for name in ('distutils', 'distutils.version'):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setattr(compat.imports.importlib.util, 'find_spec', lambda name: None)
-    assert compat.imports.repair_distutils() is True
+    monkeypatch.setattr(imports.importlib.util, 'find_spec', lambda name: None)
+    assert imports.repair_distutils() is True
     from distutils.version import LooseVersion  # BasicSR's own line
 
     assert LooseVersion('0.28.0+cpu') >= LooseVersion('0.9.0')
     assert not LooseVersion('0.8.1') >= LooseVersion('0.9.0')
-    assert compat.imports.repair_distutils() is False
+    assert imports.repair_distutils() is False
     for name in ('distutils', 'distutils.version'):
         monkeypatch.delitem(sys.modules, name)
 
@@ -121,8 +122,7 @@ def test_a_swinir_is_built_without_a_warning():
 
 def test_a_second_import_changes_nothing():
     before = (BaseModel.validation, basicsr.train.parse_options, dist_util.init_dist)
-    compat.apply()
-    lifecycle.apply()
+    replacements.install()
     assert before == (BaseModel.validation, basicsr.train.parse_options, dist_util.init_dist)
 
 
@@ -176,8 +176,8 @@ def test_keys_without_a_default_in_basicsr_have_one(workspace, monkeypatch):
 def test_the_newest_state_is_found_by_number(tmp_path):
     for name in ('900.state', '1000.state', 'latest.state', '2000.state.partial'):
         (tmp_path / name).touch()
-    assert resuming._states(str(tmp_path)) == [str(tmp_path / '1000.state'), str(tmp_path / '900.state')]
-    assert resuming._states(str(tmp_path / 'nowhere')) == []
+    assert resuming.list_states(str(tmp_path)) == [str(tmp_path / '1000.state'), str(tmp_path / '900.state')]
+    assert resuming.list_states(str(tmp_path / 'nowhere')) == []
 
 
 def test_a_hostile_training_state_is_not_run(workspace):
@@ -279,7 +279,7 @@ def test_the_last_validation_is_logged_under_the_last_iteration():
     model.nondist_validation = lambda dataloader, current_iter, *rest: seen.append(current_iter)
     model.validation(None, 41, None)
     model.validation(None, 10, None)
-    BaseModel.validation.__wrapped__.__wrapped__(model, None, 41, None)
+    BaseModel.validation.__wrapped__(model, None, 41, None)
     assert seen == [40, 10, 41]
     model.is_train = False
     model.validation(None, 'a name', None)  # test.py passes the experiment's name

@@ -71,7 +71,7 @@ def test_the_lock_covers_the_rename(hr, tmp_path, moment):
             os._exit(0)
     try:
         os.waitpid(child, os.WUNTRACED)
-        with pytest.raises(UserError, match=r'Another process is writing to .*set_\w+_sub\.raw'):
+        with pytest.raises(UserError, match=r'set_\w+_sub\.raw is being written by process'):
             prepare(hr, out, raw=True)
     finally:
         os.kill(child, signal.SIGCONT)

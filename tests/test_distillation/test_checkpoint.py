@@ -70,7 +70,7 @@ def test_a_key_that_holds_no_weights_is_named(tmp_path, content):
 
 def test_a_page_of_text_is_no_checkpoint(tmp_path):
     (tmp_path / 'w.pth').write_text('hello')
-    with pytest.raises(UserError, match='no checkpoint'):
+    with pytest.raises(UserError, match='not a checkpoint'):
         read_checkpoint(str(tmp_path / 'w.pth'))
 
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,14 +10,9 @@ import pytest
 import torch
 
 from tests.conftest import network_opt
+from tests.helpers.processes import free_port
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
 
 
 def launch(workspace, path, processes):

@@ -6,17 +6,17 @@ import sys
 import pytest
 
 from kdsr.errors import UserError
-from kdsr.lifecycle.progress import peak_memory, progress
+from kdsr.lifecycle.progress import describe_progress, measure_peak_memory
 from tests.helpers.logs import log_of
 from tests.helpers.runs import options
 
 
 def test_a_line_tells_how_far_how_fast_and_what_it_waits_for():
     numbers = {'images/s': 123.456, 'waiting for data %': 12.6, 'memory GB': 3.14159}
-    assert progress(50, 200, numbers) == (
+    assert describe_progress(50, 200, numbers) == (
         '| 25.0 % done, 123 images/s, 13 % waiting for data, 3.14 GB at most'
     )  # fmt: skip
-    assert 0.05 < peak_memory() < 1000
+    assert 0.05 < measure_peak_memory() < 1000
 
 
 def test_the_log_and_tensorboard_of_a_run(workspace):

@@ -11,8 +11,9 @@ import torch
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import dist_util
 
+from kdsr import durable
 from kdsr.errors import UserError
-from kdsr.lifecycle import locking, saving
+from kdsr.lifecycle.locking import FolderLock
 from tests.helpers.runs import at_iteration, check_same_run, content, features, in_a_child, killed, options
 
 
@@ -67,7 +68,7 @@ def test_a_second_run_of_the_same_name_is_refused_while_the_first_lives(workspac
     read, write = os.pipe()
     child = os.fork()
     if not child:
-        locking.lock(folder)
+        FolderLock(folder, 'being trained').acquire()
         os.write(write, b'.')
         time.sleep(60)
         os._exit(0)
@@ -93,7 +94,7 @@ def test_a_full_disk_is_told_and_the_run_resumes_when_there_is_room(workspace, m
             raise OSError(errno.ENOSPC, 'No space left on device')
         replace(source, target)
 
-    monkeypatch.setattr(saving.os, 'replace', full)
+    monkeypatch.setattr(durable.os, 'replace', full)
     with pytest.raises(UserError, match=r'cannot write .*4\.state: No space left on device.*make room.*--auto_resume'):
         workspace.train(opt)
     assert signal.getsignal(signal.SIGTERM) == before
