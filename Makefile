@@ -13,13 +13,14 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help install quickstart test lint docs clean
+.PHONY: help install quickstart test lint docs site clean
 
 help:
 	@echo 'make quickstart   install, then distil a small network from three teachers on sample photos (minutes)'
 	@echo 'make test         install, with the test tools, then run the tests'
 	@echo 'make lint         check style and types'
-	@echo 'make docs         write what is generated in docs/ and README.md: tables, diagrams, schema, estimates, Python API'
+	@echo 'make docs         write what is generated in docs/ and README.md (tables, diagrams, schema, estimates, API), then the site'
+	@echo 'make site         build the website of all documents, with search, in build/site/'
 	@echo 'make clean        remove the environment and everything that quickstart made'
 	@echo 'PYTHON=python3.12 chooses the Python, VENV=folder the environment.'
 
@@ -59,6 +60,11 @@ docs: $(TESTABLE)
 	$(PY) scripts/method_pictures/draw_methods.py
 	$(PY) -m kdsr estimate --page > docs/estimates.md
 	$(PY) scripts/api_page.py
+	$(MAKE) site
+
+site: $(TESTABLE)
+	$(PY) -m sphinx -q -W --keep-going -b html -c scripts/site . build/site
+	@echo 'Open build/site/index.html.'
 
 clean:
-	rm -rf $(VENV) datasets/quickstart experiments/quickstart_* results/quickstart
+	rm -rf $(VENV) build datasets/quickstart experiments/quickstart_* results/quickstart

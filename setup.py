@@ -12,6 +12,7 @@ OPTIONAL = {
     'spandrel': ['spandrel>=0.4.2'],
     'completion': ['shtab>=1.6'],
     'export': ['onnx>=1.16', 'onnxruntime>=1.18'],
+    'docs': ['sphinx>=7.3', 'furo>=2024.8.6', 'myst-parser>=3.0', 'latex2mathml>=3.77'],
 }
 CHECKS = ['pytest', 'pytest-xdist', 'pytest-timeout', 'ruff', 'mypy', 'types-PyYAML', 'packaging']
 

@@ -18,7 +18,7 @@ HEAD = """# Python API
 `import kdsr` is quick; each name below loads what it needs when it is first used. Everything else in the package is
 internal: it may change without notice. Made by `make docs` from the docstrings; the tests run every example.
 
-Training itself is BasicSR's: `kdsr train -opt FILE.yml`. What an option file may contain: [options.md](options.md).
+Training itself is BasicSR's: `kdsr train FILE.yml`. What an option file may contain: [options.md](options.md).
 """
 LOSSES = """
 ## Losses

@@ -46,6 +46,9 @@ def test_a_diagram_is_readable_on_any_page(path):
         assert float(text.get('font-size')) >= 13
         assert 0 < float(text.get('x')) < width
         assert 0 < float(text.get('y')) < height
+    for span in root.iter(f'{SVG}tspan'):
+        assert float(span.get('font-size', 9)) >= 9  # a number: renderers disagree about percentages
+        float(span.get('dy', 0))
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda p: p.stem)

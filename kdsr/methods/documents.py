@@ -77,15 +77,15 @@ def _short_table() -> str:
 
 
 def _long_table() -> str:
-    """Return the table of docs/methods.md."""
-    head = ('method', 'paper', 'compares', 'teachers', '`kdsr cache`', 'trains besides the student', 'in the YAML',
-            'networks with option files')  # fmt: skip
-    rows = []
+    """Return the two tables of docs/methods.md: what the methods compare, and what they need."""
+    compared, needed = [], []
     for m in METHODS:
-        classes = ', '.join(f'`{name}`' for name in m.classes)
-        link, paper = f'[{m.title}](methods/{m.name}.md)', f'[{m.source}]({m.url})'
-        rows.append((link, paper, m.compares, m.teachers, m.cache, m.trains, classes, networks_of(m)))
-    return markdown_table(head, rows)
+        link = f'[{m.title}](methods/{m.name}.md)'
+        compared.append((link, f'[{m.source}]({m.url})', m.compares, networks_of(m)))
+        needed.append((link, m.teachers, m.cache, m.trains, ', '.join(f'`{name}`' for name in m.classes)))
+    first = ['method', 'paper', 'what is compared with the teacher', 'networks with option files']
+    second = ['method', 'teachers', '`kdsr cache`', 'trained besides the student', 'in the YAML']
+    return f'{markdown_table(first, compared)}\n\n{markdown_table(second, needed)}'
 
 
 def _reference(method: Method) -> str:

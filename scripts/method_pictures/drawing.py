@@ -139,26 +139,29 @@ def _haar(contrast):
                 yield f'<rect x="{x}" y="{y}" width="1" height="1" fill="#{grey}"/>'
 
 
-def _marked(text):
-    """Turn a label with `$...$` into the content of an SVG text."""
+def _marked(text, size):
+    """Turn a label with `$...$` into the content of an SVG text of this font size.
+
+    Sizes and shifts are absolute: several renderers read percentages and em as something else.
+    """
     pieces = []
     for part, piece in enumerate(text.split('$')):
-        pieces.append(_mathematics(piece) if part % 2 else html.escape(piece, quote=False))
+        pieces.append(_mathematics(piece, size) if part % 2 else html.escape(piece, quote=False))
     return ''.join(pieces)
 
 
-def _mathematics(formula):
+def _mathematics(formula, size):
     out, back = [], 0.0  # `back`: how far the baseline is from the line's
     for mark, group, word in re.findall(r'([_^])(\{[^}]*\}|.)|([^_^]+)', formula):
         shift = {'_': 0.28, '^': -0.42, '': 0.0}[mark]
-        size = ' font-size="72%"' if mark else ''
+        smaller = f' font-size="{_number(0.72 * size)}"' if mark else ''
         for run in re.findall(r'[A-Za-zα-ωΑ-Ω]+|[^A-Za-zα-ωΑ-Ω]+', group.strip('{}') or word):
             style = ' font-style="italic"' if len(run) == 1 and run.isalpha() else ''
-            move = f' dy="{_number((shift - back) / (0.72 if mark else 1))}em"' if shift != back else ''
-            out.append(f'<tspan font-family="{SERIF}"{size}{style}{move}>{html.escape(run, quote=False)}</tspan>')
+            move = f' dy="{_number((shift - back) * size)}"' if shift != back else ''
+            out.append(f'<tspan font-family="{SERIF}"{smaller}{style}{move}>{html.escape(run, quote=False)}</tspan>')
             back = shift
     if back:
-        out.append(f'<tspan dy="{_number(-back)}em">\u200b</tspan>')
+        out.append(f'<tspan dy="{_number(-back * size)}">\u200b</tspan>')
     return ''.join(out)
 
 
@@ -179,7 +182,14 @@ class Picture:
         """Write one line, its middle at height y."""
         if label:
             self.add(
-                'text', _marked(label), x=x, y=y + 0.34 * size, font_size=size, text_anchor=anchor, fill=fill, **more
+                'text',
+                _marked(label, size),
+                x=x,
+                y=y + 0.34 * size,
+                font_size=size,
+                text_anchor=anchor,
+                fill=fill,
+                **more,
             )
 
     def lines(self, x, y, labels, size=15, anchor='middle', fill=INK, **more):
