@@ -16,10 +16,10 @@ from kdsr.errors import check_choice
 from kdsr.losses.feature_pair import pair_features
 from kdsr.losses.loss_range import LossRange, check_loss_range, scale_to_range
 
-Mode = Literal['code', 'paper', 'fakd']
+AttentionMode = Literal['code', 'paper', 'fakd']
 
 
-def attention_distance(student_feature: Tensor, teacher_feature: Tensor, mode: Mode = 'code') -> Tensor:
+def attention_distance(student_feature: Tensor, teacher_feature: Tensor, mode: AttentionMode = 'code') -> Tensor:
     """Return the distance of the attention maps of two features; see :class:`AttentionTransferLoss`.
 
     Args:
@@ -33,7 +33,7 @@ def attention_distance(student_feature: Tensor, teacher_feature: Tensor, mode: M
     Raises:
         UserError: unknown `mode`.
     """
-    check_choice('mode', mode, get_args(Mode))
+    check_choice('mode', mode, get_args(AttentionMode))
     difference = _attention(student_feature, mode) - _attention(teacher_feature, mode)
     if mode == 'code':
         return difference.square().mean()
@@ -42,7 +42,7 @@ def attention_distance(student_feature: Tensor, teacher_feature: Tensor, mode: M
     return difference.abs().mean()
 
 
-def _attention(feature: Tensor, mode: Mode) -> Tensor:
+def _attention(feature: Tensor, mode: AttentionMode) -> Tensor:
     """Return (N, H*W), each row of length 1."""
     squares = at_least_float32(feature).square().flatten(2)
     if mode == 'fakd':
@@ -97,13 +97,13 @@ class AttentionTransferLoss(DistillationLoss):
 
     def __init__(
         self,
-        mode: Mode = 'code',
+        mode: AttentionMode = 'code',
         loss_range: LossRange = 255,
         loss_weight: float = 1.0,
         features: list[str] | None = None,
     ) -> None:
         super().__init__(loss_weight, features)
-        check_choice('mode', mode, get_args(Mode))
+        check_choice('mode', mode, get_args(AttentionMode))
         check_loss_range(loss_range)
         self.mode = mode
         self.loss_range = loss_range

@@ -12,7 +12,7 @@ from kdsr.distillation.outputs import Batch, NetworkOutput
 from kdsr.errors import check_choice
 from kdsr.losses.image_pair import pair_images
 
-Norm = Literal['l1', 'l2']
+ImageNorm = Literal['l1', 'l2']
 
 
 @LOSS_REGISTRY.register()
@@ -53,9 +53,9 @@ class ResponseLoss(DistillationLoss):
         tensor(0.1250)
     """
 
-    def __init__(self, norm: Norm = 'l1', loss_weight: float = 1.0, features: list[str] | None = None) -> None:
+    def __init__(self, norm: ImageNorm = 'l1', loss_weight: float = 1.0, features: list[str] | None = None) -> None:
         super().__init__(loss_weight, features)
-        check_choice('norm', norm, get_args(Norm))
+        check_choice('norm', norm, get_args(ImageNorm))
         self.norm = norm
 
     def distance(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> Tensor:

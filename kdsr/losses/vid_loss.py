@@ -17,14 +17,14 @@ from kdsr.errors import check_choice
 from kdsr.losses.feature_pair import pair_features
 
 Pdf = Literal['laplace', 'gaussian']
-Form = Literal['paper', 'official']
+VIDForm = Literal['paper', 'official']
 Scale = Literal['element', 'channel', 'position', 'layer']
 OFFICIAL_FACTOR = {'laplace': 0.1, 'gaussian': 0.001}  # of softplus, in the released code
 EPS = 1e-8
 
 
 def negative_log_likelihood(
-    mean: Tensor, raw: Tensor, target: Tensor, pdf: Pdf = 'laplace', form: Form = 'paper'
+    mean: Tensor, raw: Tensor, target: Tensor, pdf: Pdf = 'laplace', form: VIDForm = 'paper'
 ) -> Tensor:
     """Return the negative log-likelihood of the target, averaged over its elements; see :class:`VIDLoss`.
 
@@ -42,7 +42,7 @@ def negative_log_likelihood(
         UserError: unknown `pdf` or `form`.
     """
     check_choice('pdf', pdf, get_args(Pdf))
-    check_choice('form', form, get_args(Form))
+    check_choice('form', form, get_args(VIDForm))
     mean, raw, target = at_least_float32(mean), at_least_float32(raw), at_least_float32(target)
     scale = F.softplus(raw) * (OFFICIAL_FACTOR[pdf] if form == 'official' else 1) + EPS
     if pdf == 'laplace':
@@ -141,14 +141,14 @@ class VIDLoss(DistillationLoss):
     def __init__(
         self,
         pdf: Pdf = 'laplace',
-        form: Form = 'paper',
+        form: VIDForm = 'paper',
         scale: Scale = 'element',
         loss_weight: float = 1.0,
         features: list[str] | None = None,
     ) -> None:
         super().__init__(loss_weight, features)
         check_choice('pdf', pdf, get_args(Pdf))
-        check_choice('form', form, get_args(Form))
+        check_choice('form', form, get_args(VIDForm))
         check_choice('scale', scale, get_args(Scale))
         self.pdf = pdf
         self.form = form

@@ -20,8 +20,8 @@ from kdsr.errors import UserError, check_choice, did_you_mean
 from kdsr.losses.image_pair import pair_images
 
 CACHED_PIXELS = 2**18
-Mode = Literal['symmetric', 'reflect', 'periodization', 'zero']
-Form = Literal['paper', 'official']
+WaveletMode = Literal['symmetric', 'reflect', 'periodization', 'zero']
+WaveletForm = Literal['paper', 'official']
 
 
 def wavelet_distance(
@@ -30,8 +30,8 @@ def wavelet_distance(
     wave: str = 'haar',
     level: int = 1,
     high_frequency_only: bool = False,
-    mode: Mode = 'symmetric',
-    form: Form = 'paper',
+    mode: WaveletMode = 'symmetric',
+    form: WaveletForm = 'paper',
 ) -> Tensor:
     """Return the mean L1 distance of the wavelet sub-bands of two images; see :class:`WaveletLoss` for the equation.
 
@@ -80,8 +80,8 @@ def _check_options(wave: str, level: int, mode: str, form: str, high_frequency_o
         raise UserError(f'`wave` must be a discrete wavelet of PyWavelets, not {wave!r}.{did_you_mean(wave, known)}')
     if isinstance(level, bool) or not isinstance(level, int) or level < 1:
         raise UserError(f'`level` must be a whole number of at least 1, not {level!r}.')
-    check_choice('mode', mode, get_args(Mode))
-    check_choice('form', form, get_args(Form))
+    check_choice('mode', mode, get_args(WaveletMode))
+    check_choice('form', form, get_args(WaveletForm))
     if form == 'official' and high_frequency_only:
         raise UserError('`high_frequency_only` belongs to `form: paper`; the released code always has the low band.')
 
@@ -157,7 +157,7 @@ def _haar_sum(image: Tensor, level: int, high_frequency_only: bool) -> Tensor:
     return total
 
 
-def _split_bands(difference: Tensor, wave: str, level: int, mode: Mode) -> tuple[Tensor, list[Tensor]]:
+def _split_bands(difference: Tensor, wave: str, level: int, mode: WaveletMode) -> tuple[Tensor, list[Tensor]]:
     """Transform (N, C, H, W); return the low band (N*C, h, w) and for each level its detail bands (3, N*C, h, w)."""
     wavelet = pywt.Wavelet(wave)
     filters = (wavelet.dec_lo[::-1], wavelet.dec_hi[::-1])  # reversed: a convolution reads its kernel backwards
@@ -175,7 +175,7 @@ def _sum_band_means(details: list[Tensor]) -> Tensor:
     return torch.stack([band.abs().mean() for bands in details for band in bands]).sum()
 
 
-def _filter_rows(images: Tensor, filters: tuple[list[float], list[float]], mode: Mode) -> Tensor:
+def _filter_rows(images: Tensor, filters: tuple[list[float], list[float]], mode: WaveletMode) -> Tensor:
     """Split (B, H, W) along W into (2B, H, W'): the low and then the high half of each image."""
     length = len(filters[0])
     extended = _extend_rows(images, length, mode)
@@ -185,7 +185,7 @@ def _filter_rows(images: Tensor, filters: tuple[list[float], list[float]], mode:
     return torch.stack(halves, 1).flatten(0, 1)
 
 
-def _extend_rows(images: Tensor, length: int, mode: Mode) -> Tensor:
+def _extend_rows(images: Tensor, length: int, mode: WaveletMode) -> Tensor:
     """Continue (B, H, W) along W as far as a filter of `length` reaches, with PyWavelets' alignment."""
     width = images.shape[-1]
     if mode == 'zero':
@@ -262,8 +262,8 @@ class WaveletLoss(DistillationLoss):
         wave: str = 'haar',
         level: int = 1,
         high_frequency_only: bool = False,
-        mode: Mode = 'symmetric',
-        form: Form = 'paper',
+        mode: WaveletMode = 'symmetric',
+        form: WaveletForm = 'paper',
         loss_weight: float = 1.0,
         features: list[str] | None = None,
     ) -> None:
