@@ -17,7 +17,7 @@ from kdsr.losses.loss_range import LossRange, check_loss_range, scale_to_range
 
 Regressor = Literal['conv1x1', 'none']
 Act = Literal['relu', 'none']
-FeatureNorm = Literal['l1', 'l2']
+FitNetNorm = Literal['l1', 'l2']
 
 
 @LOSS_REGISTRY.register()
@@ -77,7 +77,7 @@ class FitNetLoss(DistillationLoss):
         self,
         regressor: Regressor = 'conv1x1',
         act: Act = 'relu',
-        norm: FeatureNorm = 'l1',
+        norm: FitNetNorm = 'l1',
         loss_range: LossRange = 255,
         loss_weight: float = 1.0,
         features: list[str] | None = None,
@@ -85,7 +85,7 @@ class FitNetLoss(DistillationLoss):
         super().__init__(loss_weight, features)
         check_choice('regressor', regressor, get_args(Regressor))
         check_choice('act', act, get_args(Act))
-        check_choice('norm', norm, get_args(FeatureNorm))
+        check_choice('norm', norm, get_args(FitNetNorm))
         check_loss_range(loss_range)
         self.regressor = regressor
         self.act = act
