@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from basicsr.utils.logger import initialized_logger
 
@@ -16,7 +15,7 @@ from kdsr.checks.registered import find_registry_problems
 from kdsr.errors import UserError
 from kdsr.experiment import Experiment, read_experiment, rules
 from kdsr.experiment.missing_files import find_missing_files
-from kdsr.options import ERROR, WARNING, OptionFile, Problem, block_of, option_problems, report
+from kdsr.options import ERROR, WARNING, OptionFile, Problem, option_problems, report
 
 
 def find_problems(
@@ -30,17 +29,16 @@ def find_problems(
         files: Also look at data and weights.
         auto_resume: The run resumes from the newest state, so it needs no initial weights.
     """
-    trains = _trains(file.opt) if is_train is None else is_train
-    problems = [*file.problems, *option_problems(file.opt, trains)]
+    experiment = read_experiment(file.opt, is_train)
+    problems = [*file.problems, *option_problems(file.opt, experiment.is_train)]
     with _silent():
         try:
-            plugins.import_named(_modules(file.opt))
+            plugins.import_named(experiment.imports)
         except UserError as error:
             problems.append(Problem(('import_modules',), str(error)))
-        experiment = read_experiment(file.opt, trains)
         problems += find_registry_problems(file.opt, experiment)
         problems += find_network_problems(experiment)
-        problems += _training_problems(experiment) if trains else ()
+        problems += _training_problems(experiment) if experiment.is_train else ()
         if files:
             problems += find_missing_files(experiment, auto_resume)
             if not any(problem.kind == ERROR for problem in problems):  # what follows relies on the keys
@@ -79,15 +77,6 @@ def refuse_errors(file: OptionFile, is_train: bool) -> None:
     errors = [problem for problem in find_problems(file, is_train, files=False) if problem.kind == ERROR]
     if errors:
         raise UserError(f'{file.path} cannot be used:\n{report(errors)}')
-
-
-def _trains(opt: Mapping[str, Any]) -> bool:
-    return 'train' in opt or 'train' in block_of(opt, 'datasets')
-
-
-def _modules(opt: Mapping[str, Any]) -> list[str]:
-    given = opt.get('import_modules')
-    return [name for name in given if isinstance(name, str)] if isinstance(given, list) else []
 
 
 @contextlib.contextmanager

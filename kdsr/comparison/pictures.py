@@ -87,8 +87,8 @@ def _device() -> str:
 
 def _student(result: RunResult) -> _Run:
     opt = result.run.opt
-    network = read_weights_of(opt, lambda: find_weights(opt, 'latest', result.run.label), _device())
     experiment = read_experiment(opt)
+    network = read_weights_of(experiment, lambda: find_weights(experiment, 'latest', result.run.label), _device())
     trained = experiment.trained
     padded = partial(run_padded, network, multiple=trained.multiple)
     run = partial(run_in_quadrants, padded) if (opt.get('val') or {}).get('quadrants') else padded

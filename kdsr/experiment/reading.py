@@ -63,7 +63,7 @@ def read_experiment(opt: Mapping[str, Any] | Experiment, is_train: bool | None =
         cache=cache_of(opt),
         content=cached_content(opt),
         health_check=bool(block.get('health_check', True)),
-        imports=tuple(name for name in opt.get('import_modules') or () if isinstance(name, str)),
+        imports=_names(opt.get('import_modules')),
         resumes=bool(block_of(opt, 'path').get('resume_state')),
         distributed=bool(opt.get('dist')),
         datasets=datasets,
@@ -99,7 +99,7 @@ def _is_training(opt: Mapping[str, Any]) -> bool:
     if isinstance(opt.get('is_train'), bool):
         return bool(opt['is_train'])
     phases = block_of(opt, 'datasets')
-    return 'train' in opt or 'train' in phases or not any(str(phase).startswith('test') for phase in phases)
+    return 'train' in opt or 'train' in phases or not phases
 
 
 def _channels(opt: Mapping[str, Any]) -> int:
@@ -213,6 +213,10 @@ def _training(train: Mapping[str, Any], train_set: Options) -> Training:
 def _given(named: Mapping[str, Any]) -> dict[str, Options]:
     """Return the entries that are there: a variant switches off those of its base with `~`."""
     return {str(name): opt for name, opt in named.items() if isinstance(opt, Mapping)}
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    return tuple(name for name in value if isinstance(name, str)) if isinstance(value, list) else ()
 
 
 def _whole(value: Any) -> int:

@@ -17,7 +17,7 @@ from kdsr.distillation.checkpoint import load_weights
 from kdsr.distillation.padding import run_padded
 from kdsr.distillation.teacher import FrozenNetwork, TeacherEnsemble, build_teachers
 from kdsr.errors import UserError
-from kdsr.experiment import read_experiment, window_of
+from kdsr.experiment import Experiment, read_experiment, window_of
 from kdsr.networks.facts import input_channels
 from kdsr.networks.weight_files import build, identify
 
@@ -113,7 +113,7 @@ def _of_option_file(
     if trained.input == 'gt':
         raise UserError(f'{file}: its network is shown the ground truth; there is nothing to super-resolve.')
     name = name or experiment.name
-    network = read_weights_of(opt, lambda: find_weights(opt, iteration, file), device)
+    network = read_weights_of(experiment, lambda: find_weights(experiment, iteration, file), device)
     own = _subject(name, network, trained.multiple, scale)
     aggregates = trained.role == 'aggregator'
     if not (experiment.teachers and (with_teachers or aggregates)):
@@ -142,29 +142,28 @@ def _fuser(ensemble: TeacherEnsemble) -> Callable[[Tensor], Tensor] | None:
     return None if aggregator is None else partial(run_padded, aggregator.network, multiple=aggregator.multiple)
 
 
-def read_weights_of(opt: Mapping[str, Any], checkpoint: Callable[[], str], device: str) -> nn.Module:
+def read_weights_of(experiment: Experiment, checkpoint: Callable[[], str], device: str) -> nn.Module:
     """Build the network of an experiment with its weights, the averaged ones where a checkpoint has them.
 
     Args:
-        opt: All options.
+        experiment: The run.
         checkpoint: Asked for the file, unless the network brings its weights.
         device: Where it is put.
     """
-    network = build_network_at('network_g', opt['network_g'])
+    network = build_network_at('network_g', experiment.trained.opt)
     if not getattr(network, 'brings_weights', False):
-        load_weights(network, checkpoint(), name=str(opt['name']))
+        load_weights(network, checkpoint(), name=experiment.name)
     return network.eval().requires_grad_(False).to(device)
 
 
-def find_weights(opt: Mapping[str, Any], iteration: str, file: str) -> str:
+def find_weights(experiment: Experiment, iteration: str, file: str) -> str:
     """Return the path of a run's checkpoint, or else of the weights that a test file or fine-tuning starts from.
 
     Raises:
         UserError: neither is there.
     """
-    trained = os.path.join('experiments', str(opt['name']), 'models', f'net_g_{iteration}.pth')
-    given = opt['path'].get('pretrain_network_g')
-    places = [str(path) for path in (trained, given) if path]
+    trained = os.path.join('experiments', experiment.name, 'models', f'net_g_{iteration}.pth')
+    places = [path for path in (trained, experiment.trained.weights) if path]
     found = next((path for path in places if os.path.isfile(path)), None)
     if found is None:
         raise UserError(f'{file}: its network has no weights yet; looked for {" and ".join(map(repr, places))}.')

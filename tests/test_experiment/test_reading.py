@@ -173,6 +173,7 @@ def test_malformed_options_are_read_without_an_error(changes):
     experiment = read_experiment({**distilling(), **changes})
     assert experiment.training.accumulate == 1
     assert len(experiment.networks) <= 2
+    assert experiment.imports == ()
 
 
 def test_networks_that_cannot_be_read_are_refused_by_name():
