@@ -23,7 +23,7 @@ def test_copies_bring_what_they_are_based_on(tmp_path, capsys):
     assert copied == own
     copy_shipped(['comparisons/mtkd/at_edsr_x4.yml'], str(tmp_path / 'mine'))  # the same again is no harm
     (tmp_path / 'mine' / 'comparisons' / 'mtkd' / 'at_edsr_x4.yml').write_text('name: edited\n')
-    with pytest.raises(UserError, match='is another file: nothing was copied'):
+    with pytest.raises(UserError, match='differs: nothing was copied'):
         copy_shipped(['comparisons/mtkd/at_edsr_x4'], str(tmp_path / 'mine'))
 
 

@@ -15,7 +15,7 @@ from kdsr.checks.registered import find_registry_problems
 from kdsr.errors import UserError
 from kdsr.experiment import Experiment, read_experiment, rules
 from kdsr.experiment.missing_files import find_missing_files
-from kdsr.options import ERROR, WARNING, OptionFile, Problem, option_problems, report
+from kdsr.options import ERROR, WARNING, OptionFile, Problem, find_option_problems, report
 
 
 def find_problems(
@@ -30,7 +30,7 @@ def find_problems(
         auto_resume: The run resumes from the newest state, so it needs no initial weights.
     """
     experiment = read_experiment(file.opt, is_train)
-    problems = [*file.problems, *option_problems(file.opt, experiment.is_train)]
+    problems = [*file.problems, *find_option_problems(file.opt, experiment.is_train)]
     with _silent():
         try:
             plugins.import_named(experiment.imports)

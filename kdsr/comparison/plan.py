@@ -226,7 +226,7 @@ def _check_options(where: str, file: options.OptionFile) -> None:
         raise UserError(f'{where}: every validation set needs its own `name:`.')
     errors = [problem for problem in find_problems(file, is_train=True, files=False) if problem.kind == options.ERROR]
     if errors:
-        raise UserError(f'{where}:\n{options.listed(errors)}')
+        raise UserError(f'{where}:\n{options.list_problems(errors)}')
 
 
 def _check_protocols(comparison: Comparison, stages: set[str]) -> None:

@@ -1,10 +1,10 @@
-"""The options of an experiment: reading them, and finding what is wrong before anything is built."""
+"""The options of an experiment: read them, and find mistakes before anything is built."""
 
 from kdsr.options.caching import Cache, Content, cache_of, cached_content, used_cache, with_cache
-from kdsr.options.checking import check, check_values, option_problems
+from kdsr.options.checking import check, check_values, find_option_problems
 from kdsr.options.model_classes import ModelClass, NetworkInput, Role, model_class_of
 from kdsr.options.positions import Places, read_with_places, read_yaml, shown_path
-from kdsr.options.problems import ERROR, MISSING, WARNING, KeyPath, Place, Problem, dotted, listed, report
+from kdsr.options.problems import ERROR, MISSING, WARNING, KeyPath, Place, Problem, dotted, list_problems, report
 from kdsr.options.reading import OptionFile, clean, complete, load, load_experiment, merge, missing_keys, read
 from kdsr.options.rows import block_of
 from kdsr.options.safe_yaml import SafeDumper, SafeLoader, dump, parse_value
@@ -39,13 +39,13 @@ __all__ = [
     'document',
     'dotted',
     'dump',
-    'listed',
+    'find_option_problems',
+    'list_problems',
     'load',
     'load_experiment',
     'merge',
     'missing_keys',
     'model_class_of',
-    'option_problems',
     'parse_value',
     'read',
     'read_with_places',

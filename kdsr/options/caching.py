@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from kdsr.options.model_classes import model_class_of
 from kdsr.options.problems import Problem
-from kdsr.options.rows import block_of, row_problems
+from kdsr.options.rows import block_of, check_rows
 from kdsr.options.table import DEGRADED_SET, RAW_SET, TABLE
 
 Content = Literal['image', 'teacher_images', 'code']
@@ -45,7 +45,7 @@ def cache_of(opt: Mapping[str, Any]) -> Cache | None:
     given = block_of(opt, 'distillation').get('cache')
     if isinstance(given, str):
         return Cache(given)
-    if not isinstance(given, dict) or any(row_problems((), given, TABLE['distillation.cache'])):
+    if not isinstance(given, dict) or any(check_rows((), given, TABLE['distillation.cache'])):
         return None
     return Cache(**given)
 

@@ -10,7 +10,7 @@ from kdsr.errors import did_you_mean
 from kdsr.options.caching import cache_problems
 from kdsr.options.model_classes import model_class_of
 from kdsr.options.problems import KeyPath, Problem
-from kdsr.options.rows import row_problems
+from kdsr.options.rows import check_rows
 from kdsr.options.table import TABLE, WEIGHTS
 
 BLOCK: KeyPath = ('distillation',)
@@ -28,14 +28,14 @@ def distillation_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
     if not isinstance(block, dict):
         yield Problem(BLOCK, f'missing: {model.name} needs at least its `teachers:`.')
         return
-    yield from row_problems(BLOCK, block, TABLE['distillation'])
+    yield from check_rows(BLOCK, block, TABLE['distillation'])
     teachers = block['teachers'] if isinstance(block.get('teachers'), list) else []
     names = [t.get('name') for t in teachers if isinstance(t, dict)]
     yield from _teacher_problems(teachers, names)
     if isinstance(block.get('teachers'), list) and not teachers:
         yield Problem((*BLOCK, 'teachers'), 'the list is empty.')
     if block.get('aggregator') is not None:
-        yield from row_problems((*BLOCK, 'aggregator'), block['aggregator'], TABLE['distillation.aggregator'])
+        yield from check_rows((*BLOCK, 'aggregator'), block['aggregator'], TABLE['distillation.aggregator'])
     for key in model.unused_keys:
         if block.get(key):
             yield Problem((*BLOCK, key), f'{model.name} does not use it; it belongs to DistillationModel.')
@@ -49,7 +49,7 @@ def distillation_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
 def _teacher_problems(teachers: list[Any], names: list[Any]) -> Iterator[Problem]:
     for i, teacher in enumerate(teachers):
         where = (*BLOCK, 'teachers', i)
-        yield from row_problems(where, teacher, TABLE['distillation.teachers[]'])
+        yield from check_rows(where, teacher, TABLE['distillation.teachers[]'])
         network = teacher.get('network') if isinstance(teacher, dict) else None
         if isinstance(teacher, dict) and not teacher.get('path') and 'path' not in (network or ()):
             yield Problem((*where, 'path'), f'missing. {WEIGHTS.doc}')
@@ -61,7 +61,7 @@ def _init_problems(init: Any, teachers: list[Any]) -> Iterator[Problem]:
     if init is None:
         return
     where = (*BLOCK, 'init_from')
-    yield from row_problems(where, init, TABLE['distillation.init_from'])
+    yield from check_rows(where, init, TABLE['distillation.init_from'])
     chosen = init.get('teacher') if isinstance(init, dict) else None
     if chosen is not None and chosen not in teachers:
         yield Problem((*where, 'teacher'), f'there is no {chosen!r}.{did_you_mean(chosen, map(str, teachers))}')
@@ -69,7 +69,7 @@ def _init_problems(init: Any, teachers: list[Any]) -> Iterator[Problem]:
 
 def _cache_problems(opt: Mapping[str, Any], cache: Any) -> Iterator[Problem]:
     where = (*BLOCK, 'cache')
-    problems = list(row_problems(where, cache, TABLE['distillation.cache'])) if isinstance(cache, dict) else []
+    problems = list(check_rows(where, cache, TABLE['distillation.cache'])) if isinstance(cache, dict) else []
     yield from problems
     if isinstance(cache, (dict, str)) and not problems:
         yield from cache_problems(opt)
@@ -80,7 +80,7 @@ def _feature_problems(features: Any, teachers: list[Any]) -> Iterator[Problem]:
         where = (*BLOCK, 'features', name)
         if not re.fullmatch(r'[A-Za-z_][\w.-]*', str(name)):
             yield Problem(where, 'a feature name is a word: letters, digits, _, - and dots.')
-        yield from row_problems(where, pair, TABLE['distillation.features.*'])
+        yield from check_rows(where, pair, TABLE['distillation.features.*'])
         chosen = pair.get('from') if isinstance(pair, dict) else None
         if chosen is None and len(teachers) > 1:
             yield Problem(where, f'with several teachers say which one: `from: {teachers[0]}`.')

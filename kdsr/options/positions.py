@@ -1,4 +1,4 @@
-"""Reading one YAML file together with the line of each of its keys."""
+"""Read one YAML file together with the line of each of its keys."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from kdsr.options.problems import KeyPath, Place, Problem
 from kdsr.options.safe_yaml import SafeLoader, plain
 
 Places = dict[KeyPath, Place]
-MOST_VALUES, DEEPEST = 10_000, 100  # aliases of aliases can stand for billions
+MOST_VALUES, DEEPEST = 10_000, 100  # because aliases of aliases can stand for billions of values
 
 
 def read_yaml(path: str) -> dict[str, Any]:
     """Read one YAML file, without `base:`.
 
     Raises:
-        UserError: the file is missing, is not YAML, asks for Python objects, holds no mapping, or a key twice.
+        UserError: the file is missing, is not YAML, contains Python objects or a key twice, or is not a mapping.
     """
     opt, _, problems = read_with_places(path)
     if problems:
@@ -32,11 +32,11 @@ def read_with_places(path: str) -> tuple[dict[str, Any], Places, list[Problem]]:
     """Read one YAML file, without `base:`.
 
     Returns:
-        The options; where each key and list item stands (of what an alias or `<<` brings, where that is written); and
-        the keys that are there twice, of which YAML takes the last in silence.
+        The options; the place of each key and list item (for an alias or `<<`, where its content is written); and an
+        error for each key that stands there twice, of which YAML silently takes the last.
 
     Raises:
-        UserError: the file is missing, is not YAML, asks for Python objects, or holds no mapping.
+        UserError: the file is missing, is not YAML, contains Python objects, or is not a mapping.
     """
     shown = shown_path(path)
     if not os.path.isfile(path):
@@ -46,10 +46,10 @@ def read_with_places(path: str) -> tuple[dict[str, Any], Places, list[Problem]]:
             loader = SafeLoader(file)
             try:
                 node = loader.get_single_node()
-                problems = list(_repeated(node, shown))
+                problems = list(_find_repeated(node, shown))
                 opt = None if node is None else loader.construct_document(node)
-                if isinstance(opt, dict):  # the nodes of `<<` have now been laid into those that they are merged into
-                    places = {p: Place(shown, line) for p, line in _lines(node)}
+                if isinstance(opt, dict):  # construct_document has merged the nodes of `<<`
+                    places = {p: Place(shown, line) for p, line in _find_lines(node)}
             finally:
                 loader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -57,46 +57,44 @@ def read_with_places(path: str) -> tuple[dict[str, Any], Places, list[Problem]]:
         place = Place(shown, mark.line + 1 if mark else None)
         what = ', '.join(filter(None, (error.context, error.problem)))
         if 'python/' in what:
-            raise UserError(
-                f'{place}: this asks for a Python object, and nothing in a file is executed: {what}.'
-            ) from None
-        raise UserError(f'{place}: this is no YAML: {what}.') from None
+            raise UserError(f'{place}: Python objects are not allowed in option files: {what}.') from None
+        raise UserError(f'{place}: not valid YAML: {what}.') from None
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise UserError(f'{shown} is no YAML file: {error}') from None
+        raise UserError(f'{shown} is not a YAML file: {error}') from None
     if not isinstance(opt, dict):
-        raise UserError(f'{shown}: an option file is a mapping (`name:`, `model_type:`, ...), this one is not.')
+        raise UserError(f'{shown}: an option file must be a mapping (`name:`, `model_type:`, ...).')
     return plain(opt), places, problems
 
 
 def shown_path(path: str) -> str:
-    """Return how a file is named in messages: from the current folder where it is in it."""
+    """Return the name of a file in messages: relative to the current folder if it is inside."""
     relative = os.path.relpath(path)
     return os.path.abspath(path) if relative.startswith(os.pardir) else relative
 
 
-def existing(places: Mapping[KeyPath, Place], opt: Mapping[str, Any]) -> Places:
-    """Return the places of what is there: parts of a base that were replaced are not."""
-    paths = set(_paths(opt))
+def keep_existing(places: Mapping[KeyPath, Place], opt: Mapping[str, Any]) -> Places:
+    """Return the places of the keys in `opt`, without those of a base that were replaced."""
+    paths = set(_find_paths(opt))
     return {path: place for path, place in places.items() if path in paths}
 
 
-def _paths(value: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
+def _find_paths(value: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
     yield path
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _paths(item, (*path, key))
+            yield from _find_paths(item, (*path, key))
     elif isinstance(value, list):
         for i, item in enumerate(value):
-            yield from _paths(item, (*path, i))
+            yield from _find_paths(item, (*path, i))
 
 
-def _lines(node: yaml.Node) -> Iterator[tuple[KeyPath, int]]:
-    """Yield the path and line (from 1) of every key and list item, after `construct_document` has checked the keys."""
+def _find_lines(node: yaml.Node) -> Iterator[tuple[KeyPath, int]]:
+    """Yield the path and line (from 1) of every key and list item. Call it after `construct_document`."""
     waiting: list[tuple[KeyPath, yaml.Node]] = [((), node)]
     count = 0
     while waiting:
         path, node = waiting.pop()
-        children: dict[Any, tuple[int, yaml.Node]] = {}  # of two equal keys the later one counts
+        children: dict[Any, tuple[int, yaml.Node]] = {}  # the later of two equal keys counts
         if isinstance(node, yaml.MappingNode):
             children = {_key(key): (key.start_mark.line + 1, value) for key, value in node.value}
         elif isinstance(node, yaml.SequenceNode):
@@ -106,7 +104,7 @@ def _lines(node: yaml.Node) -> Iterator[tuple[KeyPath, int]]:
             waiting.append(((*path, key), child))
         count += len(children)
         if count > MOST_VALUES or len(path) > DEEPEST:
-            raise ValueError('it stands for too many values; an anchor holds itself, or many others.')
+            raise ValueError('it has too many values: an anchor contains itself, or many others.')
 
 
 _KEYS = SafeLoader('')
@@ -116,7 +114,7 @@ def _key(node: yaml.Node) -> Any:
     return node.value if node.tag == 'tag:yaml.org,2002:str' else _KEYS.construct_object(node, deep=True)
 
 
-def _repeated(node: yaml.Node | None, shown: str) -> Iterator[Problem]:
+def _find_repeated(node: yaml.Node | None, shown: str) -> Iterator[Problem]:
     waiting: list[tuple[KeyPath, Any]] = [((), node)]
     seen: set[int] = set()
     while waiting:
@@ -132,8 +130,8 @@ def _repeated(node: yaml.Node | None, shown: str) -> Iterator[Problem]:
                 name, line = key.value, key.start_mark.line + 1
                 if isinstance(name, str) and name in first and name != '<<':
                     lines = f'lines {first[name]} and {line}' if first[name] != line else f'line {line}'
-                    text = f'it is there twice, in {lines}; the first would be ignored.'
+                    text = f'the key stands here twice, in {lines}; YAML would ignore the first.'
                     yield Problem((*path, name), text, place=Place(shown, line))
-                if isinstance(name, str):  # what else can be a key is a mistake that is told elsewhere
+                if isinstance(name, str):  # other checks report other kinds of keys
                     first.setdefault(name, line)
                 waiting.append(((*path, name), value))

@@ -1,4 +1,4 @@
-"""What is wrong in an option file, and how it is told."""
+"""Mistakes in option files, and the text of a report."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-KeyPath = tuple[Any, ...]  # keys and places in lists, from the top of the options
+KeyPath = tuple[Any, ...]  # keys and list indices, from the top of the options
 
 ERROR, MISSING, WARNING = 'error', 'missing file', 'warning'
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a key stands: the file (or `--force_yml`) and the line, None for the file as a whole."""
+    """Where a key stands: the file (or `--force_yml`) and the line; None for the whole file."""
 
     file: str
     line: int | None = None
@@ -25,13 +25,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """One mistake in the options.
 
     Attributes:
         path: The key.
-        text: What is wrong, and the cure.
-        kind: ERROR, MISSING (a file or folder that is not there) or WARNING.
-        place: Where the key stands; None where that is not known.
+        text: The mistake and its cure.
+        kind: ERROR, MISSING (a missing file or folder) or WARNING.
+        place: Where the key stands; None if unknown.
     """
 
     path: KeyPath
@@ -45,19 +45,19 @@ class Problem:
 
 
 def dotted(path: KeyPath) -> str:
-    """Write a path as people do: ``distillation.teachers[0].path``."""
+    """Return a path as text: ``distillation.teachers[0].path``."""
     text = ''.join(f'[{part}]' if isinstance(part, int) else f'.{part}' for part in path)
     return text[1:] if text.startswith('.') else text
 
 
-def listed(problems: Iterable[Problem]) -> str:
-    """Write problems one below the other; what several files have from one base is told once."""
+def list_problems(problems: Iterable[Problem]) -> str:
+    """Return problems as lines; the same problem of several files, from a common base, is one line."""
     lines = dict.fromkeys(str(problem) for problem in problems)
     return '\n'.join(f'  {line}' for line in lines)
 
 
 def report(problems: Iterable[Problem]) -> str:
-    """Write all problems: errors, missing files and warnings, apart from each other."""
+    """Return a report of problems, in groups: errors, missing files, warnings."""
     problems = list(problems)
     groups: Mapping[str, str] = {
         ERROR: 'errors:',
@@ -68,11 +68,11 @@ def report(problems: Iterable[Problem]) -> str:
     for kind, title in groups.items():
         chosen = [problem for problem in problems if problem.kind == kind]
         if chosen:
-            parts.append(f'{title}\n{_missing(chosen) if kind == MISSING else listed(chosen)}')
+            parts.append(f'{title}\n{_list_missing(chosen) if kind == MISSING else list_problems(chosen)}')
     return '\n'.join(parts)
 
 
-def _missing(problems: Iterable[Problem]) -> str:
+def _list_missing(problems: Iterable[Problem]) -> str:
     """Write each file that is missing once, however many option files name it."""
     named: dict[str, dict[str, None]] = {}
     for problem in problems:

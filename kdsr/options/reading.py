@@ -1,4 +1,4 @@
-"""Reading option files: safely, with what they are based on, overrides, and the defaults that BasicSR forgets."""
+"""Read option files: safely, with `base:`, `--force_yml`, and defaults for keys that BasicSR needs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kdsr.errors import UserError, did_you_mean
-from kdsr.options.positions import Places, existing, read_with_places, shown_path
-from kdsr.options.problems import KeyPath, Place, Problem, dotted
+from kdsr.options.positions import Places, keep_existing, read_with_places, shown_path
+from kdsr.options.problems import WARNING, KeyPath, Place, Problem, dotted
+from kdsr.options.renamed import current_name, rename_old_keys, warn_of_old_name
 from kdsr.options.safe_yaml import parse_value, plain
 from kdsr.options.table import PAIRED_SETS
 
@@ -26,9 +27,17 @@ TRAIN_SET_DEFAULTS = {'use_hflip': False, 'use_rot': False, 'num_worker_per_gpu'
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with `changes` laid over it, mapping by mapping; lists and plain values are replaced.
+    """Merge `changes` into `base`.
 
-    A mapping whose `type` changes is replaced whole: the arguments of another network or loss would not fit.
+    Mappings are merged key by key; lists and plain values are replaced. A mapping with another `type` is replaced
+    completely, because the arguments of another network or loss would not fit.
+
+    Args:
+        base: Options.
+        changes: Options that win.
+
+    Returns:
+        New options; neither argument changes.
     """
     merged = dict(base)
     for key, value in changes.items():
@@ -42,13 +51,13 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 
 @dataclass(frozen=True)
 class OptionFile:
-    """An option file with what it is based on, overrides and defaults.
+    """An option file with its bases, overrides and defaults.
 
     Attributes:
-        path: As it was given.
+        path: As the user gave it.
         opt: The options.
-        places: Where keys stand: in the file, in one of its bases, or in `--force_yml`.
-        problems: Keys that are there twice, and overrides that cannot be used.
+        places: Where each key stands: in the file, in one of its bases, or in `--force_yml`.
+        problems: Errors (keys that stand there twice, overrides that do not apply) and warnings (old names).
     """
 
     path: str
@@ -57,7 +66,7 @@ class OptionFile:
     problems: tuple[Problem, ...] = ()
 
     def place(self, path: KeyPath) -> Place:
-        """Return where a key stands; for one that is missing, where the mapping does that should hold it."""
+        """Return where a key stands; for a missing key, where its mapping stands."""
         for end in range(len(path), 0, -1):
             if path[:end] in self.places:
                 return self.places[path[:end]]
@@ -69,25 +78,28 @@ class OptionFile:
 
 
 def read(path: str, overrides: Iterable[str] = ()) -> OptionFile:
-    """Read an option file with what it is based on, overrides, and defaults for keys that BasicSR forgets.
+    """Read an option file with its bases, overrides and defaults.
 
     Args:
         path: YAML file. Its `base:`, if any, names the file that it varies, relative to itself.
-        overrides: ``key:key=value`` as after BasicSR's `--force_yml`.
+        overrides: ``key:key=value``, as after BasicSR's `--force_yml`.
 
     Raises:
-        UserError: a file is missing or cannot be read; the message says which.
+        UserError: a file is missing or cannot be read; the message names it.
     """
     opt, places, problems = _read_with_base(os.path.abspath(path), ())
-    opt = _with_defaults(opt)
+    opt = _fill_defaults(opt)
     for override in overrides:
         try:
-            changed = _override(opt, override)
+            changed = _apply_override(opt, override)
         except UserError as error:
             problems.append(Problem((), str(error), place=Place(OVERRIDE)))
         else:
             places = {p: place for p, place in places.items() if p[: len(changed)] != changed}
             places[changed] = Place(OVERRIDE)
+            given = override.partition('=')[0].split(':')[-1].strip()
+            if given != str(changed[-1]):
+                problems.append(warn_of_old_name((*changed[:-1], given), changed[-1], Place(OVERRIDE)))
     return OptionFile(path, opt, places, tuple(problems))
 
 
@@ -95,30 +107,43 @@ def load(path: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
     """Return the options of :func:`read`.
 
     Raises:
-        UserError: a file or an override is wrong; the message says which.
+        UserError: a file or an override is wrong; the message names it.
     """
     return clean(read(path, overrides))
 
 
 def clean(file: OptionFile) -> dict[str, Any]:
-    """Return the options of a file without keys that are there twice or overrides that cannot be used.
+    """Return the options of a file without errors.
 
     Raises:
-        UserError: there are such.
+        UserError: a key stands there twice, or an override does not apply.
     """
-    if file.problems:
-        raise UserError('\n'.join(map(str, file.problems)))
+    errors = [str(problem) for problem in file.problems if problem.kind != WARNING]
+    if errors:
+        raise UserError('\n'.join(errors))
     return file.opt
 
 
 def load_experiment(path: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
-    """Read an option file that is to be run: :func:`load`, and the keys without which nothing runs must be there."""
+    """Read an option file that is to be run: :func:`load` and :func:`complete`.
+
+    Raises:
+        UserError: a file or an override is wrong, or a necessary key is missing.
+    """
     return complete(load(path, overrides), path)
 
 
 def complete(opt: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """Return options with all defaults; what is missing is told with `path`, where they come from."""
-    opt = _with_defaults(plain(opt))
+    """Return options with all defaults.
+
+    Args:
+        opt: Options.
+        path: Their file, for the message.
+
+    Raises:
+        UserError: a necessary key is missing.
+    """
+    opt = _fill_defaults(plain(opt))
     missing = [dotted(key) for key in missing_keys(opt)]
     if missing:
         raise UserError(f'{path}: missing: {", ".join(missing)}.')
@@ -126,9 +151,9 @@ def complete(opt: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 def missing_keys(opt: Mapping[str, Any]) -> list[KeyPath]:
-    """Return the keys without which nothing runs and that are not there."""
+    """Return the necessary keys that are missing."""
     needed = ['name', 'model_type', 'datasets', 'network_g']
-    if opt.get('distillation') is not None:  # BasicSR also restores without enlarging
+    if opt.get('distillation') is not None:  # BasicSR also restores images without a scale
         needed.append('scale')
     missing: list[KeyPath] = [(key,) for key in needed if not opt.get(key)]
     datasets = opt.get('datasets')
@@ -138,10 +163,10 @@ def missing_keys(opt: Mapping[str, Any]) -> list[KeyPath]:
     return missing
 
 
-def _with_defaults(opt: dict[str, Any]) -> dict[str, Any]:
-    """Fill in what BasicSR reads without a default; a block that is switched off (`~`) is left out.
+def _fill_defaults(opt: dict[str, Any]) -> dict[str, Any]:
+    """Add keys that BasicSR reads without a default; remove blocks that are switched off (`~`).
 
-    What is no mapping where one belongs stays as it is, for the checks to tell.
+    A value that should be a mapping and is not stays as it is, so that the checks can report it.
     """
     filled = merge(plain(DEFAULTS), {k: v for k, v in opt.items() if v is not None or k not in DEFAULTS})
     datasets, val = filled.get('datasets') or {}, filled.get('val')
@@ -163,22 +188,24 @@ def _with_defaults(opt: dict[str, Any]) -> dict[str, Any]:
 def _read_with_base(path: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], Places, list[Problem]]:
     if path in seen:
         circle = ' -> '.join(map(shown_path, (*seen, path)))
-        raise UserError(f'`base:` goes round in a circle: {circle}')
+        raise UserError(f'`base:` forms a circle: {circle}')
     opt, places, problems = read_with_places(path)
     base = opt.pop('base', None)
     if base is None:
-        return opt, places, problems
+        opt, places, old_names = rename_old_keys(opt, {}, places)
+        return opt, places, [*problems, *old_names]
     base_path = os.path.normpath(os.path.join(os.path.dirname(path), str(base)))
     if not os.path.isfile(base_path):
         raise UserError(
-            f'{places["base",]}: `base: {base}` does not exist (it is looked for beside the file, as {base_path!r}).'
+            f'{places["base",]}: `base: {base}` does not exist (its path is relative to the file: {base_path!r}).'
         )
     base_opt, base_places, base_problems = _read_with_base(base_path, (*seen, path))
+    opt, places, old_names = rename_old_keys(opt, base_opt, places)
     merged = merge(base_opt, opt)
-    return merged, existing({**base_places, **places}, merged), [*base_problems, *problems]
+    return merged, keep_existing({**base_places, **places}, merged), [*base_problems, *problems, *old_names]
 
 
-def _override(opt: dict[str, Any], override: str) -> KeyPath:
+def _apply_override(opt: dict[str, Any], override: str) -> KeyPath:
     """Set one value; return the path of its key."""
     keys, equals, value = override.partition('=')
     if not equals:
@@ -187,17 +214,22 @@ def _override(opt: dict[str, Any], override: str) -> KeyPath:
     node: Any = opt
     path: KeyPath = ()
     for key in parents:
-        index: Any = int(key) if isinstance(node, list) and key.isdigit() else key
+        index = _find_index(node, key, path)
         path = (*path, index)
         try:
             node = node[index]
         except (KeyError, IndexError, TypeError):
             known = [str(k) for k in node] if isinstance(node, dict) else []
             raise UserError(f'{override!r}: there is no {key!r}.{did_you_mean(key, known)}') from None
-    if isinstance(node, list) and last.isdigit() and int(last) < len(node):
-        node[int(last)] = parse_value(value.strip())
-        return (*path, int(last))
-    if isinstance(node, dict):
-        node[last] = parse_value(value.strip())
-        return (*path, last)
-    raise UserError(f'{override!r}: {parents[-1] if parents else "it"!r} holds no {last!r}.')
+    index = _find_index(node, last, path)
+    if isinstance(node, dict) or (isinstance(index, int) and index < len(node)):
+        node[index] = parse_value(value.strip())
+        return (*path, index)
+    raise UserError(f'{override!r}: {parents[-1] if parents else "it"!r} has no {last!r}.')
+
+
+def _find_index(node: Any, key: str, path: KeyPath) -> Any:
+    """Return the place in a list, or the current name of a key in a mapping."""
+    if isinstance(node, list) and key.isdigit():
+        return int(key)
+    return current_name(key, path, node.get('type') if isinstance(node, dict) else None)

@@ -1,4 +1,4 @@
-"""Comparing a block of an option file with the rows of a table."""
+"""Compare a block of an option file with the rows of a table."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ MOST_NAMED = 14
 
 
 def block_of(opt: Any, *keys: Any) -> dict[str, Any]:
-    """Return the mapping at a path; an empty one where there is none, or something else."""
+    """Return the mapping at a path; an empty one if there is no mapping."""
     for key in keys:
         opt = opt.get(key) if isinstance(opt, Mapping) else None
     return dict(opt) if isinstance(opt, Mapping) else {}
 
 
-def row_problems(
+def check_rows(
     path: KeyPath,
     block: Any,
     rows: Mapping[str, Option],
@@ -29,30 +29,33 @@ def row_problems(
 
     Args:
         path: Of the block.
-        block: What stands there.
+        block: The block, or a wrong value in its place.
         rows: The table.
-        unknown: Judges a key that the table lacks; None to refuse it with the close ones.
+        unknown: Returns the problem of a key that is not in the table, if any. Default: :func:`refuse_key`.
+
+    Yields:
+        The problems.
     """
     if not isinstance(block, Mapping):
         yield Problem(path, f'must be a mapping, is {block!r}.')
         return
     for key in block:
         if key not in rows:
-            problem = unknown_key(path, key, rows) if unknown is None else unknown(key)
+            problem = refuse_key(path, key, rows) if unknown is None else unknown(key)
             if problem is not None:
                 yield problem
     for key, option in rows.items():
-        yield from value_problems((*path, key), block.get(key), option)
+        yield from check_value((*path, key), block.get(key), option)
 
 
-def unknown_key(path: KeyPath, key: Any, known: Mapping[str, Any], otherwise: str | None = None) -> Problem:
-    """Refuse a key, with the close ones.
+def refuse_key(path: KeyPath, key: Any, known: Mapping[str, Any], otherwise: str | None = None) -> Problem:
+    """Return the problem of an unknown key, with similar known keys.
 
     Args:
         path: Of the block.
-        key: That the block has.
-        known: That it may have.
-        otherwise: The whole message where no known key is close; a general one when None.
+        key: The unknown key.
+        known: The known keys.
+        otherwise: The message if no known key is similar. Default: a general one.
     """
     hint = did_you_mean(key, known)
     if not hint and otherwise is not None:
@@ -62,8 +65,8 @@ def unknown_key(path: KeyPath, key: Any, known: Mapping[str, Any], otherwise: st
     return Problem((*path, key), f'unknown key.{hint or " Nothing reads it."}')
 
 
-def value_problems(path: KeyPath, value: Any, option: Option) -> Iterator[Problem]:
-    """Compare one value with its row."""
+def check_value(path: KeyPath, value: Any, option: Option) -> Iterator[Problem]:
+    """Compare one value with its row; yield the problems."""
     if value is None:
         if option.required:
             yield Problem(path, f'missing. {option.doc}')
@@ -73,10 +76,10 @@ def value_problems(path: KeyPath, value: Any, option: Option) -> Iterator[Proble
     elif option.choices and value not in option.choices:
         yield Problem(path, f'must be one of {", ".join(option.choices)}, is {value!r}.')
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        yield from _range_problems(path, value, option)
+        yield from _check_range(path, value, option)
 
 
-def _range_problems(path: KeyPath, value: float, option: Option) -> Iterator[Problem]:
+def _check_range(path: KeyPath, value: float, option: Option) -> Iterator[Problem]:
     low, high = option.least is None or value >= option.least, option.below is None or value < option.below
     if not (low and high):
         bounds = [f'at least {option.least:g}'] if option.least is not None else []

@@ -1,4 +1,4 @@
-"""YAML without Python objects: nothing that a file or a command line holds is ever executed."""
+"""YAML without Python objects: no content of a file or command line is ever executed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 
 from kdsr.errors import UserError
 
-_Fastest: Any = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)  # of libyaml, where PyYAML was built with it
+_Fastest: Any = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)  # libyaml's, if PyYAML was built with it
 
 
 class SafeLoader(_Fastest):
@@ -18,7 +18,7 @@ class SafeLoader(_Fastest):
 
 
 class SafeDumper(yaml.SafeDumper):
-    """PyYAML's safe dumper for :class:`SafeLoader`: the text '1e-4' is written in quotes."""
+    """PyYAML's safe dumper for :class:`SafeLoader`: it writes the text '1e-4' in quotes."""
 
 
 _SCIENTIFIC = re.compile(r'^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$')
@@ -27,7 +27,11 @@ for _kind in (SafeLoader, SafeDumper):
 
 
 def parse_value(text: str) -> Any:
-    """Read one value as YAML does: ``1e-4``, ``true``, ``~``, ``[1, 2]``; ``None`` is BasicSR's word for ``~``."""
+    """Read one value as YAML: ``1e-4``, ``true``, ``~``, ``[1, 2]``; ``None`` and ``none`` mean ``~``, as in BasicSR.
+
+    Raises:
+        UserError: the text is not YAML.
+    """
     if text in ('None', 'none'):
         return None
     try:
@@ -37,14 +41,14 @@ def parse_value(text: str) -> Any:
 
 
 def dump(opt: Mapping[str, Any]) -> str:
-    """Write options as YAML, keys in their order."""
+    """Return options as YAML, with keys in their order."""
     return yaml.dump(
         plain(opt), Dumper=SafeDumper, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120
     )
 
 
 def plain(value: Any) -> Any:
-    """Return a copy that shares nothing: what anchors share in a file must not change together."""
+    """Return a deep copy, so that values that anchors share in a file do not change together."""
     if isinstance(value, Mapping):
         return {k: plain(v) for k, v in value.items()}
     return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value

@@ -1,4 +1,4 @@
-"""The tables as a JSON schema, for editors."""
+"""The option tables as a JSON schema, for editors."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ JSON = dict[str, Any]
 def schema() -> JSON:
     """Return the JSON schema (draft 7) of an option file; `make docs` writes it to docs/options.schema.json.
 
-    What a variant may leave out is not required. Keys of models of other packages are not judged, and of datasets only
-    those that are in the tables.
+    Nothing is required, because a variant may leave everything to its base. The schema does not restrict keys of model
+    classes and datasets that are not in the tables.
     """
     sections = {name: rows_of(name) for name in ('path', 'train', 'val', 'logger')}
     top = _mapping(rows_of(TOP))
@@ -46,7 +46,7 @@ def schema() -> JSON:
 
 
 def _known_names(sections: Mapping[str, Mapping[str, Option]]) -> JSON:
-    """Allow only names that one of the known models reads."""
+    """Allow only keys that one of the known model classes reads."""
     of_models = [name for row in MODEL_CLASSES.values() for name in row.own_keys]
     top = [*rows_of(TOP), *sections, 'distillation', *(n for n in of_models if '.' not in n), *OBSOLETE]
     inner = {
@@ -82,7 +82,7 @@ def _distillation() -> JSON:
 
 
 def _dataset() -> JSON:
-    """Describe a dataset: the names that its own class reads, where that is known."""
+    """Describe a dataset: the keys of its class, if the table has it."""
     rows = {key: option for table in DATASETS.values() for key, option in table.items()}
     block = _mapping(rows)
     block['properties']['io_backend'] = _closed(SECTIONS['io_backend'])
@@ -105,7 +105,7 @@ def _mapping(rows: Mapping[str, Option]) -> JSON:
 
 
 def _value(option: Option) -> JSON:
-    """Describe one value; `~` switches off what a base says."""
+    """Describe one value; `~` switches off the value of a base."""
     if option.choices:
         return {'description': option.doc, 'enum': [*option.choices, None]}
     names = ['number' if option.whole else _TYPES[t] for t in option.types]

@@ -1,4 +1,4 @@
-"""The table of every key that kdsr adds to a BasicSR option file, and what a row of such a table says."""
+"""The table of all keys that kdsr adds to a BasicSR option file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdsr.markdown import markdown_table
+from kdsr.options.renamed import describe_renamed
 
 
 @dataclass(frozen=True)
@@ -13,13 +14,13 @@ class Option:
     """One row of the option table.
 
     Attributes:
-        types: What the value may be.
-        doc: One sentence for people.
-        required: Whether it must be given.
-        choices: The only values allowed; empty for any.
-        least: The smallest number allowed.
-        below: What a number must be below.
-        whole: Whether a number must be whole; `5e3` is.
+        types: Allowed types of the value.
+        doc: One sentence for the user.
+        required: The key must be given.
+        choices: The allowed values; empty for any.
+        least: The smallest allowed number.
+        below: Numbers must be below this one.
+        whole: Numbers must be whole; `5e3` is whole.
     """
 
     types: tuple[type, ...]
@@ -35,7 +36,7 @@ _KINDS = {dict: 'mapping', list: 'list', str: 'text', bool: 'true or false', int
 
 
 def kind_of(option: Option) -> str:
-    """Say in words what an option takes."""
+    """Return the type of an option's value in words."""
     words = dict.fromkeys(_KINDS[t] for t in option.types)
     if option.whole or float not in option.types:
         words = dict.fromkeys('whole number' if word == 'number' else word for word in words)
@@ -47,84 +48,96 @@ DEGRADED_SET = 'RawDegradedImageDataset'
 RAW_SETS = (RAW_SET, DEGRADED_SET)
 PAIRED_SETS = ('PairedImageDataset', *RAW_SETS)
 
-NETWORK = Option((dict,), "`type` and the network's own arguments, as in BasicSR's `network_g`.", required=True)
+NETWORK = Option((dict,), "`type` and arguments of the network, as in BasicSR's `network_g`.", required=True)
 WEIGHTS = Option((str,), 'Checkpoint file. It must match the network to 100 %.', required=True)
 PRECISION = Option(
     (str,),
-    'Of convolutions and matrix products; the answer is fp32.',
+    'Precision of convolutions and matrix products; the output is fp32.',
     choices=('fp32', 'bf16', 'fp16'),
 )
-CHANNELS_LAST = Option((bool,), 'Keep the channels innermost in memory, which most convolutions prefer.')
-DEVICE = Option((str,), 'Where it runs, in a run of one process: `cuda:1`; beside the student when left out.')
-PARAM_KEY = Option((str,), 'Key of the weights in the file; `params_ema`, then `params` when left out.')
+CHANNELS_LAST = Option((bool,), 'Store channels last in memory, which makes most convolutions faster.')
+DEVICE = Option(
+    (str,), 'Device of the network in a run of one process, for example `cuda:1`. Default: the device of the student.'
+)
+PARAM_KEY = Option((str,), 'Key of the weights in the file. Default: `params_ema`, else `params`.')
 
 TABLE: dict[str, dict[str, Option]] = {
     'top level': {
-        'base': Option((str,), 'The option file that this one varies, relative to it.'),
-        'import_modules': Option((list,), 'Other BasicSR-based packages to import, whose networks can then be named.'),
+        'base': Option((str,), 'The option file that this one varies; the path is relative to this file.'),
+        'import_modules': Option(
+            (list,), 'Modules of other BasicSR-based packages to import; their networks can then be used.'
+        ),
         'color': Option(
-            (str,), '`y`: a kdsr model turns RGB images into luminance, for networks of one channel.', choices=('y',)
+            (str,), '`y`: train on the luminance of RGB images, for networks with one channel.', choices=('y',)
         ),
     },
     'distillation': {
-        'health_check': Option((bool,), 'Refuse teachers that are worse than bicubic upsampling; true when left out.'),
+        'health_check': Option((bool,), 'Refuse teachers that are worse than bicubic upsampling. Default: true.'),
         'teachers': Option((list,), 'The frozen teachers. Their order is part of the experiment.', required=True),
         'aggregator': Option((dict,), "A frozen network that fuses the teachers' images into one (MTKD, stage 2)."),
         'cache': Option(
             (str, dict),
-            "Folder of the teachers' images (`kdsr cache`), or a mapping; then no teacher runs (PISR: no encoder).",
+            "Folder of the teachers' images (`kdsr cache`), or a mapping. No teacher runs then (PISR: no encoder).",
         ),
-        'features': Option((dict,), 'Feature name to the module paths tapped in student and teacher, early to late.'),
-        'views': Option((dict,), 'Name to an extra batch made of the training pair (`ZoomIn`, ...) and its arguments.'),
-        'losses': Option((dict,), 'Name in the log (`l_*`) to a loss of the registry and its arguments; `~` for none.'),
-        'init_from': Option((dict,), 'The part of a teacher whose weights the student starts with (PISR).'),
+        'features': Option(
+            (dict,), 'Feature names, early to late, each with the tapped module paths of student and teacher.'
+        ),
+        'views': Option(
+            (dict,), 'Names of extra batches, each with a `type` (`ZoomIn`, ...) that makes it from the training pair.'
+        ),
+        'losses': Option(
+            (dict,), 'Names in the log (`l_*`), each with the `type` and arguments of a loss; `~` switches one off.'
+        ),
+        'init_from': Option((dict,), 'The student starts with the weights of this part of a teacher (PISR).'),
     },
     'train': {
         'amp': Option(
             (str,),
-            "Precision of the network's pass in training; losses and weights stay fp32.",
+            "Precision of the network's forward and backward pass in training; losses and weights stay fp32.",
             choices=('bf16', 'fp16'),
         ),
         'channels_last': CHANNELS_LAST,
         'compile': Option(
-            (bool,), "PyTorch's compiler for the network in training, around tapped layers; takes minutes first."
+            (bool,), "Compile the network for training with PyTorch's compiler, which takes minutes at the start."
         ),
         'accumulate': Option(
-            (int,), least=1, doc='Run a batch in this many parts, one optimiser step for all: less memory.'
+            (int,), least=1, doc='Run each batch in this many parts with one optimiser step, to save memory.'
         ),
-        'clip_grad_norm': Option((int, float), 'Largest norm of the gradient of all that is learnt, as one vector.'),
+        'clip_grad_norm': Option((int, float), 'Largest norm of the gradient of all trained weights, as one vector.'),
         'skip_nonfinite': Option(
             (int,),
-            'Leave out up to this many steps whose loss or gradient is not finite; at the next the run stops.',
+            'Skip up to this many steps with a loss or gradient that is not finite; the next one stops the run.',
             least=0,
         ),
         'imitation_opt': Option(
-            (dict,), "PrivilegedTeacherModel: loss of the encoder's output to the LR image (PISR)."
+            (dict,), "PrivilegedTeacherModel: loss between the encoder's output and the LR image (PISR)."
         ),
     },
     'val': {
         'quadrants': Option(
             (bool, list),
-            'Run the student on four quarters of the image, as in the tables of SAN; or for which datasets.',
+            'Run the student on four quarters of each image, as in the tables of SAN: true, or names of datasets.',
         ),
-        'round_gt': Option((bool,), 'With `color: y`: round the luminance of the ground truth; false as in PISR.'),
+        'round_gt': Option(
+            (bool,), 'With `color: y`: round the luminance of the ground truth. Default: false, as in PISR.'
+        ),
     },
     'path': {
         'resume_with_other_data': Option(
-            (bool,), 'Resume although seed, batch size, processes or training images are not those of the killed run.'
+            (bool,), 'Resume a run although its seed, batch size, processes or training images changed.'
         ),
     },
     'logger': {
         'keep_last': Option(
-            (int,), least=1, doc='Keep this many states and their checkpoints, besides `best` and `latest`.'
+            (int,), least=1, doc='Keep only the newest states and checkpoints, this many, besides `best` and `latest`.'
         ),
     },
     'distillation.teachers[]': {
-        'name': Option((str,), 'Short name; unique, stored in the checkpoints of stage 1.', required=True),
+        'name': Option((str,), 'Short unique name; checkpoints of stage 1 contain it.', required=True),
         'network': NETWORK,
-        'path': Option((str,), f'{WEIGHTS.doc} Left out where `network` names the file itself (`type: Spandrel`).'),
+        'path': Option((str,), f'{WEIGHTS.doc} Left out if `network` names the file itself (`type: Spandrel`).'),
         'param_key': PARAM_KEY,
-        'input': Option((str,), 'What the teacher is shown; `gt` for privileged information.', choices=('lq', 'gt')),
+        'input': Option((str,), 'Input of the teacher; `gt` for privileged information.', choices=('lq', 'gt')),
         'precision': PRECISION,
         'channels_last': CHANNELS_LAST,
         'device': DEVICE,
@@ -139,23 +152,25 @@ TABLE: dict[str, dict[str, Option]] = {
     },
     'distillation.cache': {
         'path': Option((str,), 'Folder of the cache.', required=True),
-        'self_ensemble': Option((bool,), 'Cache the mean answer over the eight flips and turns of the image.'),
+        'self_ensemble': Option((bool,), 'Cache the mean output over the eight flips and rotations of the image.'),
         'margin': Option(
-            (int,), 'LR pixels at the border of a crop that distillation losses leave out; 0 by default.', least=0
+            (int,), 'Distillation losses ignore this many LR pixels at the border of a crop. Default: 0.', least=0
         ),
-        'exact': Option((bool,), 'Run the teachers live, on the crops, all the same.'),
+        'exact': Option((bool,), 'Ignore the cache and run the teachers on the crops.'),
     },
     'distillation.init_from': {
         'teacher': Option((str,), 'Name of the teacher.', required=True),
-        'module': Option((str,), 'Module path in it, for example `decoder`; all of it when left out.'),
+        'module': Option((str,), 'Module path in the teacher, for example `decoder`. Default: the whole teacher.'),
     },
     'distillation.features.*': {
-        'student': Option((str,), 'Module path in the student; `path:input` taps what goes into it.', required=True),
+        'student': Option(
+            (str,), 'Module path in the student; `path:input` taps the input of the module.', required=True
+        ),
         'teacher': Option((str,), 'Module path in the teacher.', required=True),
-        'from': Option((str,), 'Name of the teacher; needed when there are several.'),
+        'from': Option((str,), 'Name of the teacher; required if there are several.'),
         'shrink': Option(
             (str,),
-            "Where the teacher's map is `scale` times too large: average each square, or take its first value.",
+            "Reduces a teacher's map that is `scale` times too large: mean of each square, or its first value.",
             choices=('average', 'subsample'),
         ),
     },
@@ -163,20 +178,21 @@ TABLE: dict[str, dict[str, Option]] = {
 
 
 def document() -> str:
-    """Return the option table as Markdown; `make docs` writes it to docs/options.md."""
+    """Return the option table as Markdown, for docs/options.md."""
     lines = [
         '# Options',
         '',
         'Every key that kdsr adds to a BasicSR option file. Made by `make docs` from `kdsr/options/table.py`.',
         '',
-        '`base: FILE` at the top names the option file that this one varies, relative to it. Mappings are merged key',
-        'by key; lists and plain values are replaced; a mapping with another `type:` is replaced whole.',
+        '`base: FILE` at the top names the option file that this one varies; the path is relative to this file.',
+        'Mappings are merged key by key; lists and plain values are replaced. A mapping with another `type:` is',
+        'replaced completely.',
         '',
-        '`import_modules: [hat.archs]` imports other BasicSR-based packages, whose networks can then be named.',
+        '`import_modules: [hat.archs]` imports other BasicSR-based packages, whose networks can then be used.',
         '',
-        "`kdsr check FILE...` finds all mistakes, in BasicSR's options too, before anything is built; every run does",
-        'the same at its start. An editor with yaml-language-server shows them while you type, and explains the keys,',
-        'when the first line of the file names the schema (`kdsr check --schema` prints it), seen from the file:',
+        "`kdsr check FILE...` finds all mistakes, also in BasicSR's options, before anything is built. Every run does",
+        'the same at its start. Editors with yaml-language-server show mistakes and explain keys while you type, if',
+        'the first line of the file names the schema (`kdsr check --schema` prints it), relative to the file:',
         '',
         '```yaml',
         '# yaml-language-server: $schema=../docs/options.schema.json',
@@ -192,4 +208,5 @@ def document() -> str:
             for key, option in rows.items()
         ]
         lines += ['', f'## `{block}`', '', markdown_table(['key', 'value', ''], cells)]
+    lines += describe_renamed()
     return '\n'.join(lines) + '\n'

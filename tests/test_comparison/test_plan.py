@@ -117,7 +117,7 @@ def test_a_label_that_is_there_twice_is_told_with_its_line(workspace):
     with open(path, 'a') as file:
         file.write('  plain: {}\n')
     line = len(Path(path).read_text().splitlines())
-    with pytest.raises(UserError, match=rf'cmp\.yml:{line}: runs\.plain: it is there twice'):
+    with pytest.raises(UserError, match=rf'cmp\.yml:{line}: runs\.plain: the key stands here twice'):
         read_comparison(path)
 
 

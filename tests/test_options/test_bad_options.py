@@ -108,7 +108,7 @@ CASES = {
         ['SRGANModel'],
     ),
     'a key of a cosine in a multistep': ('milestones: [50]', 'milestones: [50], eta_min: 0', ['scheduler.eta_min']),
-    'a key twice': ('scale: 2', 'scale: 2\nscale: 4', ['scale: it is there twice, in lines 3 and 4']),
+    'a key twice': ('scale: 2', 'scale: 2\nscale: 4', ['scale: the key stands here twice, in lines 3 and 4']),
     # names
     'an unknown network': ('type: SwinIR', 'type: SwinRI', ['{at}: network_g.type', "'SwinIR'"]),
     'a network of another package': ('type: SwinIR', 'type: HAT', ['XPixelGroup/HAT', 'import_modules: [hat.archs]']),
@@ -153,7 +153,7 @@ CASES = {
     'a crop that is no multiple': ('gt_size: 32', 'gt_size: 33', ['33 is not a multiple of `scale: 2`; 32 is']),
     'too short periods': (
         MULTI, COSINE.replace('50, 50', '50, 40'),
-        ['periods: together 90 iterations, less than `tot'],
+        ['periods: the sum is 90, less than `tot'],
     ),
     'weights of restarts': (MULTI, COSINE.replace('[1, 1]', '[1]'), ['{at}', '`periods` has 2 entries', '1 ']),
     'a rate that never falls': ('milestones: [50]', 'milestones: [500]', ['milestones: 500 is never reached']),
@@ -203,7 +203,7 @@ CASES = {
     'no name': ('name: run\n', '', ['name: missing']),
     'no scale': ('scale: 2\n', '', ['scale: missing']),
     'no schedule': (f'  {MULTI}\n', '', ['train.scheduler: missing: for example']),
-    'no image set': ('  train:\n', '  val_2:\n', ['datasets: there is no `train:` set']),
+    'no image set': ('  train:\n', '  val_2:\n', ['datasets: missing: the training set, `train:`']),
 }  # fmt: skip
 
 

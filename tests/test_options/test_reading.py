@@ -70,7 +70,7 @@ def test_overrides_set_typed_values_also_in_lists_and_with_equals_signs(tmp_path
 @pytest.mark.parametrize(('override', 'words'), [
     ('train:lr', 'key:key=value'),
     ('trian:lr=1', "no 'trian'.*'train'"),
-    ('train:lr:deep=1', "'lr' holds no 'deep'"),
+    ('train:lr:deep=1', "'lr' has no 'deep'"),
     ('__import__("os").system("x")=1', None),
 ])  # fmt: skip
 def test_wrong_overrides_are_told_and_nothing_is_executed(tmp_path, override, words):

@@ -76,8 +76,8 @@ def test_a_file_of_basicsr_has_none(workspace, capsys):
     told = capsys.readouterr().out
     assert end.value.code == 0
     assert told == (
-        'warnings:\n  basicsr.yml:18: datasets.train.use_shuffle: nothing reads it (old files of BasicSR have it); '
-        'delete it.\n1 file is fine, 1 warning\n'
+        'warnings:\n  basicsr.yml:18: datasets.train.use_shuffle: nothing reads this key (old files of BasicSR '
+        'contain it); delete it.\n1 file is fine, 1 warning\n'
     )
 
 
