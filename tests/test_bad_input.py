@@ -572,13 +572,29 @@ def test_harmless_input_is_taken_with_a_warning_where_something_is_dropped(
     assert warning in capsys.readouterr().out
 
 
-def test_another_number_of_processes_than_the_saved_runs_is_refused():
-    then = {'processes': 2, 'manual_seed': 0}
-    opt = {'path': {'resume_state': '2.state'}}
-    with pytest.raises(
-        UserError, match=r'2\.state was saved by a run that draws other samples:\n  - processes: 2, now 4'
-    ):
-        check_order({**then, 'processes': 4}, then, opt)
+ORDER = {'processes': 2, 'batch_size_per_gpu': 4, 'training images': 10, 'dataset_enlarge_ratio': 1, 'manual_seed': 0}
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (
+            {'processes': 4},
+            r'2\.state was saved by a run that draws other samples:\n  - processes: 2, now 4\nUndo .* exactly\. To',
+        ),  # 12 samples an epoch instead of 10, whatever the batch
+        ({'processes': 1}, r'- processes: 2, now 1\n.*With 1 process\(es\), `batch_size_per_gpu: 8` gives each step'),
+        ({'processes': 1, 'batch_size_per_gpu': 8, 'manual_seed': 1}, r'samples:\n  - manual_seed: 0, now 1\nUndo'),
+        ({'processes': 2, 'batch_size_per_gpu': 8}, r'- batch_size_per_gpu: 4, now 8\nUndo .* exactly\. To resume'),
+    ],
+)
+def test_another_number_of_processes_that_changes_the_samples_of_a_step_is_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        check_order({**ORDER, **changes}, ORDER, {'path': {'resume_state': '2.state'}})
+
+
+def test_another_number_of_processes_with_the_same_samples_a_step_is_let_through(capsys):
+    check_order({**ORDER, 'processes': 1, 'batch_size_per_gpu': 8}, ORDER, {'path': {'resume_state': '2.state'}})
+    assert capsys.readouterr().out.startswith('2.state: saved by a run of 2 process(es), resumed by 1. Each step gets')
 
 
 KILLED = """

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
 from collections.abc import Iterable
 from typing import Any
 
 from kdsr.errors import UserError
+
+_SPLIT = ('processes', 'batch_size_per_gpu')
 
 
 def describe_order(loader: Any, opt: dict[str, Any]) -> dict[str, Any]:
@@ -27,6 +30,8 @@ def describe_order(loader: Any, opt: dict[str, Any]) -> dict[str, Any]:
 def check_order(now: dict[str, Any], then: dict[str, Any], opt: dict[str, Any]) -> None:
     """Refuse to resume with other samples, unless `path.resume_with_other_data` allows it.
 
+    Another number of processes is fine where each step still gets the same samples (:func:`has_same_steps`).
+
     Args:
         now: What :func:`describe_order` returns for this run.
         then: What it returned when the state was saved.
@@ -35,18 +40,64 @@ def check_order(now: dict[str, Any], then: dict[str, Any], opt: dict[str, Any]) 
     Raises:
         UserError: the two differ. The message lists how.
     """
-    changed = [f'{name}: {then[name]}, now {value}' for name, value in now.items() if then.get(name, value) != value]
+    state, regrouped = opt['path']['resume_state'], has_same_steps(now, then)
+    compared = [name for name in now if not (regrouped and name in _SPLIT)]
+    changed = [f'{name}: {then[name]}, now {now[name]}' for name in compared if then.get(name, now[name]) != now[name]]
+    if regrouped:
+        print(_describe_regrouping(state, now, then), flush=True)  # noqa: T201
     if not changed:
         return
-    state = opt['path']['resume_state']
     if not opt['path'].get('resume_with_other_data'):
-        listed = '\n'.join(f'  - {line}' for line in changed)
+        listed, fitting = '\n'.join(f'  - {line}' for line in changed), _suggest_batch_size(now, then)
         raise UserError(
             f'{state} was saved by a run that draws other samples:\n{listed}\n'
-            'Undo the change to resume the run exactly. To resume it with other samples, add '
+            f'Undo the change to resume the run exactly.{fitting} To resume it with other samples, add '
             '`--force_yml path:resume_with_other_data=true`.'
         )
     print(f'{state}: resumed with other data ({"; ".join(changed)}).', flush=True)  # noqa: T201
+
+
+def has_same_steps(now: dict[str, Any], then: dict[str, Any]) -> bool:
+    """Return whether another number of processes shares out the same samples in the same steps.
+
+    Each process takes `batch_size_per_gpu` samples, and BasicSR fills an epoch up to a multiple of the processes.
+
+    Args:
+        now: See :func:`check_order`.
+        then: Likewise.
+    """
+    if then.get('processes') in (None, now['processes']) or 'batch_size_per_gpu' not in then:
+        return False
+    return _samples_a_step(now) == _samples_a_step(then) and _samples_an_epoch(now) == _samples_an_epoch(then)
+
+
+def _samples_a_step(order: dict[str, Any]) -> int:
+    return int(order['processes'] * order['batch_size_per_gpu'])
+
+
+def _samples_an_epoch(order: dict[str, Any]) -> int:
+    wanted = order['training images'] * order['dataset_enlarge_ratio']
+    return math.ceil(wanted / order['processes']) * int(order['processes'])
+
+
+def _describe_regrouping(state: str, now: dict[str, Any], then: dict[str, Any]) -> str:
+    processes = f'{then["processes"]} process(es), resumed by {now["processes"]}'
+    return (
+        f'{state}: saved by a run of {processes}. Each step gets the same samples, and rounds sums otherwise. What '
+        'draws in a step (views, stochastic depth) and what compares the samples of one process (FACD, instance '
+        'affinity) differs.'
+    )
+
+
+def _suggest_batch_size(now: dict[str, Any], then: dict[str, Any]) -> str:
+    """Return the batch size with which this number of processes gets the samples of the saved run, if there is one."""
+    if then.get('processes') in (None, now['processes']) or 'batch_size_per_gpu' not in then:
+        return ''
+    size, rest = divmod(_samples_a_step(then), now['processes'])
+    fitting = {**now, 'batch_size_per_gpu': size}
+    if rest or not has_same_steps(fitting, then):
+        return ''
+    return f' With {now["processes"]} process(es), `batch_size_per_gpu: {size}` gives each step the same samples.'
 
 
 def _list_names(samples: Any) -> list[str]:

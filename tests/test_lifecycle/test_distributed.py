@@ -15,13 +15,13 @@ from tests.helpers.processes import free_port
 ROOT = Path(__file__).parents[2]
 
 
-def launch(workspace, path, processes):
+def launch(workspace, path, processes, *arguments):
     env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore', 'CUDA_VISIBLE_DEVICES': ''}
     if processes > 1:
         env.update(PYTHON=sys.executable, PORT=str(free_port()))
-        command = ['bash', str(ROOT / 'scripts' / 'dist_train.sh'), str(processes), path]
+        command = ['bash', str(ROOT / 'scripts' / 'dist_train.sh'), str(processes), path, *arguments]
     else:
-        command = [sys.executable, str(ROOT / 'kdsr' / 'train.py'), '-opt', path]
+        command = [sys.executable, str(ROOT / 'kdsr' / 'train.py'), '-opt', path, *arguments]
     done = subprocess.run(command, cwd=workspace.root, env=env, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
@@ -92,3 +92,28 @@ def test_loader_processes_a_feature_loss_alone_and_validation_of_a_network_with_
     opt['logger']['save_checkpoint_freq'] = 3
     launch(workspace, workspace.write(opt), 2)
     assert (workspace.root / 'experiments' / 'workers' / 'models' / 'net_g_3.pth').exists()
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_goes_on_with_one_and_then_with_two_again(workspace):
+    """The same samples in the same steps, with crops, flips and an epoch's end between; without views."""
+    opt = options(workspace, 'whole', 2)
+    opt['datasets']['train'].update(gt_size=32, use_hflip=True, use_rot=True, dataset_enlarge_ratio=3)
+    opt['logger']['save_checkpoint_freq'] = 2
+    del opt['distillation']['views']
+    opt['train']['total_iter'] = 6
+    launch(workspace, workspace.write(opt), 2)
+    for total, processes in ((2, 2), (4, 1), (6, 2)):
+        opt['name'] = 'changing'
+        opt['train']['total_iter'] = total
+        opt['datasets']['train']['batch_size_per_gpu'] = 4 // processes
+        launch(workspace, workspace.write(opt), processes, '--auto_resume')
+    folders = [workspace.root / 'experiments' / name for name in ('whole', 'changing')]
+    whole, changing = (torch.load(folder / 'models' / 'net_g_6.pth', weights_only=True) for folder in folders)
+    for key in ('params', 'params_ema'):
+        for name, tensor in whole[key].items():
+            torch.testing.assert_close(changing[key][name], tensor, rtol=2e-4, atol=2e-5)
+    logs = [''.join(path.read_text() for path in sorted(folder.glob('train_*.log'))) for folder in folders]
+    for name in ('l_pix', 'l_dwt', 'l_fit'):
+        values = [[float(v) for v in re.findall(rf'{name}: ([\d.e+-]+)', text)] for text in logs]
+        assert values[1] == pytest.approx(values[0], rel=1e-3)
