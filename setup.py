@@ -14,6 +14,7 @@ OPTIONAL = {
     'export': ['onnx>=1.16', 'onnxruntime>=1.18'],
     'docs': ['sphinx>=7.3', 'furo>=2024.8.6', 'myst-parser>=3.0', 'latex2mathml>=3.77'],
 }
+OPENVINO = ['openvino>=2024.0', 'onnx>=1.16']  # not in `dev`: nothing in the tests needs it
 CHECKS = ['pytest', 'pytest-xdist', 'pytest-timeout', 'ruff', 'mypy', 'types-PyYAML', 'packaging']
 
 
@@ -53,13 +54,18 @@ setup(
         'pyyaml>=6.0',
         'lmdb>=1.3',
         'pillow>=10.3',
+        'tifffile>=2023.1.23.1',
         'PyWavelets>=1.3',
         'tqdm>=4.60',
         'safetensors>=0.4',
         'jinja2>=3.0',
         'filelock>=3.12',
     ],
-    extras_require={**OPTIONAL, 'dev': [*(package for extra in OPTIONAL.values() for package in extra), *CHECKS]},
+    extras_require={
+        **OPTIONAL,
+        'openvino': OPENVINO,
+        'dev': [*(package for extra in OPTIONAL.values() for package in extra), *CHECKS],
+    },
     entry_points={'console_scripts': ['kdsr=kdsr.cli:main']},
     classifiers=[
         'License :: OSI Approved :: Apache Software License',

@@ -9,8 +9,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / 'kdsr'
 ORDER = [
     {'errors', 'environment', 'markdown', 'processes', 'wording'},
-    {'plugins', 'durable', 'metadata', 'zoo'},
-    {'options'},
+    {'plugins', 'durable', 'metadata', 'optional_packages', 'zoo'},
+    {'options', 'image_files'},
     {'compat'},
     {'experiment'},
     {'lifecycle', 'metrics'},
