@@ -7,7 +7,9 @@ import os
 import re
 import secrets
 import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from kdsr.processes import may_be_running
 
@@ -23,13 +25,26 @@ def write_durably(path: Path, content: bytes | memoryview) -> None:
     Raises:
         OSError: the disk is full, or the folder cannot be written to.
     """
+    with replace_durably(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def replace_durably(path: Path) -> Iterator[BinaryIO]:
+    """Open the temporary file of :func:`write_durably`, for content that is written piece by piece.
+
+    If the block raises, the temporary file is removed, and `path` is as it was.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written to.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     target = os.fsdecode(os.fsencode(path.name)[:_LONGEST_NAME])
     writer = f'{secrets.token_hex(4)}-{os.getpid()}-{socket.gethostname()[:64]}'
     temporary = path.with_name(f'.{target}.{writer}.partial')
     try:
-        with temporary.open('xb') as file:
-            file.write(content)
+        with temporary.open('xb+') as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

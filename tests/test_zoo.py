@@ -76,7 +76,7 @@ def test_upscaling_needs_no_model(tmp_path):
     assert cv2.imread(str(tmp_path / 'large.png')).shape == (160, 192, 3)
     with pytest.raises(SystemExit, match='--scale chooses a network of the zoo'):
         main(['upscale', str(tmp_path / 'photo.png'), '-o', str(tmp_path / 'x.png'), '--scale', '4', '-m', 'fsrcnn_x2'])
-    with pytest.raises(SystemExit, match='name their file with -m'):
+    with pytest.raises(SystemExit, match='name the file with -m'):
         main(['upscale', str(tmp_path / 'photo.png'), '-o', str(tmp_path / 'x.png'), '--network', '{type: RFDN}'])
 
 

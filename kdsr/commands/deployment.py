@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kdsr.errors import UserError
 
@@ -53,59 +53,118 @@ def add_export(commands: Commands) -> None:
 
 
 def _upscale(args: argparse.Namespace) -> None:
+    import sys
+
+    from kdsr.deployment.naming import STREAM, Naming
     from kdsr.deployment.upscaler import Upscaler
-    from kdsr.deployment.upscaling import Naming, upscale
+    from kdsr.deployment.upscaling import ResultSettings, upscale
 
     if args.model and args.scale:
         raise UserError('--scale chooses a network of the zoo; a model (-m) has its own scale.')
     if args.network and not args.model:
-        raise UserError('--network says what the weights of a model are: name their file with -m.')
-    tile = int(args.tile) if args.tile.isdecimal() else args.tile
+        raise UserError('--network describes the network of a weight file: name the file with -m.')
+
+    def say(sentence: str) -> None:
+        print(f'kdsr: {sentence}', file=sys.stderr)
+
     build = partial(
         Upscaler,
-        args.model or f'{ZOO_NETWORK}_x{args.scale or 2}',
+        args.model or f'{ZOO_NETWORK}_x{args.scale or _fitting_scale(args.outscale)}',
         args.network,
-        args.device,
-        tile,
-        args.overlap,
-        args.batch,
-        args.self_ensemble,
-        args.precision,
+        device=args.device,
+        tile=_number_or_auto(args.tile),
+        overlap=_number_or_auto(args.overlap),
+        batch=args.batch,
+        self_ensemble=args.self_ensemble,
+        precision=args.precision,
+        engine=args.engine,
+        alpha=args.alpha,
+        seamless=args.seamless,
+        notice=say,
     )
-    naming = Naming(args.suffix, args.format or '', args.overwrite, args.skip_existing)
-    print(upscale(args.input, args.out, naming, build))
+    naming = Naming(
+        suffix=args.suffix,
+        kind=args.format or '',
+        overwrite=args.overwrite,
+        skip_existing=args.skip_existing,
+        recursive=args.recursive,
+    )
+    settings = ResultSettings(
+        outscale=args.outscale, width=args.width, quality=args.quality, max_pixels=int(1e6 * args.max_megapixels)
+    )
+    report = upscale(args.input, args.out, naming, build, settings, say)
+    print(report, file=sys.stderr if args.out == STREAM else sys.stdout)
+
+
+def _number_or_auto(text: str) -> Any:
+    """Return a number, or the text for :class:`Upscaler` to check."""
+    return int(text) if text.isdecimal() else text
+
+
+def _fitting_scale(outscale: float | None) -> int:
+    """Return the smallest scale of the zoo that is not below `outscale`."""
+    return 2 if outscale is None else next((scale for scale in (2, 3, 4) if scale >= outscale), 4)
 
 
 def add_upscale(commands: Commands) -> None:
     """Add `kdsr upscale`."""
     upscale = commands.add_parser(
         'upscale',
-        help='enlarge an image, a folder or a pattern with a network of the zoo, a checkpoint, or an ONNX file',
-        description='PNG, JPEG, WebP and TIFF, with 16 bits, alpha, grey, orientation and colour profile kept. '
-        'Images that memory cannot hold are cut into overlapping tiles. In Python: kdsr.deployment.Upscaler.',
+        help='enlarge images, folders or patterns with a network of the zoo, a checkpoint, or an ONNX file',
+        description='Reads PNG, JPEG, WebP, TIFF, AVIF, GIF, TGA and whatever else Pillow opens; writes PNG, JPEG, '
+        'WebP, TIFF and BMP. 16 bits, alpha, grey, orientation, colour profile and metadata are kept. Memory does not '
+        'grow with the height of the result. In Python: kdsr.deployment.Upscaler. More: docs/deployment.md.',
     )
-    upscale.add_argument('input', help="an image, a folder, or a pattern in quotes, 'photos/**/*.jpg'")
+    upscale.add_argument(
+        'input', nargs='+', help="images, folders, patterns in quotes ('photos/**/*.jpg'), or - for standard input"
+    )
     upscale.add_argument(
         '-m', '--model', help=f'.pth, .safetensors, .onnx, or a name of `kdsr zoo`; default: {ZOO_NETWORK}_x<scale>'
     )
-    upscale.add_argument('--scale', type=int, choices=[2, 3, 4], help='without -m (default: 2)')
-    upscale.add_argument('-o', '--out', required=True, help='a folder; for one image also a file')
+    upscale.add_argument('--scale', type=int, choices=[2, 3, 4], help='of the default network (default: 2)')
+    upscale.add_argument('-o', '--out', required=True, help='a folder; for one image a file, or - for standard output')
+    upscale.add_argument('-r', '--recursive', action='store_true', help='subfolders too, which the results keep')
+    size = upscale.add_mutually_exclusive_group()
+    size.add_argument('--outscale', type=float, metavar='FACTOR', help='resize the result: 1.5, 3.25, 8, ...')
+    size.add_argument('--width', type=int, metavar='PIXELS', help='resize the result to this width')
     upscale.add_argument(
         '--network', '--options', metavar='OPTIONS', help="of bare weights: '{type: RFDN, upscale: 4}' or a YAML"
     )
-    upscale.add_argument('--tile', default='auto', help='side of tiles in pixels of the input, 0 for none, or auto')
-    upscale.add_argument('--overlap', type=int, default=32, help='what a tile sees around it (default: 32 pixels)')
-    upscale.add_argument('--batch', type=int, default=1, help='tiles at a time (default: 1)')
-    upscale.add_argument('--self-ensemble', action='store_true', help='mean over eight flips and turns')
-    upscale.add_argument('--suffix', default='', help="appended to the names, for example '_x4'")
-    upscale.add_argument('--format', choices=['png', 'jpg', 'webp', 'tif'], help='default: that of each image')
-    there = upscale.add_mutually_exclusive_group()
-    there.add_argument('--overwrite', action='store_true', help='replace results that are there')
-    there.add_argument('--skip-existing', action='store_true', help='leave them, and do the others')
-    upscale.add_argument('--device', default='cpu', help='default: cpu')
+    upscale.add_argument(
+        '--engine',
+        choices=['auto', 'torch', 'onnx', 'openvino'],
+        default='auto',
+        help='what computes; auto: the fastest that is installed',
+    )
+    upscale.add_argument('--device', default='auto', help='auto (a GPU, if there is one), cpu, cuda, cuda:1')
     precision = upscale.add_mutually_exclusive_group()
     for name in ('fp16', 'bf16'):
         precision.add_argument(f'--{name}', dest='precision', action='store_const', const=name, default='fp32')
+    upscale.add_argument(
+        '--alpha', choices=['bicubic', 'network'], default='bicubic', help='how transparency is enlarged'
+    )
+    upscale.add_argument('--seamless', action='store_true', help='a texture: the opposite borders fit to each other')
+    upscale.add_argument('--self-ensemble', action='store_true', help='mean over eight flips and turns')
+    upscale.add_argument('--tile', default='auto', help='side of tiles in pixels of the input, 0 for none, or auto')
+    upscale.add_argument(
+        '--overlap', default='auto', help='pixels that a tile reads around it (auto: as far as the network looks)'
+    )
+    upscale.add_argument('--batch', type=int, default=1, help='tiles at a time (default: 1)')
+    upscale.add_argument('--suffix', default='', help="appended to the names, for example '_x4'")
+    upscale.add_argument(
+        '--format',
+        choices=['png', 'jpg', 'webp', 'tif', 'bmp'],
+        help='of the results; default: that of each image, PNG for formats that are only read',
+    )
+    upscale.add_argument(
+        '--quality', type=int, metavar='1..100', help='of JPEG (default: 95) and WebP (default: without loss)'
+    )
+    existing = upscale.add_mutually_exclusive_group()
+    existing.add_argument('--overwrite', action='store_true', help='replace results that exist')
+    existing.add_argument('--skip-existing', action='store_true', help='leave them, and do the others')
+    upscale.add_argument(
+        '--max-megapixels', type=float, default=178.95697, metavar='N', help='refuse larger images (default: 179)'
+    )
     upscale.set_defaults(run=_upscale)
 
 

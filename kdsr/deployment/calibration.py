@@ -9,8 +9,9 @@ import torch
 from basicsr.utils.color_util import rgb2ycbcr_pt
 from torch import Tensor
 
-from kdsr.deployment.pictures import SUFFIXES, read_picture
 from kdsr.errors import UserError
+from kdsr.image_files.formats import readable_suffixes
+from kdsr.image_files.reading import read_picture
 
 LARGEST = 256  # sides of what is cut out of the middle of larger images
 
@@ -84,7 +85,7 @@ def read_truths(
 def _image_files(folder: str) -> list[Path]:
     path = Path(folder).expanduser()
     files = sorted(path.iterdir()) if path.is_dir() else []
-    images = [p for p in files if p.suffix.lower() in SUFFIXES and not p.name.startswith('.')]
+    images = [p for p in files if p.suffix.lower() in readable_suffixes() and not p.name.startswith('.')]
     if not images:
         raise UserError(f'{folder!r} is no folder with images.')
     return images

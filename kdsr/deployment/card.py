@@ -29,6 +29,7 @@ class Card:
         multiple: Sides of windows; tiles start at multiples of it.
         parameters: All of them.
         bytes_per_pixel: What a forward pass holds for each low-resolution pixel, in single precision.
+        reach: How many low-resolution pixels it looks far, at most; None where that is not known.
         training: The option file it was trained with, without machine's paths; empty where it is not known.
         metrics: Validation set to metric to value, of the run's own log.
         data_licence: Of the training data, in the words of who exports.
@@ -41,6 +42,7 @@ class Card:
     multiple: int = 1
     parameters: int = 0
     bytes_per_pixel: int = 0
+    reach: int | None = None
     training: str = ''
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     data_licence: str = 'not stated'
@@ -57,6 +59,7 @@ class Card:
             'multiple': str(self.multiple),
             'parameters': str(self.parameters),
             'bytes_per_pixel': str(self.bytes_per_pixel),
+            'reach': '' if self.reach is None else str(self.reach),
             'training': self.training,
             'metrics': json.dumps(self.metrics),
             'data_licence': self.data_licence,
@@ -73,20 +76,25 @@ def card_of(metadata: Mapping[str, str], path: str) -> Card | None:
     if not metadata.get('made_by', '').startswith('kdsr '):
         return None
     try:
-        return Card(
-            metadata['name'],
-            json.loads(metadata['network']),
-            int(metadata['scale']),
-            metadata['colour'] == 'Y',
-            int(metadata['multiple']),
-            int(metadata['parameters']),
-            int(metadata['bytes_per_pixel']),
-            metadata['training'],
-            json.loads(metadata['metrics']),
-            metadata['data_licence'],
+        card = Card(
+            name=metadata['name'],
+            network=json.loads(metadata['network']),
+            scale=int(metadata['scale']),
+            luminance=metadata['colour'] == 'Y',
+            multiple=int(metadata['multiple']),
+            parameters=int(metadata['parameters']),
+            bytes_per_pixel=int(metadata['bytes_per_pixel']),
+            reach=int(metadata['reach']) if metadata.get('reach') else None,  # older files have none
+            training=metadata['training'],
+            metrics=json.loads(metadata['metrics']),
+            data_licence=metadata['data_licence'],
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise UserError(f'{path!r}: its metadata is damaged ({type(error).__name__}: {error}).') from None
+    well_formed = isinstance(card.network, dict) and isinstance(card.metrics, dict)
+    if not well_formed or not 1 <= card.scale <= 16 or not 1 <= card.multiple <= 1024 or card.bytes_per_pixel < 0:
+        raise UserError(f'{path!r}: its metadata is damaged (its network, metrics or sizes).')
+    return card
 
 
 def training_text(opt: Mapping[str, Any]) -> str:

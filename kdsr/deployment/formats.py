@@ -15,14 +15,15 @@ from torch import Tensor, nn
 
 from kdsr.deployment.card import Card
 from kdsr.deployment.exportable import traceable_windows
-from kdsr.deployment.packages import needed
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
+from kdsr.networks.onnx_network import OnnxNetwork
+from kdsr.optional_packages import import_optional
 
 OPSET = 20
 CARD_FILE = 'card.json'  # inside TorchScript and torch.export files
 SUFFIXES = {'onnx': '.onnx', 'safetensors': '.safetensors', 'torchscript': '.torchscript.pt', 'pt2': '.pt2'}
-Runner = Callable[[Tensor], Tensor]
+ExportedRun = Callable[[Tensor], Tensor]
 
 
 def example(channels: int, size: tuple[int, int] | None) -> Tensor:
@@ -46,7 +47,7 @@ def onnx_bytes(network: nn.Module, image: Tensor, fixed: bool) -> bytes:
         image: (N, C, h, w), what to trace with.
         fixed: Only for images of this size; otherwise batch, height and width are free.
     """
-    needed('onnx', 'an ONNX file')
+    import_optional('onnx', 'an ONNX file')
     axes = None if fixed else {'lq': {0: 'n', 2: 'h', 3: 'w'}, 'sr': {0: 'n', 2: 'height', 3: 'width'}}
     file = io.BytesIO()
     with _exporting('ONNX'):
@@ -65,7 +66,7 @@ def onnx_bytes(network: nn.Module, image: Tensor, fixed: bool) -> bytes:
 
 def with_card(model: bytes, card: Card) -> bytes:
     """Return an ONNX file that carries a card as its metadata, checked."""
-    onnx = needed('onnx', 'an ONNX file')
+    onnx = import_optional('onnx', 'an ONNX file')
     proto = onnx.load_from_string(model)
     onnx.helper.set_model_props(proto, card.metadata())
     proto.producer_name, proto.doc_string = 'kdsr', card.name
@@ -99,40 +100,23 @@ def safetensors_bytes(weights: Mapping[str, Tensor], card: Card) -> bytes:
     return save(own, metadata=card.metadata())
 
 
-def onnx_runner(model: bytes | str, device: str = 'cpu') -> Runner:
-    """Return what runs an ONNX model in onnxruntime, with torch's number of threads.
+def onnx_runner(model: bytes) -> ExportedRun:
+    """Return what runs an ONNX model in onnxruntime.
 
     Raises:
-        UserError: onnxruntime is missing, does not know the device, or refuses the model.
+        UserError: onnxruntime is missing or refuses the model.
     """
-    ort = needed('onnxruntime', 'an ONNX file')
-    provider = 'CPUExecutionProvider' if device == 'cpu' else 'CUDAExecutionProvider'
-    if provider not in ort.get_available_providers():
-        raise UserError(f'--device {device}: this onnxruntime has {", ".join(ort.get_available_providers())} only.')
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads = torch.get_num_threads()
-    settings.log_severity_level = 3
-    try:
-        session = ort.InferenceSession(model, settings, providers=[provider])
-    except Exception as error:  # onnxruntime has an exception for each of its status codes
-        raise UserError(f'onnxruntime cannot load the ONNX model: {error}') from None
-    name = session.get_inputs()[0].name
-
-    def run(image: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(None, {name: image.cpu().numpy()})[0])
-
-    run.session = session  # type: ignore[attr-defined]
-    return run
+    return OnnxNetwork(model)
 
 
-def torchscript_runner(model: bytes) -> Runner:
+def torchscript_runner(model: bytes) -> ExportedRun:
     """Return what runs a TorchScript file."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         return torch.jit.load(io.BytesIO(model))
 
 
-def pt2_runner(model: bytes) -> Runner:
+def pt2_runner(model: bytes) -> ExportedRun:
     """Return what runs a `torch.export` file."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdsr.deployment.packages import needed
 from kdsr.errors import UserError
 from kdsr.metrics import psnr_of_error
+from kdsr.optional_packages import import_optional
 
 
 def quantise(model: bytes, images: Sequence[Tensor]) -> bytes:
@@ -31,8 +31,8 @@ def quantise(model: bytes, images: Sequence[Tensor]) -> bytes:
     Raises:
         UserError: onnxruntime cannot quantise the network.
     """
-    onnx = needed('onnx', 'int8')
-    quantization = needed('onnxruntime.quantization', 'int8')
+    onnx = import_optional('onnx', 'int8')
+    quantization = import_optional('onnxruntime.quantization', 'int8')
     proto = onnx.load_from_string(model)
     convolutions = [node.name for node in proto.graph.node if node.op_type == 'Conv']
     if len(convolutions) < 3:
@@ -67,7 +67,7 @@ def quantise(model: bytes, images: Sequence[Tensor]) -> bytes:
 
 def _Images(images: Sequence[Tensor]) -> Any:  # noqa: N802
     """Return a calibration reader; its base class comes with onnxruntime."""
-    base = needed('onnxruntime.quantization', 'int8').CalibrationDataReader
+    base = import_optional('onnxruntime.quantization', 'int8').CalibrationDataReader
 
     class Reader(base):  # type: ignore[misc, valid-type]
         def __init__(self) -> None:

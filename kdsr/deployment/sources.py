@@ -11,6 +11,7 @@ from typing import Any
 from kdsr import options, zoo
 from kdsr.cost.complexity import count
 from kdsr.deployment.card import Card, card_of, training_text
+from kdsr.deployment.reach import reach_of
 from kdsr.errors import UserError
 from kdsr.metadata import safetensors_metadata
 from kdsr.networks.candidates import Candidate, find_candidates
@@ -65,16 +66,17 @@ def card_for(one: Candidate, path: str, data_licence: str | None = None) -> Card
     assert one.network is not None
     opt, metrics = _of_experiment(path)
     return Card(
-        one.name,
-        dict(one.network_opt),
-        one.scale,
-        one.luminance,
-        one.multiple,
-        parameters(one.network),
-        bytes_per_pixel(one),
-        training_text(opt) if opt else '',
-        metrics,
-        data_licence or 'not stated',
+        name=one.name,
+        network=dict(one.network_opt),
+        scale=one.scale,
+        luminance=one.luminance,
+        multiple=one.multiple,
+        parameters=parameters(one.network),
+        bytes_per_pixel=bytes_per_pixel(one),
+        reach=reach_of(one.network, 1 if one.luminance else 3) if one.multiple == 1 else None,
+        training=training_text(opt) if opt else '',
+        metrics=metrics,
+        data_licence=data_licence or 'not stated',
     )
 
 

@@ -88,5 +88,5 @@ def _segments(content: bytes) -> tuple[dict[int, int], int]:
         if kind == _START_OF_SCAN:
             break
     if _RESTART_INTERVAL not in found:
-        raise UserError(f'Pillow {Image.__version__} cannot write JPEG in strips: pip install "pillow>=10.2".')
+        raise UserError(f'Pillow {Image.__version__} cannot write JPEG in strips: pip install "pillow>=10.3".')
     return found, position

@@ -11,10 +11,12 @@ import numpy as np
 import tifffile
 
 from kdsr.errors import UserError
+from kdsr.optional_packages import is_installed
 
 logging.getLogger('tifffile').setLevel(logging.CRITICAL)  # what it notes is in the exceptions too
 _GREY_INVERTED, _GREY, _RGB = 0, 1, 2
 _UNSPECIFIED, _ASSOCIATED, _UNASSOCIATED = 0, 1, 2
+_BUILT_IN = (1, 8, 32773, 32946, 34925)  # compressions that tifffile decodes itself: none, deflate, PackBits, LZMA
 _PREVIEW = 1  # bit of NewSubfileType: the page is a small copy of another one, as in camera RAW files
 
 
@@ -92,12 +94,9 @@ def _decode(content: bytes, page: tifffile.TiffPage) -> TiffImage:
     _check_layout(page, photometric, page.samplesperpixel - len(extra), extra)
     orientation = page.tags.valueof(274, default=1)
     profile = page.tags.valueof(34675)
-    try:
-        pixels = page.asarray()
-    except ValueError as error:
-        if 'imagecodecs' not in str(error):
-            raise
+    if int(page.compression) not in _BUILT_IN and not is_installed('imagecodecs'):
         return TiffImage(_read_with_opencv(content, page, photometric, extra), 1, profile, ())
+    pixels = page.asarray()
     if page.planarconfig == 2 and pixels.ndim == 3:
         pixels = pixels.transpose(1, 2, 0)
     pixels = pixels.astype(pixels.dtype.newbyteorder('='), copy=False)

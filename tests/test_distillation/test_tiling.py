@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from kdsr.distillation.outputs import Batch
-from kdsr.distillation.tiling import blending_weights, run_tiled, self_ensemble, tile_spans
+from kdsr.distillation.tiling import Span, run_in_bands, run_tiled, self_ensemble, tile_spans
 
 
 class Local(nn.Module):
@@ -35,7 +35,7 @@ def test_tiles_of_a_local_network_are_the_whole_image(batch):
     whole = network(batch.lq)
     tiled = run_tiled(lambda b: network(b.lq), batch, tile=16, overlap=6)
     assert torch.allclose(tiled, whole, atol=1e-6)
-    assert len(network.shown) == 1 + 3 * 5
+    assert len(network.shown) == 1 + 3 * 4
     assert max(max(size) for size in network.shown[1:]) <= 16 + 12
     short = run_tiled(lambda b: network(b.lq), batch, tile=16, overlap=2)
     assert not torch.allclose(short, whole, atol=1e-4)
@@ -51,7 +51,7 @@ def test_the_ground_truth_is_cut_at_the_same_place(batch):
 @torch.no_grad()
 def test_tiles_that_disagree_are_blended_without_a_jump():
     tiled = run_tiled(
-        lambda b: torch.full_like(b.lq, b.lq[..., 0].mean() > 0), Batch(torch.arange(64.0).expand(1, 1, 64, 64)), 32, 16
+        lambda b: torch.full_like(b.lq, b.lq[..., 0].mean() > 0), Batch(torch.arange(64.0).expand(1, 1, 64, 64)), 16, 16
     )
     row = tiled[0, 0, 0]
     assert row[:24].eq(0).all()
@@ -66,24 +66,57 @@ def test_tiles_that_disagree_are_blended_without_a_jump():
         (45, 16, 6, 4),
         (339, 128, 60, 8),
         (339, 128, 64, 8),
-        (64, 64, 4, 1),
-        (65, 64, 32, 16),
+        (73, 64, 4, 1),
+        (145, 64, 32, 16),
         (7, 2, 1, 1),
+        (9, 1, 3, 1),
+        (400, 1, 32, 8),
     ],
 )
 def test_tiles_cover_a_side_and_start_at_windows(side, tile, overlap, multiple):
     spans = tile_spans(side, tile, overlap, multiple)
     assert [p for span in spans for p in range(*span.part)] == list(range(side))
+    assert len(spans) >= 2
     for part, seen in spans:
         assert seen[0] % multiple == 0
-        assert seen[1] % multiple == 0 or seen[1] == side
         assert seen[0] <= max(0, part[0] - overlap)
         assert seen[1] >= min(side, part[1] + overlap)
-    weights = blending_weights(spans, side, overlap, scale=3)
-    torch.testing.assert_close(weights.sum(0), torch.ones(3 * side, dtype=torch.float64))
-    for (_, (start, end)), weight in zip(spans, weights):
-        assert weight[: 3 * start].eq(0).all()
-        assert weight[3 * end :].eq(0).all()
+        assert part[1] > part[0]
+    lengths = {seen[1] - seen[0] for _, seen in spans[:-1]}
+    assert len(lengths) == 1
+    assert lengths.pop() < max(tile, multiple) + 2 * overlap + multiple
+
+
+def test_a_side_that_one_tile_reads_is_not_cut():
+    assert tile_spans(40, 16, 12, 1) == [Span((0, 40), (0, 40))]
+    assert len(tile_spans(41, 16, 12, 1)) == 2
+
+
+@pytest.mark.parametrize('ramp', [0, 3, 4])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.uint8])
+def test_bands_follow_one_another_and_blend_over_the_ramp_only(ramp, dtype):
+    """Each tile gives its number; away from the cuts nothing else may come out, at the cuts both in proportion."""
+    rows, columns = [Span((0, 10), (0, 14)), Span((10, 20), (6, 20))], [Span((0, 8), (0, 12)), Span((8, 16), (4, 16))]
+    value = torch.tensor([[0, 90], [30, 120]])
+
+    def run(row, columns):
+        return [
+            torch.full((1, 2 * (row.seen[1] - row.seen[0]), 2 * (c.seen[1] - c.seen[0])), 0, dtype=dtype)
+            + value[rows.index(row), j].to(dtype)
+            for j, c in enumerate(columns)
+        ]
+
+    bands = list(run_in_bands(run, rows, columns, ramp))
+    whole = torch.cat(bands, dim=-2)
+    assert whole.shape == (1, 40, 32)
+    assert whole.dtype == dtype
+    y, x = torch.meshgrid((torch.arange(40) + 0.5) / 2, (torch.arange(32) + 0.5) / 2, indexing='ij')
+    down, right = ((p - cut) / max(ramp, 1e-9) + 0.5 for p, cut in ((y, 10), (x, 8)))
+    expected = 30 * down.clamp(0, 1) + 90 * right.clamp(0, 1)
+    torch.testing.assert_close(whole[0].float(), expected, atol=1e-4 if dtype == torch.float32 else 1.01, rtol=0)
+    inner = (down <= 0) | (down >= 1) if ramp else torch.ones_like(y, dtype=torch.bool)
+    inner &= (right <= 0) | (right >= 1) if ramp else inner
+    assert torch.equal(whole[0][inner].float(), expected[inner])
 
 
 @torch.no_grad()
