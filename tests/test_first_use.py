@@ -92,13 +92,16 @@ def test_an_unknown_attribute_is_an_attribute_error():
     ]  # fmt: skip
 
 
-def test_scipy_stats_comes_with_the_first_use_of_its_function():
+def test_heavy_modules_come_with_the_first_use_of_their_function():
     code = """
 import json, sys, kdsr
 from basicsr.data.degradations import multivariate_normal
-deferred = 'scipy.stats' not in sys.modules
+deferred = ['scipy.stats' not in sys.modules, 'torch._dynamo' not in sys.modules]
 half = multivariate_normal.cdf([0.0], mean=[0.0], cov=[[1.0]])
-import scipy.stats
-print(json.dumps([deferred, abs(float(half) - 0.5) < 1e-9, hasattr(scipy.stats, 'ttest_rel')]))
+import scipy.stats, torch
+from torchvision.ops.roi_align import is_compile_supported
+asked = is_compile_supported('cpu') in (True, False) and 'torch._dynamo' in sys.modules
+compiled = torch.compile(lambda x: x + 1, backend='eager')(torch.ones(1)).item()
+print(json.dumps([*deferred, abs(float(half) - 0.5) < 1e-9, hasattr(scipy.stats, 'ttest_rel'), asked, compiled == 2.0]))
 """
-    assert run(code) == [True, True, True]
+    assert run(code) == [True] * 6

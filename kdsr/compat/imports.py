@@ -8,7 +8,8 @@ import re
 import sys
 import types
 import warnings
-from typing import Any
+
+from kdsr.compat.deferring import deferred
 
 _DISTUTILS = 'distutils.version'
 _kept_alive: list[object] = []  # torch.library registrations vanish with their Library object
@@ -31,6 +32,9 @@ def repair_torchvision_operators() -> list[str]:
     first operator that nobody defined ("operator torchvision::nms does not exist"). BasicSR needs none of them. Only
     the text of that error names the operator.
 
+    PyTorch's compiler, which torchvision imports to ask it one question, is imported when the question is asked; this
+    saves half a processor second.
+
     Returns:
         The operators that had to be declared; empty where torchvision is healthy.
     """
@@ -39,7 +43,8 @@ def repair_torchvision_operators() -> list[str]:
     declared: list[str] = []
     while True:
         try:
-            importlib.import_module('torchvision')
+            with deferred({'torch._dynamo': '', 'torch._dynamo.utils': 'is_compile_supported'}):
+                importlib.import_module('torchvision')
             return declared
         except RuntimeError as error:
             missing = re.search(r'operator (torchvision::\w+) does not exist', str(error))
@@ -102,38 +107,11 @@ def repair_ndimage_filters() -> bool:
     return True
 
 
-def defer_scipy_stats() -> bool:
-    """Import BasicSR without `scipy.stats`: half a processor second for one function that few runs call.
-
-    BasicSR's degradations get a stand-in for `multivariate_normal`, which imports SciPy's own when it is first used.
-
-    Returns:
-        Whether it was deferred; not where `scipy.stats` or BasicSR is imported already.
-    """
-    name = 'scipy.stats'
-    if name in sys.modules or 'basicsr' in sys.modules:
-        return False
-    stand_in = types.ModuleType(name, 'Supplied by kdsr.compat while BasicSR is imported.')
-    stand_in.multivariate_normal = _Deferred(name, 'multivariate_normal')  # type: ignore[attr-defined]
-    sys.modules[name] = stand_in
-    try:
-        importlib.import_module('basicsr.data.degradations')
-    finally:
-        del sys.modules[name]
-    return True
-
-
-class _Deferred:
-    """An attribute of a module that is imported when the attribute is first used."""
-
-    def __init__(self, module: str, name: str) -> None:
-        self._module, self._name = module, name
-
-    def __getattr__(self, attribute: str) -> Any:
-        return getattr(getattr(importlib.import_module(self._module), self._name), attribute)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return getattr(importlib.import_module(self._module), self._name)(*args, **kwargs)
+def defer_scipy_stats() -> None:
+    """Import BasicSR without `scipy.stats`: half a processor second for one function of its degradations."""
+    if 'basicsr' not in sys.modules:
+        with deferred({'scipy.stats': 'multivariate_normal'}):
+            importlib.import_module('basicsr.data.degradations')
 
 
 def repair_meshgrid_warning() -> None:
