@@ -91,7 +91,7 @@ def _prepare() -> None:
             if not file.exists():
                 cv2.imwrite(str(file), _photo(name))
     prepare_training_set(DATA / 'train_HR', DATA, scales=(SCALE,), crop_size=120, step=120)
-    prepare_benchmark_set(DATA / 'unseen' / 'HR', DATA / 'unseen', scales=(SCALE,))
+    prepare_benchmark_set(DATA / 'unseen' / 'HR', DATA / 'unseen', scales=(SCALE,), gtmod12=True)
 
 
 def _train_in_lanes(lanes: Sequence[Sequence[str]], again: bool = False) -> bool:

@@ -40,7 +40,10 @@ def test_a_folder_that_is_just_called_hr_gives_no_prefix(photos, workspace):
 
 def test_prepare_makes_a_test_set(photos, workspace):
     main(['prepare', str(photos), '--out', 'data', '--scale', '2', '4', '--benchmark', '--workers', '1'])
-    assert {p.name for p in (workspace.root / 'data').iterdir()} == {'GTmod12', 'LRbicx2', 'LRbicx4'}
+    assert {p.name for p in (workspace.root / 'data').iterdir()} == {'HR', 'LR_bicubic'}
+    main(['prepare', str(photos), '--out', 'data', '--scale', '2', '4', '--benchmark', '--gtmod12', '--workers', '1'])
+    made = {p.name for p in (workspace.root / 'data').iterdir()}
+    assert made == {'HR', 'LR_bicubic', 'GTmod12', 'LRbicx2', 'LRbicx4'}
     assert cv2.imread('data/LRbicx4/0.png').shape == (12, 15, 3)
 
 

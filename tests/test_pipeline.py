@@ -16,7 +16,7 @@ def params(folder, name='net_g_latest'):
     return torch.load(folder / 'models' / f'{name}.pth', weights_only=True)['params']
 
 
-def test_a_plain_basicsr_file_trains_validates_and_tests(workspace):
+def test_a_plain_basicsr_file_trains_validates_and_tests(workspace, capsys):
     opt = workspace.options()
     opt['val']['save_img'] = True
     folder = workspace.train(opt)
@@ -30,7 +30,10 @@ def test_a_plain_basicsr_file_trains_validates_and_tests(workspace):
         'path': {'pretrain_network_g': str(folder / 'models' / 'net_g_latest.pth'), 'param_key_g': 'params_ema'},
         'val': {'save_img': True, 'metrics': opt['val']['metrics']},
     }  # fmt: skip
+    absent = {**opt['datasets']['val'], 'name': 'Urban100', 'dataroot_gt': 'datasets/Urban100/HR'}
+    test['datasets']['test_2'] = absent
     results = workspace.test(test)
+    assert 'left out, because they are not on the disk: Urban100 (no datasets/Urban100/HR).' in capsys.readouterr().out
     assert cv2.imread(str(results / 'visualization' / 'photos' / '000_tested.png')).shape == (48, 48, 3)
 
 

@@ -136,7 +136,10 @@ def test_a_rows_file_is_about_its_networks_and_scale(name):
     assert opt['network_g'] == published['network_g']
     if 'distillation' in opt:
         assert opt['distillation']['teachers'] == [teachers[kind]]
-    assert opt['datasets']['val']['dataroot_lq'].endswith(f'x{scale}')
+    val = opt['datasets']['val']
+    folders = ('GTmod12', f'LRbicx{scale}') if 'mtkd' in name else ('HR', f'LR_bicubic/X{scale}')
+    assert (val['dataroot_gt'], val['dataroot_lq']) == tuple(f'datasets/Set5/{folder}' for folder in folders)
+    assert val.get('filename_tmpl', '{}') == ('{}' if 'mtkd' in name else f'{{}}x{scale}')
     assert f'_X{scale}_' in opt['datasets']['train']['dataroot_lq']
     assert all(m['crop_border'] == scale and m['test_y_channel'] for m in opt['val']['metrics'].values())
 

@@ -13,7 +13,7 @@ FILES = sorted(p for p in FOLDER.rglob('*.yml'))
 OURS = re.compile(r'(mtkd_aggregator|((mtkd|baseline)_)?(edsr|rcan|swinir))_x\d\.yml')
 TRAINED = [p for p in FILES if 'ablations/mtkd' in p.as_posix() or (p.parent == FOLDER and OURS.fullmatch(p.name))]
 QUICKSTART = [p for p in FILES if p.parent.name == 'quickstart']
-TESTED = [p for p in FILES if p.parent.name == 'test' and p.name.startswith(('edsr', 'rcan', 'san', 'swinir'))]
+TESTED = [p for p in FILES if p.parent.name == 'test' and p.name.startswith(('edsr', 'rcan', 'san', 'mtkd'))]
 RELEASED = ('released_aggregator.yml', 'released_edsr.yml')  # with the settings of the released code
 STUDENTS = {
     ('EDSR', 2): 1_369_859, ('EDSR', 3): 1_554_499, ('EDSR', 4): 1_517_571,
@@ -35,13 +35,13 @@ def test_the_papers_runs_and_their_ablations_are_all_there():
             assert {
                 f'mtkd_{student}_x{scale}.yml',
                 f'baseline_{student}_x{scale}.yml',
-                f'test/{student}_x{scale}.yml',
+                f'test/mtkd_{student}_x{scale}.yml',
             } <= names
         assert f'test/san_x{scale}.yml' in names
     for version in range(1, 8):
         assert any(n.startswith(f'ablations/mtkd/v{version}_') for n in names)
     assert len(QUICKSTART) == 6
-    assert len(TESTED) == 12
+    assert len(TESTED) == 18
     assert {f'ablations/mtkd/{name}' for name in (*RELEASED, 'released_dwt.yml')} <= names
 
 

@@ -15,6 +15,7 @@ import kdsr
 from kdsr.benchmark.protocol import Protocol
 from kdsr.benchmark.results import SetScores
 from kdsr.benchmark.tasks import OVERLAP
+from kdsr.data.benchmark_sets import describe_crop
 from kdsr.environment import commit, processor
 from kdsr.markdown import markdown_table
 from kdsr.wording import counted
@@ -58,6 +59,7 @@ class About:
         lines.append(f'Self-ensemble: {ensemble}; quadrants: {quarters}; {cut}.')
         origins = {f'{r.set_name} x{r.scale} {r.lr_origin}': None for r in results}
         lines.append(f'LR images: {"; ".join(origins)}.')
+        lines.append(f'{_describe_crops(results)}.')
         lines.append(f'{self.machine()}, fp32; torch {torch.__version__}; kdsr {kdsr.__version__} ({commit()}).')
         return lines
 
@@ -67,6 +69,16 @@ class About:
         if device.type == 'cuda' and torch.cuda.is_available():
             return torch.cuda.get_device_name(device)
         return f'{processor()}, {counted(torch.get_num_threads(), "thread")}'
+
+
+def _describe_crops(results: Sequence[SetScores]) -> str:
+    """Return how the ground truth was cropped, with the names of the sets where they differ."""
+    sets: dict[str, dict[str, None]] = {}
+    for r in results:
+        sets.setdefault(describe_crop(r.crop, r.scale), {})[r.set_name] = None
+    if len(sets) == 1:
+        return next(iter(sets))
+    return '; '.join(f'{crop}: {", ".join(names)}' for crop, names in sets.items())
 
 
 def markdown(results: Sequence[SetScores], about: About) -> str:

@@ -34,6 +34,7 @@ class SetScores:
         scale: S.
         set_name: Name of the set.
         lr_origin: Where the LR images come from, in words.
+        crop: The sides of the scored images are multiples of this number: the scale, or 12 for `GTmod12`.
         source: File of the weights.
         fingerprint: SHA-256 of that file.
         parameters: Number of parameters; None for bicubic.
@@ -47,6 +48,7 @@ class SetScores:
     scale: int
     set_name: str
     lr_origin: str
+    crop: int
     source: str
     fingerprint: str
     parameters: int | None

@@ -141,6 +141,7 @@ def _run(task: Task, protocol: Protocol, resources: Resources, kept: Path) -> Se
         scale=candidate.scale,
         set_name=test_set.name,
         lr_origin=test_set.lr_origin,
+        crop=test_set.find_crop(),
         source=candidate.source,
         fingerprint=candidate.fingerprint,
         parameters=parameters(candidate.network) if candidate.network is not None else None,

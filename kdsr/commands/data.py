@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from kdsr.commands.shared import add_force_yml
+from kdsr.errors import UserError
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -17,12 +18,16 @@ def _prepare(args: argparse.Namespace) -> None:
     from kdsr.data import prepare
     from kdsr.data.verifying import verify_sets
 
+    if args.gtmod12 and not args.benchmark:
+        raise UserError('--gtmod12 is for test sets; add --benchmark.')
     if args.raw and args.hr_folder.rstrip('/').endswith('.lmdb'):
         from kdsr.data.lmdb_to_raw import convert_lmdb
 
         made = [convert_lmdb(args.hr_folder, args.out, args.workers)]
     elif args.benchmark:
-        made = prepare.prepare_benchmark_set(args.hr_folder, args.out, args.scale, workers=args.workers)
+        made = prepare.prepare_benchmark_set(
+            args.hr_folder, args.out, args.scale, workers=args.workers, gtmod12=args.gtmod12
+        )
     else:
         made = prepare.prepare_training_set(
             hr_folder=args.hr_folder,
@@ -43,7 +48,8 @@ def add_prepare(commands: Commands) -> None:
         'prepare',
         help='make training LMDBs, or a test set, from a folder of HR images',
         description='Cuts HR images into sub-images, makes bicubic LR images (bit for bit as MATLAB imresize), and '
-        'writes both as LMDBs for BasicSR. With --benchmark it writes whole images into GTmod12/ and LRbicx<scale>/. '
+        'writes both as LMDBs for BasicSR. With --benchmark it makes a test set: whole images in HR/, and '
+        'LR_bicubic/X<scale>/. '
         'If the command is killed, run it again: it continues.',
     )
     prepare.add_argument(
@@ -53,6 +59,11 @@ def add_prepare(commands: Commands) -> None:
     prepare.add_argument('--scale', type=int, nargs='+', default=[2, 3, 4], help='default: 2 3 4')
     kind = prepare.add_mutually_exclusive_group()
     kind.add_argument('--benchmark', action='store_true', help='make a test set: whole images, PNG')
+    prepare.add_argument(
+        '--gtmod12',
+        action='store_true',
+        help='with --benchmark: also write GTmod12/ and LRbicx<scale>/, cropped to a multiple of 12, as MTKD used',
+    )
     kind.add_argument('--raw', action='store_true', help='write raw pixels for RawPairedImageDataset instead of LMDBs')
     prepare.add_argument('--crop-size', type=int, default=480, help='side of an HR sub-image (default: 480)')
     prepare.add_argument('--step', type=int, default=240, help='distance between HR sub-images (default: 240)')

@@ -11,6 +11,7 @@ from kdsr.comparison.costs import run_facts
 from kdsr.comparison.parts import Table
 from kdsr.comparison.planned_runs import PlannedRun, option_differences, validation_sets
 from kdsr.comparison.summary import Summary
+from kdsr.data.benchmark_sets import describe_crop, find_crop_of
 
 BUDGET = (
     'train.total_iter', 'datasets.train.batch_size_per_gpu', 'datasets.train.gt_size', 'datasets.train.dataroot_gt',
@@ -29,8 +30,10 @@ def conditions_table(summary: Summary, command: str, warnings: Sequence[str] = (
     comparison = summary.comparison
     opt = comparison.baseline_opt
     facts = [run_facts(result) for result in summary.all]
+    scale = int(opt.get('scale') or 1)
     sets = ', '.join(
-        f'{name} (`{portable_path(str(d.get("dataroot_gt")))}`)' for name, d in validation_sets(opt).items()
+        f'{name} (`{portable_path(str(d.get("dataroot_gt")))}`, {describe_crop(find_crop_of(d, scale), scale)})'
+        for name, d in validation_sets(opt).items()
     )
     dates = sorted(f[key] for f in facts for key in ('started', 'ended') if f.get(key))
     stages = [label for label in comparison.labels if label not in comparison.shown]

@@ -56,6 +56,8 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
     argv = sys.argv
     words = _create_parser().parse_args(argv[1:])
     file = options.read(words.opt, words.force_yml)
+    if not is_train:
+        file = _leave_out_missing_sets(file)
     for check in before_a_run:
         check(file, is_train, words.auto_resume)
     try:
@@ -65,6 +67,15 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
         sys.argv = argv
     _fit_to_devices(opt)
     return options.with_cache(opt) if is_train else opt, args
+
+
+def _leave_out_missing_sets(file: options.OptionFile) -> options.OptionFile:
+    """Leave out the test sets that are not on the disk, and print which."""
+    file, left_out = options.leave_out_missing_sets(file)
+    if left_out and int(os.environ.get('RANK', 0)) == 0:  # of several processes, the first prints
+        sets = ', '.join(f'{name} (no {folder})' for name, folder in left_out.items())
+        print(f'Test sets that are left out, because they are not on the disk: {sets}.', flush=True)  # noqa: T201
+    return file
 
 
 def _create_parser() -> argparse.ArgumentParser:

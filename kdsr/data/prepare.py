@@ -20,10 +20,10 @@ from kdsr.data.lmdb_writer import LmdbWriter
 from kdsr.data.parallel import check_workers, ordered_map
 from kdsr.data.raw_writer import RawWriter
 from kdsr.data.source_images import Source, list_sources
-from kdsr.data.sub_images import Cutting, count_frame_pixels, cut_image, degrade_image, frame_image
+from kdsr.data.sub_images import Cutting, SetFolder, count_frame_pixels, cut_image, degrade_image, frame_image
 from kdsr.durable import remove_partial_files
 from kdsr.errors import UserError
-from kdsr.wording import printable
+from kdsr.wording import counted, printable
 
 Result = TypeVar('Result')
 
@@ -116,12 +116,17 @@ def prepare_benchmark_set(
     scales: Sequence[int] = (2, 3, 4),
     workers: int | None = None,
     progress: bool = True,
+    gtmod12: bool = False,
 ) -> list[Path]:
-    """Make a test set as BasicSR names it: `<out>/GTmod12` and `<out>/LRbicx<scale>`, PNG files of the same names.
+    """Make a test set in the layout of EDSR's benchmark: `<out>/HR` and `<out>/LR_bicubic/X<scale>`, PNG files.
 
-    HR images are cropped to a multiple of 12, and LR images are MATLAB's bicubic of that. If a scale does not divide
-    12, images are cropped to a multiple of the least common multiple of the scales, and the folder has its name
-    (`GTmod40`).
+    `HR/<name>.png` is the whole image. `LR_bicubic/X<scale>/<name>x<scale>.png` is MATLAB's bicubic of the HR image,
+    cropped to a multiple of the scale at right and bottom. A test crops the HR image to the size of the result. So
+    scores are those of EDSR, RCAN, RFDN, FAKD, LSFD, FACD and PISR. `hr_folder` may be `<out>/HR`, with PNG files.
+
+    With `gtmod12` it also writes the layout of BasicSR, which MTKD used: `<out>/GTmod12` (cropped to a multiple of 12)
+    and `<out>/LRbicx<scale>` of that, with the same names. If a scale does not divide 12, images are cropped to a
+    multiple of the least common multiple of the scales, and the folder has its name (`GTmod40`).
 
     Every file is complete or absent, and existing files are kept, so the same call continues a killed run.
 
@@ -131,9 +136,10 @@ def prepare_benchmark_set(
         scales: Downscaling factors >= 2.
         workers: Number of processes; all processors when left out. 1 works in this process.
         progress: Print what is done, and show a bar.
+        gtmod12: Also write the images that are cropped to a multiple of 12.
 
     Returns:
-        The folders: HR, then one per scale.
+        The folders: HR, then one per scale; with `gtmod12` the same once more.
 
     Raises:
         UserError: a setting is impossible, images cannot be used, the disk is full, a worker process was killed, or the
@@ -142,24 +148,48 @@ def prepare_benchmark_set(
     """
     mod, workers = _check_arguments(scales, workers)
     mod = 12 if 12 % mod == 0 else mod
-    sources = list_sources(Path(hr_folder), smallest=mod, lmdb_names=False)
-    folders = {scale: Path(out) / (f'GTmod{mod}' if scale == 1 else f'LRbicx{scale}') for scale in (1, *scales)}
-    _check_benchmark_folders(folders, sources, mod)
-    pending = [s for s in sources if not all((f / f'{s.name}.png').exists() for f in folders.values())]
-    made = f'whole images, cropped to a multiple of {mod}'
-    _announce(progress, hr_folder, len(sources), len(pending), bool(pending), made, list(folders.values()))
-    for folder in folders.values():
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_partial_files(folder)
-    work = functools.partial(degrade_image, folders=folders, mod=mod)
+    sources = list_sources(Path(hr_folder), smallest=mod if gtmod12 else max(scales), lmdb_names=False)
+    folders = _list_set_folders(Path(out), scales, mod if gtmod12 else 0)
+    paths = [folder.path for folder in folders]
+    if paths[0].is_dir() and paths[0].samefile(hr_folder):
+        _refuse_other_formats(sources)
+        del folders[0]  # the HR images are in their place
+    _check_benchmark_folders(folders, sources)
+    pending = [s for s in sources if not all(folder.file_of(s).exists() for folder in folders)]
+    made = 'whole images' + (f', and images cropped to a multiple of {mod}' if gtmod12 else '')
+    _announce(progress, hr_folder, len(sources), len(pending), bool(pending), made, paths)
+    for folder in folders:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        remove_partial_files(folder.path)
+    work = functools.partial(degrade_image, folders=folders)
     try:
         _process(work, pending, None, len(sources), workers, progress and bool(pending))
     except OSError as error:
         if not is_disk_full(error):
             raise
         values = sum(3 * height * width for height, width in (source.size for source in pending))
-        raise make_disk_full_error(Path(out), values // 2) from error  # what PNG leaves of photos
-    return list(folders.values())
+        raise make_disk_full_error(Path(out), (1 + gtmod12) * values // 2) from error  # what PNG leaves of photos
+    return paths
+
+
+def _list_set_folders(out: Path, scales: Sequence[int], mod: int) -> list[SetFolder]:
+    """Return the folders of a test set; a `mod` of 0 leaves out the images that are cropped to a multiple of it."""
+    whole = [SetFolder(out / 'HR', 1, 1)]
+    whole += [SetFolder(out / 'LR_bicubic' / f'X{s}', s, s, f'{{}}x{s}') for s in scales]
+    if not mod:
+        return whole
+    return [*whole, SetFolder(out / f'GTmod{mod}', 1, mod), *(SetFolder(out / f'LRbicx{s}', s, mod) for s in scales)]
+
+
+def _refuse_other_formats(sources: Sequence[Source]) -> None:
+    """Refuse HR images in the test set's own HR folder that are not PNG: a pair needs files of one ending."""
+    others = [s.path.name for s in sources if s.path.suffix != '.png']
+    if others:
+        raise UserError(
+            f'{sources[0].path.parent}: {counted(len(others), "image")} cannot stay here, because the LR images are '
+            f'PNG files (.png): {", ".join(others[:5])}. Rename this folder, for example to original, and prepare the '
+            'set from there.'
+        )
 
 
 def _check_arguments(scales: Sequence[int], workers: int | None) -> tuple[int, int]:
@@ -192,16 +222,16 @@ def _make_writers(
     }
 
 
-def _check_benchmark_folders(folders: dict[int, Path], sources: list[Source], mod: int) -> None:
+def _check_benchmark_folders(folders: Sequence[SetFolder], sources: list[Source]) -> None:
     """Refuse to complete folders whose files were made from other images or otherwise."""
-    sizes = {f'{s.name}.png': s.size for s in sources}
     problems = []
-    for scale, folder in folders.items():
-        for path in sorted(folder.glob('[!.]*')):
-            if path.name not in sizes:
+    for folder in folders:
+        made = {folder.file_of(s).name: folder.size_of(s) for s in sources}
+        for path in sorted(folder.path.glob('[!.]*')):
+            expected = made.get(path.name)
+            if expected is None:
                 problems.append(f'{path}: there is no such HR image.')
                 continue
-            expected = tuple((n - n % mod) // scale for n in sizes[path.name])
             try:
                 found = read_size(path)
             except OSError:

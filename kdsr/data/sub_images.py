@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -82,19 +83,44 @@ def count_frame_pixels(source: Source, cutting: Cutting, scale: int) -> int:
     return (height // scale) * (width // scale)
 
 
-def degrade_image(source: Source, folders: dict[int, Path], mod: int) -> None:
-    """Crop an image to a multiple of `mod`, degrade it, and write it into the folder of every scale that lacks it.
+@dataclasses.dataclass(frozen=True)
+class SetFolder:
+    """One folder of a test set.
+
+    Attributes:
+        path: The folder.
+        scale: The images are 1/scale of the cropped HR image; 1 for the HR folder.
+        mod: The HR image is cropped (right and bottom) to a multiple of this; 1 keeps the whole image.
+        stem: Stem of a file, with {} for the name of the HR image.
+    """
+
+    path: Path
+    scale: int
+    mod: int
+    stem: str = '{}'
+
+    def file_of(self, source: Source) -> Path:
+        """Return the file that an HR image gives in this folder."""
+        return self.path / f'{self.stem.format(source.name)}.png'
+
+    def size_of(self, source: Source) -> tuple[int, ...]:
+        """Return the height and width of that file, in pixels."""
+        return tuple((side - side % self.mod) // self.scale for side in source.size)
+
+
+def degrade_image(source: Source, folders: Sequence[SetFolder]) -> None:
+    """Crop and degrade an image as each folder needs it, and write it into the folders that lack it.
 
     Raises:
         UserError: the image cannot be used.
         OSError: the disk is full, or a folder cannot be written to.
     """
     image, _ = read_rgb(source.path)
-    hr = _mod_crop(image[..., ::-1], mod)
-    for scale, folder in folders.items():
-        path = folder / f'{source.name}.png'
+    for folder in folders:
+        path = folder.file_of(source)
         if not path.exists():
-            write_durably(path, _encode_png(_shrink(hr, scale), level=6))
+            hr = _mod_crop(image[..., ::-1], folder.mod)
+            write_durably(path, _encode_png(_shrink(hr, folder.scale), level=6))
 
 
 def list_sub_image_starts(size: int, crop_size: int, step: int) -> list[int]:

@@ -10,6 +10,7 @@ from kdsr.options.rows import block_of
 from kdsr.options.safe_yaml import SafeDumper, SafeLoader, dump, parse_value
 from kdsr.options.schema import schema
 from kdsr.options.table import TABLE, Option, document
+from kdsr.options.test_sets import leave_out_missing_sets
 
 __all__ = [
     'ERROR',
@@ -40,6 +41,7 @@ __all__ = [
     'dotted',
     'dump',
     'find_option_problems',
+    'leave_out_missing_sets',
     'list_problems',
     'load',
     'load_experiment',

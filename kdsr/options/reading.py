@@ -100,6 +100,7 @@ def read(path: str, overrides: Iterable[str] = ()) -> OptionFile:
             given = override.partition('=')[0].split(':')[-1].strip()
             if given != str(changed[-1]):
                 problems.append(warn_of_old_name((*changed[:-1], given), changed[-1], Place(OVERRIDE)))
+            opt = _fill_defaults(opt)  # an override may switch off a block, or give its first key
     return OptionFile(path, opt, places, tuple(problems))
 
 
@@ -223,7 +224,7 @@ def _apply_override(opt: dict[str, Any], override: str) -> KeyPath:
             raise UserError(f'{override!r}: there is no {key!r}.{did_you_mean(key, known)}') from None
     index = _find_index(node, last, path)
     if isinstance(node, dict) or (isinstance(index, int) and index < len(node)):
-        node[index] = parse_value(value.strip())
+        node[index] = parse_value(value.strip(), str(index))
         return (*path, index)
     raise UserError(f'{override!r}: {parents[-1] if parents else "it"!r} has no {last!r}.')
 

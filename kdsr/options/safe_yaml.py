@@ -26,13 +26,27 @@ for _kind in (SafeLoader, SafeDumper):
     _kind.add_implicit_resolver('tag:yaml.org,2002:float', _SCIENTIFIC, list('-+0123456789'))
 
 
-def parse_value(text: str) -> Any:
-    """Read one value as YAML: ``1e-4``, ``true``, ``~``, ``[1, 2]``; ``None`` and ``none`` mean ``~``, as in BasicSR.
+# Options one of whose choices is the word 'none'.
+CHOOSE_NONE = frozenset(
+    ('act', 'affine', 'attn_mask', 'dct_norm', 'feature_norm', 'norm', 'regressor', 'residual', 'selective')
+)
+
+
+def parse_value(text: str, key: str = '') -> Any:
+    """Read one value as YAML does: ``1e-4``, ``true``, ``~``, ``[1, 2]``; ``None`` is BasicSR's word for ``~``.
+
+    Args:
+        text: The value. ``none`` is ``None`` too, except for options that have a choice of this name.
+        key: Name of the option; empty for a value without one.
+
+    Example:
+        >>> parse_value('none', 'ema_decay'), parse_value('none', 'attn_mask')
+        (None, 'none')
 
     Raises:
         UserError: the text is not YAML.
     """
-    if text in ('None', 'none'):
+    if text == 'None' or (text == 'none' and key not in CHOOSE_NONE):
         return None
     try:
         return yaml.load(text, Loader=SafeLoader)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from kdsr.data.benchmark_sets import describe_crop, find_crop_of
 from kdsr.experiment import argument_of
 from kdsr.options import model_class_of
 from kdsr.papers.results import TABLES, Cell, paper_cells
@@ -76,19 +77,21 @@ class Setting:
         batch: Samples of one iteration, on all GPUs together.
         lr_side: Side of the LR crop in pixels; None where the paper gives the HR crop.
         gt_side: Side of the HR crop in pixels; None where the paper gives the LR crop.
+        test_crop: Test images are cropped to a multiple of this number; None: of the scale.
     """
 
     iterations: int | None
     batch: int
     lr_side: int | None
     gt_side: int | None = None
+    test_crop: int | None = None
 
 
 SETTINGS = {
     'LSFD': Setting(300_000, 16, 48),
     'FACD': Setting(600_000, 16, 48),
     'PISR': Setting(1_000_000, 16, None, 192),
-    'MTKD': Setting(250_000, 16, 64),
+    'MTKD': Setting(250_000, 16, 64, test_crop=12),
     'RFDN': Setting(None, 64, 64),
 }
 
@@ -166,7 +169,7 @@ def metric_of_papers(metric: Mapping[str, Any], opt: Mapping[str, Any]) -> Liter
 
 
 def differences_from(paper: str, opt: Mapping[str, Any]) -> list[str]:
-    """Return the known differences between the training of an experiment and that of a paper, in words."""
+    """Return the known differences between an experiment and a paper, in training and in the test images, in words."""
     setting, train = SETTINGS[paper], opt['datasets'].get('train') or {}
     found = []
     source = str(train.get('dataroot_gt') or '')
@@ -181,7 +184,23 @@ def differences_from(paper: str, opt: Mapping[str, Any]) -> list[str]:
     wanted = setting.gt_side or (setting.lr_side or 0) * int(opt.get('scale') or 0)
     if wanted and int(train.get('gt_size') or 0) != wanted:
         found.append(f'crops of {train.get("gt_size")} instead of {wanted}')
-    return [*found, *_other_teachers(paper, opt)]
+    return [*found, *_other_teachers(paper, opt), *_other_crops(setting, opt)]
+
+
+def _other_crops(setting: Setting, opt: Mapping[str, Any]) -> list[str]:
+    """Return the validation sets whose ground truth is cropped otherwise than in the paper, in words."""
+    scale = int(opt.get('scale') or 1)
+    wanted = setting.test_crop or scale
+    sets: dict[int, list[str]] = {}
+    for phase, dataset in opt['datasets'].items():
+        if phase.startswith('val') and dataset:
+            sets.setdefault(find_crop_of(dataset, scale), []).append(str(dataset.get('name') or phase))
+    return [
+        f'{describe_crop(crop, scale)} instead of {describe_crop(wanted, scale).removeprefix("GT cropped to ")} '
+        f'({", ".join(names)})'
+        for crop, names in sets.items()
+        if crop != wanted
+    ]
 
 
 def _other_teachers(paper: str, opt: Mapping[str, Any]) -> Sequence[str]:

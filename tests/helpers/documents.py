@@ -97,8 +97,8 @@ def make_folder(root: Path) -> None:
 def _write_options(root: Path, teacher: dict) -> None:
     """Write `my_network.yml`, `my_cached.yml`, and a trained run of the first."""
     data = {
-        'name': 'photos', 'type': 'PairedImageDataset', 'dataroot_gt': 'datasets/Set5/GTmod12',
-        'dataroot_lq': 'datasets/Set5/LRbicx2', 'io_backend': {'type': 'disk'},
+        'name': 'photos', 'type': 'PairedImageDataset', 'dataroot_gt': 'datasets/Set5/HR',
+        'dataroot_lq': 'datasets/Set5/LR_bicubic/X2', 'filename_tmpl': '{}x2', 'io_backend': {'type': 'disk'},
     }  # fmt: skip
     opt = {
         'name': 'my_network', 'model_type': 'SRModel', 'scale': 2, 'num_gpu': 'auto', 'manual_seed': 0,

@@ -6,7 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from kdsr.data.benchmark_sets import BenchmarkSet, Pair, find_sets, locate_lr_cache, pair_folders, read_pair
+from kdsr.data.benchmark_sets import (
+    BenchmarkSet,
+    Pair,
+    find_crop_of,
+    find_sets,
+    locate_lr_cache,
+    pair_folders,
+    read_pair,
+)
 from kdsr.data.matlab_bicubic import imresize_bicubic
 from kdsr.errors import UserError
 
@@ -19,8 +27,8 @@ def write(path, height, width, seed=0):
 
 
 LAYOUTS = {  # files of HR, files of LR at x4
-    'kdsr and BasicSR': ('Set5/GTmod12/{n}.png', 'Set5/LRbicx4/{n}.png'),
-    'EDSR': ('Set5/HR/{n}.png', 'Set5/LR_bicubic/X4/{n}x4.png'),
+    'BasicSR': ('Set5/GTmod12/{n}.png', 'Set5/LRbicx4/{n}.png'),
+    'EDSR and kdsr': ('Set5/HR/{n}.png', 'Set5/LR_bicubic/X4/{n}x4.png'),
     'mixed case': ('set5/Original/{n}.bmp', 'set5/lrbicx4/{n}.png'),
     'SelfExSR': ('Set5/image_SRF_4/{n}_SRF_4_HR.png', 'Set5/image_SRF_4/{n}_SRF_4_LR.png'),
     'HR only': ('Set5/original/{n}.png', None),
@@ -43,6 +51,47 @@ def test_layouts(layout, tmp_path):
     assert [p.lq for p in found.pairs] == [tmp_path / lr.format(n=n) if lr else None for n in 'ab']
     assert found.lr_origin.startswith('given' if lr else "made (MATLAB's bicubic)")
     assert find_sets([str((tmp_path / hr).parent)], 4)[0].pairs == found.pairs  # the HR folder names its set
+
+
+def write_both_layouts(folder):
+    """25x38 pixels: 24x38 and 12x19 at x2 of the own crop, 24x36 and 12x18 cropped to a multiple of 12."""
+    for path, size in {
+        'HR/a': (25, 38),
+        'LR_bicubic/X2/ax2': (12, 19),
+        'GTmod12/a': (24, 36),
+        'LRbicx2/a': (12, 18),
+    }.items():
+        write(folder / f'{path}.png', *size)
+
+
+def test_whole_images_come_before_gtmod12_and_each_has_its_own_lr_images(tmp_path):
+    write_both_layouts(tmp_path)
+    (whole,) = find_sets([str(tmp_path)], 2)
+    (cropped,) = find_sets([str(tmp_path / 'GTmod12')], 2)
+    assert (whole.pairs[0].gt.parent.name, whole.lr_origin) == ('HR', 'given (LR_bicubic/X2)')
+    assert (cropped.pairs[0].gt.parent.name, cropped.lr_origin) == ('GTmod12', 'given (LRbicx2)')
+    (tmp_path / 'LR_bicubic/X2/ax2.png').unlink()
+    (tmp_path / 'LR_bicubic/X2').rmdir()
+    assert find_sets([str(tmp_path)], 2)[0].pairs[0].lq is None  # LRbicx2 is that of GTmod12
+
+
+def test_the_crop_is_read_from_names_and_sizes(tmp_path):
+    write_both_layouts(tmp_path / 'both')
+    assert [find_sets([str(tmp_path / 'both' / name)], 2)[0].find_crop() for name in ('HR', 'GTmod12')] == [2, 12]
+    write(tmp_path / 'mixed/original/a.png', 25, 38)
+    assert find_sets([str(tmp_path / 'mixed')], 4)[0].find_crop() == 4  # made
+    write(tmp_path / 'mixed/LRbicx2/a.png', 12, 18)
+    (mixed,) = find_sets([str(tmp_path / 'mixed')], 2)
+    assert (mixed.lr_origin, mixed.find_crop()) == ('given (LRbicx2)', 12)
+
+
+def test_the_crop_of_option_files_needs_no_images_where_the_name_says_it(tmp_path):
+    write_both_layouts(tmp_path)
+    whole = {'dataroot_gt': f'{tmp_path}/HR', 'dataroot_lq': f'{tmp_path}/LR_bicubic/X2', 'filename_tmpl': '{}x2'}
+    assert find_crop_of(whole, 2) == 2
+    assert find_crop_of({**whole, 'dataroot_lq': f'{tmp_path}/LRbicx2', 'filename_tmpl': '{}'}, 2) == 12
+    assert find_crop_of({'dataroot_gt': 'nowhere/GTmod12', 'dataroot_lq': 'nowhere/LRbicx3'}, 3) == 12
+    assert find_crop_of({'dataroot_gt': 'nowhere/HR', 'dataroot_lq': 'nowhere/LR_bicubic/X3'}, 3) == 3
 
 
 def test_another_scale_of_a_layout_is_made(tmp_path):

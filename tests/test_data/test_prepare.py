@@ -331,7 +331,7 @@ def test_all_unusable_files_are_listed_at_once(folder, tmp_path, make):
     cv2.imwrite(str(folder / 'deep_rgb.tiff'), noise(20, 20).astype(np.uint16) * 257)
     cv2.imwrite(str(folder / 'deep_grey.png'), noise(20, 20)[..., 0].astype(np.uint16) * 257)
     save(folder / 'print.jpg', Image.new('CMYK', (20, 20)))
-    save(folder / 'tiny.png', noise(5, 50))
+    save(folder / 'tiny.png', noise(1, 50))
     save(folder / 'im0.bmp', noise(20, 20))
     with pytest.raises(UserError) as caught:
         make(folder, tmp_path / 'out')
@@ -342,7 +342,7 @@ def test_all_unusable_files_are_listed_at_once(folder, tmp_path, make):
     for name in ('deep_rgb.png', 'deep_rgb.tiff', 'deep_grey.png'):
         assert '16 or more bits per channel. Convert it to 8 bit' in told[name]
     assert 'CMYK. Convert it to RGB' in told['print.jpg']
-    assert '5x50 pixels; at least' in told['tiny.png']
+    assert '1x50 pixels; at least' in told['tiny.png']
     assert "would be named 'im0'" in told['im0.bmp, im0.png']
     assert "would be named 'deep_rgb'" in told['deep_rgb.png, deep_rgb.tiff']
     assert not (tmp_path / 'out').exists()
@@ -424,9 +424,22 @@ def test_transparency_is_refused(tmp_path, kind):
         benchmark(tmp_path, tmp_path / 'out')
 
 
-@pytest.mark.parametrize(('scales', 'mod'), [((2, 3, 4), 12), ((4,), 12), ((5, 2), 10)])
-def test_benchmark_folders_hold_whole_images(folder, tmp_path, scales, mod):
+@pytest.mark.parametrize('scales', [(2, 3, 4), (4,), (5, 2)])
+def test_benchmark_folders_hold_whole_images_and_lr_images_of_the_own_crop(folder, tmp_path, scales):
     paths = benchmark(folder, tmp_path / 'out', scales=scales)
+    assert [p.relative_to(tmp_path / 'out').as_posix() for p in paths] == ['HR', *(f'LR_bicubic/X{s}' for s in scales)]
+    hr = cv2.imread(str(folder / 'im0.png'))
+    assert hr.shape == (101, 77, 3)
+    np.testing.assert_array_equal(cv2.imread(str(paths[0] / 'im0.png')), hr)
+    for scale, path in zip(scales, paths[1:]):
+        assert sorted(p.name for p in path.iterdir()) == [f'im{i}x{scale}.png' for i in range(3)]
+        cropped = hr[: 101 - 101 % scale, : 77 - 77 % scale]
+        np.testing.assert_array_equal(cv2.imread(str(path / f'im0x{scale}.png')), imresize_bicubic(cropped, scale))
+
+
+@pytest.mark.parametrize(('scales', 'mod'), [((2, 3, 4), 12), ((4,), 12), ((5, 2), 10)])
+def test_gtmod12_adds_images_cropped_to_a_multiple_of_all_scales(folder, tmp_path, scales, mod):
+    paths = benchmark(folder, tmp_path / 'out', scales=scales, gtmod12=True)[len(scales) + 1 :]
     assert [p.name for p in paths] == [f'GTmod{mod}', *(f'LRbicx{s}' for s in scales)]
     for scale, path in zip((1, *scales), paths):
         assert sorted(p.name for p in path.iterdir()) == ['im0.png', 'im1.png', 'im2.png']
@@ -434,14 +447,29 @@ def test_benchmark_folders_hold_whole_images(folder, tmp_path, scales, mod):
         np.testing.assert_array_equal(cv2.imread(str(path / 'im0.png')), imresize_bicubic(hr, scale))
 
 
+def test_the_hr_folder_of_a_set_stays_as_it_is(folder, tmp_path):
+    hr = tmp_path / 'out' / 'HR'
+    folder.rename(folder.with_name('moved'))
+    (tmp_path / 'out').mkdir()
+    folder.with_name('moved').rename(hr)
+    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in hr.iterdir()}
+    assert benchmark(hr, tmp_path / 'out')[0] == hr
+    assert {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in hr.iterdir()} == before
+    assert (tmp_path / 'out/LR_bicubic/X2/im0x2.png').is_file()
+    Image.open(hr / 'im1.png').save(hr / 'im1.bmp')
+    (hr / 'im1.png').unlink()
+    with pytest.raises(UserError, match=r'1 image cannot stay here.*: im1\.bmp\. Rename this folder'):
+        benchmark(hr, tmp_path / 'out')
+
+
 def test_benchmark_completes_what_is_missing_only(folder, tmp_path):
     gt, x2, _ = benchmark(folder, tmp_path / 'out')
     expected = {p: p.read_bytes() for p in (tmp_path / 'out').rglob('*.png')}
     (gt / 'im1.png').unlink()
-    (x2 / 'im2.png').unlink()
+    (x2 / 'im2x2.png').unlink()
     ended = subprocess.Popen([sys.executable, '-c', ''])
     ended.wait()
-    (x2 / f'.im2.png.01234567-{ended.pid}-{socket.gethostname()}.partial').write_bytes(b'left by a kill')
+    (x2 / f'.im2x2.png.01234567-{ended.pid}-{socket.gethostname()}.partial').write_bytes(b'left by a kill')
     kept = {p: p.stat().st_mtime_ns for p in expected if p.exists()}
     assert len(kept) == 7
     benchmark(folder, tmp_path / 'out')
@@ -452,15 +480,15 @@ def test_benchmark_completes_what_is_missing_only(folder, tmp_path):
 def test_benchmark_refuses_files_that_do_not_belong(folder, tmp_path):
     gt, x2, x3 = benchmark(folder, tmp_path / 'out')
     save(gt / 'other.png', noise(24, 24))
-    save(x2 / 'im0.png', noise(24, 24))
-    (x3 / 'im1.png').write_bytes(b'')
+    save(x2 / 'im0x2.png', noise(24, 24))
+    (x3 / 'im1x3.png').write_bytes(b'')
     with pytest.raises(UserError) as caught:
         benchmark(folder, tmp_path / 'out')
     head, *lines = str(caught.value).splitlines()
     assert 'Delete them or choose another output' in head
     assert [line.split(': ')[1] for line in lines] == [
         'there is no such HR image.',
-        '24x24 pixels instead of 48x36.',
+        '24x24 pixels instead of 50x38.',
         'it cannot be read.',
     ]
 

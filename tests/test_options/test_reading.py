@@ -1,9 +1,15 @@
+import ast
+import importlib
+from pathlib import Path
+
 import pytest
 import yaml
 
+import kdsr
 from kdsr import options
 from kdsr.errors import UserError
 from kdsr.experiment import missing_files, read_experiment
+from kdsr.options.safe_yaml import CHOOSE_NONE
 
 
 def write(path, text):
@@ -187,3 +193,38 @@ def test_all_mistakes_are_told_at_once():
 def test_a_missing_block_is_told():
     with pytest.raises(UserError, match='DistillationModel needs at least'):
         options.check({'model_type': 'DistillationModel'})
+
+
+def test_none_is_a_word_where_it_is_a_choice_and_null_elsewhere(tmp_path):
+    path = write(tmp_path / 'a.yml', 'network_g: {type: DCTSwin}\ntrain: {lr: 1}\n')
+    opt = options.load(path, ['network_g:attn_mask=none', 'network_g:window_size=None', 'train:lr=none'])
+    assert opt['network_g'] == {'type': 'DCTSwin', 'attn_mask': 'none', 'window_size': None}
+    assert opt['train'] == {'lr': None}
+
+
+def test_the_options_with_a_choice_none_are_those_of_the_code():
+    """Every `check_choice('option', value, CHOICES)` of kdsr whose choices hold 'none'."""
+    found = set()
+    for path in sorted(Path(kdsr.__file__).parent.rglob('*.py')):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'check_choice':
+                module = importlib.import_module('.'.join(path.relative_to(Path(kdsr.__file__).parents[1]).parts)[:-3])
+                name, choices = node.args[0].value, eval(ast.unparse(node.args[2]), vars(module))
+                found |= {name} if 'none' in choices else set()
+    assert found == CHOOSE_NONE
+
+
+def test_a_set_is_switched_off_by_null(tmp_path):
+    path = write(tmp_path / 'a.yml', 'datasets: {test_1: {name: a}, test_2: {name: b}}\n')
+    assert list(options.load(path, ['datasets:test_2=null'])['datasets']) == ['test_1']
+
+
+def test_test_sets_that_are_not_on_the_disk_are_left_out(tmp_path):
+    (tmp_path / 'there').mkdir()
+    disk = {'io_backend': {'type': 'disk'}, 'dataroot_gt': f'{tmp_path}/there', 'dataroot_lq': f'{tmp_path}/there'}
+    sets = {'test_1': {'name': 'Set5', **disk}, 'test_2': {'name': 'Urban100', **disk, 'dataroot_lq': 'nowhere/X2'}}
+    file = options.OptionFile('a.yml', {'datasets': sets}, {}, ())
+    kept, left_out = options.leave_out_missing_sets(file)
+    assert (list(kept.opt['datasets']), left_out) == (['test_1'], {'Urban100': 'nowhere/X2'})
+    file = options.OptionFile('a.yml', {'datasets': {'test_2': sets['test_2']}}, {}, ())
+    assert options.leave_out_missing_sets(file) == (file, {})  # so that the missing files are listed

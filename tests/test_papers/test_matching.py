@@ -72,7 +72,17 @@ def test_shipped_runs_differ_in_nothing_and_others_say_in_what():
     assert differences_from('LSFD', study) == [
         'BSD400 instead of DIV2K', '2,000 iterations instead of 300,000', 'batch 8 per GPU instead of 16 in all',
         'crops of 64 instead of 192', 'IMDN as teacher instead of RFDN',
+        'GT cropped to a multiple of 12 instead of a multiple of the scale (Set5, Set14)',
     ]  # fmt: skip
+
+
+def test_another_crop_of_the_test_images_is_a_difference():
+    wanted = 'GT cropped to a multiple of {} instead of a multiple of {} (Set5)'
+    student = options.load(str(OPTIONS / 'baseline_edsr_x4.yml'))  # MTKD's
+    assert wanted.format(12, 'the scale') in differences_from('LSFD', student)
+    assert differences_from('MTKD', student) == []
+    lsfd = options.load(str(OPTIONS / 'lsfd_edsr_x4.yml'))
+    assert wanted.format('the scale', 12) in differences_from('MTKD', lsfd)
 
 
 def test_only_the_papers_metric_counts():
