@@ -25,8 +25,8 @@ prepare = functools.partial(
 SCRIPT = """
 import sys
 from kdsr.data.prepare import prepare_training_set
-from kdsr.errors import told_plainly
-with told_plainly():
+from kdsr.errors import report_user_errors
+with report_user_errors():
     prepare_training_set(sys.argv[1], sys.argv[2], [2], 48, 48, 1, progress=False, raw=sys.argv[3] == 'raw')
 """
 
