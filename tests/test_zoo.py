@@ -49,6 +49,7 @@ def test_a_card_says_what_the_file_is(name):
     assert (card.name, card.scale, f'_x{card.scale}') == (name, one.scale, name[-3:])
     assert card.parameters == parameters(one.network)
     assert set(card.metrics) == {'Set5', 'Set14'}
+    assert 'GT cropped to a multiple of the scale' in card.protocol
     assert 'dead-leaves' in card.data_licence
     trained, shipped = yaml.safe_load(card.training), options.load(str(ROOT / f'options/zoo/{name}.yml'))
     assert trained['network_g'] == shipped['network_g']

@@ -31,7 +31,8 @@ class Card:
         bytes_per_pixel: What a forward pass holds for each low-resolution pixel, in single precision.
         reach: How many low-resolution pixels it looks far, at most; None where that is not known.
         training: The option file it was trained with, without machine's paths; empty where it is not known.
-        metrics: Validation set to metric to value, of the run's own log.
+        metrics: Validation set to metric to value.
+        protocol: How `metrics` were measured, in words; empty where they are from the run's own log.
         data_licence: Of the training data, in the words of who exports.
     """
 
@@ -45,6 +46,7 @@ class Card:
     reach: int | None = None
     training: str = ''
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    protocol: str = ''
     data_licence: str = 'not stated'
 
     def metadata(self) -> dict[str, str]:
@@ -62,6 +64,7 @@ class Card:
             'reach': '' if self.reach is None else str(self.reach),
             'training': self.training,
             'metrics': json.dumps(self.metrics),
+            'protocol': self.protocol,
             'data_licence': self.data_licence,
             'made_by': f'kdsr {kdsr.__version__}',
         }
@@ -87,6 +90,7 @@ def card_of(metadata: Mapping[str, str], path: str) -> Card | None:
             reach=int(metadata['reach']) if metadata.get('reach') else None,  # older files have none
             training=metadata['training'],
             metrics=json.loads(metadata['metrics']),
+            protocol=metadata.get('protocol', ''),  # older files have none
             data_licence=metadata['data_licence'],
         )
     except (KeyError, ValueError, TypeError) as error:
@@ -140,7 +144,9 @@ def markdown(card: Card, sections: Mapping[str, str]) -> str:
         '',
     ]
     if card.metrics:
-        sections = {'Validation scores of the run': _metrics_table(card.metrics), **sections}
+        heading = 'Scores' if card.protocol else 'Validation scores of the run'
+        text = f'{card.protocol}\n\n' if card.protocol else ''
+        sections = {heading: text + _metrics_table(card.metrics), **sections}
     if card.training:
         sections = {**sections, 'Training options': f'```yaml\n{card.training.rstrip()}\n```'}
     for heading, text in sections.items():

@@ -11,7 +11,7 @@ from kdsr.metadata import safetensors_metadata
 
 
 def listing() -> str:
-    """Return a Markdown table of the networks, with the last validation scores of their trainings."""
+    """Return a Markdown table of the networks, with their scores on test sets."""
     cards = sorted(map(_card, zoo.names()), key=lambda card: (card.scale, card.parameters))
     sets = list(dict.fromkeys(name for card in cards for name in card.metrics))
     lines = [
