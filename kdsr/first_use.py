@@ -44,8 +44,11 @@ def _prepare() -> None:
         from kdsr import archs, data, losses, models, views  # noqa: F401 - they register their classes
         from kdsr.checks.experiment import refuse_mistakes
         from kdsr.compat.option_files import before_a_run
+        from kdsr.data.content import describe_content
+        from kdsr.lifecycle.data_order import content_digests
 
         before_a_run.append(refuse_mistakes)
+        content_digests.append(describe_content)
 
 
 @contextlib.contextmanager

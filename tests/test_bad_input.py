@@ -338,8 +338,10 @@ CASES = {
         in_train_set(images('001.png', flip_byte), prefetch_mode='cpu'), train, ["gt/001.png' (gt)", TRUNCATED],
     ),
     'found in a validation': (in_validation, train, ["val/lq2/000.png' (lq)", TRUNCATED]),
-    'an empty file': (images('001.png', lambda _: b''), train, ['gt/001.png: it is no PNG, JPEG, BMP, TIFF or WebP']),
-    'an empty file in a list': (listed(images('001.png', lambda _: b'')), train, ['gt/001.png: it is no PNG']),
+    'an empty file': (images('001.png', lambda _: b''), train, ['gt/001.png: it is not a readable PNG']),
+    'an empty file in a list': (
+        listed(images('001.png', lambda _: b'')), train, ['gt/001.png: it is not a readable PNG'],
+    ),
     'a huge image': (images('001.png', lambda _: HUGE), train, ['gt/001.png', '1600000000 pixels']),
     'a huge image in a list': (listed(images('001.png', lambda _: HUGE)), train, ['gt/001.png', '1600000000 pixels']),
     'an image smaller than the crop, in a list': (
@@ -465,7 +467,7 @@ CASES = {
     ),
     'a test image that is empty': (images('001.png', lambda _: b''), benchmark, ['photos: 001 cannot be read']),
     'a test image that is truncated': (images('001.png', half), benchmark, ['001 cannot be read', 'it is truncated']),
-    'a test image that is damaged': (images('001.png', flip_byte), benchmark, ["gt/001.png' is no image"]),
+    'a test image that is damaged': (images('001.png', flip_byte), benchmark, ["gt/001.png' is not a readable image"]),
     'a test image that is huge': (images('001.png', lambda _: HUGE), benchmark, ['001 cannot be read', '1600000000']),
     'a test image that is a folder': (lambda *_: (GT / '004.png').mkdir(), benchmark, ['photos: 004 cannot be read']),
     # disks and folders
@@ -580,10 +582,10 @@ ORDER = {'processes': 2, 'batch_size_per_gpu': 4, 'training images': 10, 'datase
     [
         (
             {'processes': 4},
-            r'2\.state was saved by a run that draws other samples:\n  - processes: 2, now 4\nUndo .* exactly\. To',
+            r'2\.state was saved by a run with other data:\n  - processes: 2, now 4\nUndo .* exactly\. To',
         ),  # 12 samples an epoch instead of 10, whatever the batch
         ({'processes': 1}, r'- processes: 2, now 1\n.*With 1 process\(es\), `batch_size_per_gpu: 8` gives each step'),
-        ({'processes': 1, 'batch_size_per_gpu': 8, 'manual_seed': 1}, r'samples:\n  - manual_seed: 0, now 1\nUndo'),
+        ({'processes': 1, 'batch_size_per_gpu': 8, 'manual_seed': 1}, r'data:\n  - manual_seed: 0, now 1\nUndo'),
         ({'processes': 2, 'batch_size_per_gpu': 8}, r'- batch_size_per_gpu: 4, now 8\nUndo .* exactly\. To resume'),
     ],
 )

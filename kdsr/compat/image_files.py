@@ -60,8 +60,8 @@ class ListedImage(NamedTuple):
     line: int
 
 
-def is_passed_over(name: str) -> bool:
-    """Say whether a file is no image by its name: hidden, a system's file such as Thumbs.db, or text."""
+def is_skipped(name: str) -> bool:
+    """Return whether a file name shows that it is not an image: hidden, a system file such as Thumbs.db, or text."""
     lower = name.lower()
     return name.startswith('.') or lower in SYSTEM_FILES or lower.endswith(TEXT_ENDINGS)
 
@@ -75,7 +75,7 @@ def list_folder(folder: str | os.PathLike[str]) -> FolderFiles:
     names, unusable = [], {}
     with os.scandir(folder) as entries:
         for entry in entries:
-            if is_passed_over(entry.name):
+            if is_skipped(entry.name):
                 continue
             reason = describe_unusable(entry.path)
             if reason is None:
@@ -105,7 +105,7 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     """Read a regular file; never block on a pipe or a device.
 
     Raises:
-        OSError: it is no regular file, or cannot be read.
+        OSError: it is not a regular file, or cannot be read.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0))
     with open(descriptor, 'rb') as file:
@@ -120,14 +120,14 @@ def read_image_list(path: str | os.PathLike[str]) -> list[ListedImage]:
     The shape is looked for from the right, so names may hold spaces. A byte order mark and blank lines are skipped.
 
     Raises:
-        UserError: the file cannot be read, or is no text.
+        UserError: the file cannot be read, or is not text.
     """
     try:
         text = read_file(path).decode('utf-8-sig', errors='surrogateescape')
     except OSError as error:
         raise UserError(f'{os.fspath(path)} cannot be read ({error.strerror or error}).') from None
     if '\0' in text:
-        raise UserError(f'{os.fspath(path)} is no text file: save it as UTF-8 text, one image name a line.')
+        raise UserError(f'{os.fspath(path)} is not a text file. Save it as UTF-8 text, one image name per line.')
     images = []
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
@@ -148,7 +148,7 @@ def find_listed(folder: str, listed: ListedImage, names: Sequence[str]) -> str:
     Args:
         folder: The folder.
         listed: A line of a list. A name without an ending stands for the one file with that stem; of a line without
-            shape the first word counts where the whole line is no file.
+            shape the first word counts if the whole line is not a file.
         names: Files of the folder.
     """
     words = [listed.name, *listed.name.split()[:1]] if listed.size is None else [listed.name]
@@ -175,7 +175,7 @@ def list_pairs(folders: Sequence[str], list_file: str, template: str) -> list[tu
     """
     listed = read_image_list(list_file)
     if not listed:
-        raise UserError(f'`meta_info_file: {list_file}` lists no image: write one name a line.')
+        raise UserError(f'`meta_info_file: {list_file}` lists no image. Write one name per line.')
     gt_folder = folders[1]
     names = list_folder(gt_folder).names if os.path.isdir(gt_folder) else []
     pairs = []
@@ -222,7 +222,7 @@ def turn_image(image: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def decode_bgr(content: bytes) -> np.ndarray | None:
-    """Decode an image file as the datasets do: (H, W, 3) uint8, BGR, upright; None where it is no image."""
+    """Decode an image file as the datasets do: (H, W, 3) uint8, BGR, upright; None if it is not an image."""
     import cv2
     import numpy as np
 
@@ -235,7 +235,7 @@ def scandir(dir_path: str, *args: Any, **kwargs: Any) -> Iterator[str]:
     BasicSR lists it in the order of the file system, so one seed gives different weights on another machine.
     """
     found = basicsr_scandir(dir_path, *args, **kwargs)
-    return iter(sorted(path for path in found if not is_passed_over(os.path.basename(path))))
+    return iter(sorted(path for path in found if not is_skipped(os.path.basename(path))))
 
 
 def paired_paths_from_meta_info_file(

@@ -30,14 +30,14 @@ def read_meta_info(folder: str | os.PathLike[str]) -> dict[str, tuple[int, int]]
     """
     path = Path(folder) / 'meta_info.txt'
     if not path.is_file():
-        raise UserError(f'{folder} is no LMDB of BasicSR: it has no meta_info.txt.')
+        raise UserError(f'{folder} is not an LMDB of BasicSR: it has no meta_info.txt.')
     listed = read_image_list(path)
     sizes: dict[str, tuple[int, int]] = {}
     for image in listed:
         key = image.name.split('.')[0]  # as BasicSR does
         if image.size is None:
             raise UserError(
-                f'{folder} is no LMDB of BasicSR: line {image.line} of its meta_info.txt cannot be read, '
+                f'{folder} is not an LMDB of BasicSR: line {image.line} of its meta_info.txt cannot be read, '
                 'it must be NAME (height,width,channels) LEVEL.'
             )
         if key in sizes:

@@ -338,7 +338,7 @@ def read_pair(pair: Pair, scale: int, lr_cache: Path) -> tuple[np.ndarray, np.nd
         lr_cache: Folder for LR images that are made.
 
     Raises:
-        UserError: a file cannot be read or is no image, or `lr_cache` cannot be written to.
+        UserError: a file cannot be read or is not an image, or `lr_cache` cannot be written to.
     """
     content = _read(pair.gt)
     gt = _decode(pair.gt, content)
@@ -364,7 +364,7 @@ def _decode(path: Path, content: bytes) -> np.ndarray:
     except cv2.error as error:
         raise UserError(f'{str(path)!r} cannot be decoded ({" ".join(str(error).split())}).') from None
     if image is None:
-        raise UserError(f'{str(path)!r} is no image.')
+        raise UserError(f'{str(path)!r} is not a readable image.')
     return image
 
 

@@ -1,4 +1,4 @@
-"""What the header of an image file says, upright: its size, and what a decoder of 8-bit RGB would change or miss."""
+"""Read the header of an image file: its upright size, and what a decoder of 8-bit RGB would change or miss."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Header:
     """What the header of an image file says.
 
     Attributes:
-        size: (height, width) as the image is shown; EXIF may turn what is stored. (0, 0) of a file that is no image.
+        size: (height, width) of the upright image. (0, 0) if the file is not an image.
         orientation: EXIF's, 1 to 8; 1 is upright as stored.
         alpha: It has an alpha channel or a transparent colour.
         frames: Of an animation, or pages of a TIFF file.
@@ -56,7 +56,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     """Read the header of an image file; no pixel is decoded, and pipes and devices never block.
 
     Returns:
-        The header; `fault` says what is wrong with a file that is no image, cannot be read, or is truncated.
+        The header. `fault` says what is wrong with a file that is not an image, is unreadable, or is truncated.
     """
     reason = describe_unusable(path)
     if reason is not None:
@@ -79,15 +79,15 @@ def read_open_header(file: BinaryIO) -> Header:
 
 
 def _unreadable(error: BaseException) -> Header:
-    told = '' if isinstance(error, UnidentifiedImageError) else f' ({str(error) or type(error).__name__})'
-    return Header(fault=f'it is no PNG, JPEG, BMP, TIFF or WebP image that can be read{told}. Remove or replace it.')
+    reason = '' if isinstance(error, UnidentifiedImageError) else f' ({str(error) or type(error).__name__})'
+    return Header(fault=f'it is not a readable PNG, JPEG, BMP, TIFF or WebP image{reason}. Remove or replace it.')
 
 
 def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Return (height, width) of an image file as it is shown, from its header.
+    """Return (height, width) of an image file, upright, from its header.
 
     Raises:
-        OSError: the file is no image, or is truncated.
+        OSError: the file is not a readable image, or is truncated.
     """
     header = read_header(path)
     if header.fault is not None:
@@ -106,7 +106,15 @@ def _read_open(file: BinaryIO, mark: str) -> Header:
         truncated = find_truncation(image, file)
         fault = None if truncated is None else f'it is truncated ({truncated}). Replace it.'
         alpha = 'A' in image.getbands() or 'transparency' in image.info
-        return Header(size, orientation, alpha, count_frames(image), find_kind_problem(image), fault, mark)
+        return Header(
+            size=size,
+            orientation=orientation,
+            alpha=alpha,
+            frames=count_frames(image),
+            kind=find_kind_problem(image),
+            fault=fault,
+            mark=mark,
+        )
 
 
 def _read_orientation(image: Image.Image) -> int:

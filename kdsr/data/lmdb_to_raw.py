@@ -38,7 +38,7 @@ def convert_lmdb(
         progress: Print what is done, and show a bar.
 
     Raises:
-        UserError: it is no LMDB of BasicSR, it holds no image or one that cannot be decoded, the disk is full, another
+        UserError: the folder is not an LMDB of BasicSR, an image is missing or damaged, the disk is full, another
             process writes to the output, a worker process was killed, or `workers` is less than 1.
     """
     folder = Path(os.path.abspath(source))
@@ -61,7 +61,15 @@ def convert_lmdb(
         if progress:
             needed = format_size(writer.estimate_needed())
             tqdm.write(printable(f'{len(names)} images of {folder} -> {writer.final}: {needed} of disk.'))
-        _fill(writer, folder, pending, sizes, versions, check_workers(workers), progress)
+        _fill(
+            writer=writer,
+            folder=folder,
+            pending=pending,
+            sizes=sizes,
+            versions=versions,
+            workers=check_workers(workers),
+            progress=progress,
+        )
         writer.finish()
     return writer.final
 

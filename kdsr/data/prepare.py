@@ -89,7 +89,8 @@ def prepare_training_set(
         made = f'sub-images of {crop_size}x{crop_size} every {step} pixels'
         if raw:
             made += f', {format_size(sum(writer.estimate_needed() for writer in growing.values()))} of disk'
-        _announce(progress, hr_folder, len(sources), len(pending), bool(growing), made, outputs)
+        if progress:
+            _announce(hr_folder, made if growing else None, outputs, total=len(sources), pending=len(pending))
 
         def keep(source: Source, result: tuple[int, Mapping[int, Any]]) -> None:
             file_bytes, contents = result
@@ -100,7 +101,8 @@ def prepare_training_set(
         cut: Callable[..., tuple[int, Mapping[int, Any]]] = frame_image if raw else cut_image
         work = functools.partial(cut, cutting=cutting)
         try:
-            _process(work, pending, keep, len(sources), workers, progress and bool(growing))
+            show = progress and bool(growing)
+            _process(work, pending, keep, total=len(sources), workers=workers, progress=show)
             for writer in growing.values():
                 writer.finish()
         except DiskFullError as error:  # it knows of one set only
@@ -157,13 +159,14 @@ def prepare_benchmark_set(
     _check_benchmark_folders(folders, sources)
     pending = [s for s in sources if not all(folder.file_of(s).exists() for folder in folders)]
     made = 'whole images' + (f', and images cropped to a multiple of {mod}' if gtmod12 else '')
-    _announce(progress, hr_folder, len(sources), len(pending), bool(pending), made, paths)
+    if progress:
+        _announce(hr_folder, made if pending else None, paths, total=len(sources), pending=len(pending))
     for folder in folders:
         folder.path.mkdir(parents=True, exist_ok=True)
         remove_partial_files(folder.path)
     work = functools.partial(degrade_image, folders=folders)
     try:
-        _process(work, pending, None, len(sources), workers, progress and bool(pending))
+        _process(work, pending, None, total=len(sources), workers=workers, progress=progress and bool(pending))
     except OSError as error:
         if not is_disk_full(error):
             raise
@@ -244,12 +247,9 @@ def _check_benchmark_folders(folders: Sequence[SetFolder], sources: list[Source]
         raise UserError(f'These files do not come from these images. Delete them or choose another output:\n  {listed}')
 
 
-def _announce(
-    progress: bool, folder: object, total: int, pending: int, unfinished: bool, made: str, outputs: list[Path]
-) -> None:
-    if not progress:
-        return
-    if not unfinished:
+def _announce(folder: object, made: str | None, outputs: list[Path], total: int, pending: int) -> None:
+    """Print what will be made of the images, or, where `made` is None, that all is there."""
+    if made is None:
         tqdm.write(printable(f'Nothing to do: {total} images of {folder} are in {_join_paths(outputs)}.'))
         return
     done = f' ({total - pending} done before)' if pending < total else ''

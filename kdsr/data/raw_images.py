@@ -184,5 +184,5 @@ class RawImages:
         if self.folder.with_name(f'{self.folder.name}.partial').exists():
             return 'is not finished: run the command that began it again.'
         if self.folder.exists():
-            return f'holds no {INDEX_FILE}: it is no raw set. `kdsr prepare --raw` makes one.'
+            return f'has no {INDEX_FILE}, so it is not a raw set. `kdsr prepare --raw` makes one.'
         return 'does not exist.'

@@ -47,7 +47,7 @@ def read_folder_headers(folder: str | os.PathLike[str], names: Iterable[str]) ->
         names: Of the files, relative to it.
 
     Returns:
-        The headers by name; a file that is no image has a `fault`.
+        The headers by name. A file that is not an image has a `fault`.
     """
     names = list(names)
     place = _place(folder)

@@ -85,7 +85,16 @@ def make_cache(
             return writer.final
         if workers != 1:
             run = run.copy_unstarted()  # the other processes have teachers of their own
-        _fill(writer, run, images, _list_pending(images, writer), workers, devices, seconds, progress)
+        _fill(
+            writer=writer,
+            run=run,
+            images=images,
+            pending=_list_pending(images, writer),
+            workers=workers,
+            devices=devices,
+            seconds=seconds,
+            progress=progress,
+        )
         writer.finish()
     return writer.final
 
@@ -172,7 +181,9 @@ def _fill(
         setup = functools.partial(_start_in_worker, run, devices, threads)
         largest = max((pixels[number] for number in pending), default=0)
         silence = SILENCE + _SLOWER * seconds * largest * workers
-        results = ordered_map(_run_in_worker, pending, workers, setup, images.names.__getitem__, silence)
+        results = ordered_map(
+            _run_in_worker, pending, workers, setup, name_item=images.names.__getitem__, silence=silence
+        )
     with contextlib.closing(results), bar:
         for number, image in zip(pending, results):
             windows = [Window(key, *(run.scale * n for n in place)) for key, *place in images.windows[number]]

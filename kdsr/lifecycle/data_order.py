@@ -1,20 +1,27 @@
-"""What the order of the training samples depends on: a resumed run must draw the samples of the killed one."""
+"""What a run learns from, and in which order: a resumed run must draw the samples of the killed one."""
 
 from __future__ import annotations
 
 import math
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from kdsr.errors import UserError
 
 _SPLIT = ('processes', 'batch_size_per_gpu')
 
+# each returns names and digests of what the options of a run name: images, caches, teachers
+content_digests: list[Callable[[dict[str, Any]], dict[str, str]]] = []
+
 
 def describe_order(loader: Any, opt: dict[str, Any]) -> dict[str, Any]:
-    """Return what the order of the samples and their crops depend on, as plain values for the training state."""
+    """Return what the samples, their order and their crops depend on, as plain values for the training state.
+
+    The digests of `content_digests` are made by the first process only, which saves the state.
+    """
+    contents = [digest(opt) for digest in content_digests] if opt.get('rank', 0) == 0 else []
     train_set = opt['datasets']['train']
     return {
         'manual_seed': opt['manual_seed'],
@@ -24,11 +31,12 @@ def describe_order(loader: Any, opt: dict[str, Any]) -> dict[str, Any]:
         'gt_size': train_set.get('gt_size'),
         'training images': len(loader.dataset),
         'names of the images': _fingerprint(_list_names(loader.dataset)),
+        **{name: digest for content in contents for name, digest in content.items()},
     }
 
 
 def check_order(now: dict[str, Any], then: dict[str, Any], opt: dict[str, Any]) -> None:
-    """Refuse to resume with other samples, unless `path.resume_with_other_data` allows it.
+    """Refuse to resume with other samples or teachers, unless `path.resume_with_other_data` allows it.
 
     Another number of processes is fine where each step still gets the same samples (:func:`has_same_steps`).
 
@@ -50,8 +58,8 @@ def check_order(now: dict[str, Any], then: dict[str, Any], opt: dict[str, Any]) 
     if not opt['path'].get('resume_with_other_data'):
         listed, fitting = '\n'.join(f'  - {line}' for line in changed), _suggest_batch_size(now, then)
         raise UserError(
-            f'{state} was saved by a run that draws other samples:\n{listed}\n'
-            f'Undo the change to resume the run exactly.{fitting} To resume it with other samples, add '
+            f'{state} was saved by a run with other data:\n{listed}\n'
+            f'Undo the change to resume the run exactly.{fitting} To resume it with other data, add '
             '`--force_yml path:resume_with_other_data=true`.'
         )
     print(f'{state}: resumed with other data ({"; ".join(changed)}).', flush=True)  # noqa: T201

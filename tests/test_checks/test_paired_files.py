@@ -69,7 +69,9 @@ def test_all_images_that_cannot_be_read_are_listed(workspace, opt):
     errors, _ = problems(workspace, opt)
     text = errors['datasets.train.dataroot_gt']
     assert text.startswith('3 images cannot be used:')
-    assert all(f'{name}.png: it is {what}' in text for name, what in (('013', 'truncated'), ('018', 'no PNG')))
+    assert all(
+        f'{name}.png: it is {what}' in text for name, what in (('013', 'truncated'), ('018', 'not a readable PNG'))
+    )
     assert '017.png' in text
     assert '005.png: it is truncated' in errors['datasets.train.dataroot_lq']
 

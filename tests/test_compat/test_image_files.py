@@ -87,7 +87,7 @@ def test_a_first_word_counts_where_the_line_is_no_file(workspace):
     assert names(dataset(workspace, meta_info_file='list.txt')) == ['001.png', '003.png']
 
 
-@pytest.mark.parametrize(('content', 'words'), [(b'\n\n', 'lists no image'), (b'\0PNG', 'is no text file')])
+@pytest.mark.parametrize(('content', 'words'), [(b'\n\n', 'lists no image'), (b'\0PNG', 'is not a text file')])
 def test_lists_without_names_are_refused(workspace, content, words):
     (workspace.root / 'list.txt').write_bytes(content)
     with pytest.raises(UserError, match=words):

@@ -338,7 +338,7 @@ def test_all_unusable_files_are_listed_at_once(folder, tmp_path, make):
     head, *lines = str(caught.value).splitlines()
     assert head.startswith('8 problems')
     told = {line.split(':')[0].strip(): line for line in lines}
-    assert 'it is no PNG, JPEG' in told['notes.png']
+    assert 'it is not a readable PNG, JPEG' in told['notes.png']
     for name in ('deep_rgb.png', 'deep_rgb.tiff', 'deep_grey.png'):
         assert '16 or more bits per channel. Convert it to 8 bit' in told[name]
     assert 'CMYK. Convert it to RGB' in told['print.jpg']

@@ -185,7 +185,7 @@ def test_damaged_sets_are_refused(folder, tmp_path, name, change, words):
 
 def test_foreign_folders_are_refused(folder, tmp_path):
     path = prepare_raw(folder, tmp_path, raw=False)[0]
-    with pytest.raises(UserError, match=r'set_HR_sub\.lmdb holds no index\.json: it is no raw set'):
+    with pytest.raises(UserError, match=r'set_HR_sub\.lmdb has no index\.json, so it is not a raw set'):
         RawImages(path)
     with pytest.raises(UserError, match=r'nowhere does not exist'):
         RawImages(tmp_path / 'nowhere')
@@ -214,7 +214,7 @@ def test_an_lmdb_is_converted_and_a_killed_conversion_continued(folder, tmp_path
 
 
 def test_what_is_no_lmdb_is_told(folder, tmp_path):
-    with pytest.raises(UserError, match=r'set_HR is no LMDB of BasicSR: it has no meta_info\.txt'):
+    with pytest.raises(UserError, match=r'set_HR is not an LMDB of BasicSR: it has no meta_info\.txt'):
         convert_lmdb(folder, tmp_path)
     path = prepare_raw(folder, tmp_path, raw=False)[0]
     with open(path / 'meta_info.txt', 'a') as file:

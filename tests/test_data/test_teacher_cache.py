@@ -231,7 +231,7 @@ def test_the_room_and_time_are_told_before_and_the_teachers_checked(workspace, c
     assert 'Nothing to do: cache.raw is there' in capsys.readouterr().out
     shutil.rmtree('cache.raw')
     opt['distillation']['health_check'] = True
-    with pytest.raises(UserError, match=r"teacher 'edsr' gives .* less than bicubic"):
+    with pytest.raises(UserError, match=r"teacher 'edsr' reaches .* less than bicubic"):
         make(opt)
 
 

@@ -2,8 +2,11 @@
 
 import os
 import signal
+from pathlib import Path
 
+import cv2
 import pytest
+import torch
 
 from kdsr.errors import UserError
 from tests.helpers.runs import (
@@ -71,3 +74,40 @@ def test_a_seed_that_nobody_chose_is_kept_through_a_resume(workspace):
     seed = content(states, '2.state')['data_order']['manual_seed']
     workspace.train(opt, '--auto_resume')
     assert content(states, '6.state')['data_order']['manual_seed'] == seed
+
+
+def test_replaced_images_are_refused_though_names_and_sizes_are_the_same(workspace):
+    opt = options(workspace)
+    killed(workspace, opt)
+    path = Path(opt['datasets']['train']['dataroot_gt']) / '001.png'
+    before = path.read_bytes()
+    image = cv2.imread(str(path))
+    cv2.imwrite(str(path), image[::-1])
+    with pytest.raises(UserError, match=r'with other data:\n  - content of dataroot_gt: \w{8}, now \w{8}\nUndo'):
+        workspace.train(opt, '--auto_resume')
+    path.write_bytes(before)
+    workspace.train(opt, '--auto_resume')
+
+
+def test_replaced_weights_of_a_teacher_are_refused(workspace):
+    opt = options(workspace)
+    block = {'teachers': [workspace.teacher('RCAN')], 'losses': {'l_kd': {'type': 'ResponseLoss'}}}
+    opt.update(model_type='DistillationModel', distillation=block)
+    killed(workspace, opt)
+    workspace.weights(block['teachers'][0]['network'], 'RCAN_x2', seed=9)
+    with pytest.raises(UserError, match=r'  - weights of teacher rcan: \w{16}, now \w{16}\nUndo the change'):
+        workspace.train(opt, '--auto_resume')
+
+
+def test_a_state_of_an_older_version_knows_no_digests_and_is_resumed(workspace):
+    opt = options(workspace)
+    killed(workspace, opt)
+    path = workspace.root / 'experiments/run/training_states/2.state'
+    state = torch.load(path, weights_only=True)
+    assert 'content of dataroot_gt' in state['data_order']
+    state['data_order'] = {k: v for k, v in state['data_order'].items() if not k.startswith('content of')}
+    torch.save(state, path)
+    for name in ('gt', 'lq2'):
+        image = cv2.imread(f'photos/{name}/001.png')
+        cv2.imwrite(f'photos/{name}/001.png', image[::-1])
+    workspace.train(opt, '--auto_resume')

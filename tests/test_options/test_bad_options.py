@@ -277,7 +277,7 @@ BAD_FILES = {
     ),
     'images smaller than a crop': (tiny, ["run.yml:13: datasets.train.gt_size: 32 is larger than '000.png' (16x16; 1"]),
     'a file that is no image': (
-        lambda w: Path('photos/gt/000.png').write_text('x'), ['photos/gt/000.png: it is no PNG'],
+        lambda w: Path('photos/gt/000.png').write_text('x'), ['photos/gt/000.png: it is not a readable PNG'],
     ),
     'an empty folder': (lambda w: [p.unlink() for p in Path('photos/gt').iterdir()], ['photos/gt holds no images']),
     'another order of teachers': (reorder, ['run.yml:42: distillation.aggregator.path', 'two, one, in this order']),
