@@ -21,6 +21,8 @@ def test_a_plain_basicsr_file_trains_validates_and_tests(workspace, capsys):
     opt['val']['save_img'] = True
     folder = workspace.train(opt)
     assert 'l_pix: ' in log_of(folder)
+    assert re.findall(r'eta: ([^\]]*?), time', log_of(folder))[-1] == '0:00:00'
+    assert 'eta: -1 day' not in log_of(folder)
     assert re.search(r'Validation photos\n\t # psnr: [\d.]+\tBest: [\d.]+ @ 2 iter', log_of(folder))
     assert (folder / 'visualization' / '000' / '000_2.png').exists()
 

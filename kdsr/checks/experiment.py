@@ -12,6 +12,7 @@ from kdsr import plugins
 from kdsr.checks.networks import find_network_problems
 from kdsr.checks.pairs import find_pair_problems
 from kdsr.checks.registered import find_registry_problems
+from kdsr.checks.weights import find_weight_problems
 from kdsr.errors import UserError
 from kdsr.experiment import Experiment, read_experiment, rules
 from kdsr.experiment.missing_files import find_missing_files
@@ -41,6 +42,7 @@ def find_problems(
         problems += _training_problems(experiment) if experiment.is_train else ()
         if files:
             problems += find_missing_files(experiment, auto_resume)
+            problems += find_weight_problems(experiment, auto_resume)
             if not any(problem.kind == ERROR for problem in problems):  # what follows relies on the keys
                 problems += find_pair_problems(experiment)
     return file.placed(dict.fromkeys(problems))

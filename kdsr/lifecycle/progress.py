@@ -21,6 +21,8 @@ class ProgressLogger(MessageLogger):
 
     def __init__(self, opt: dict[str, Any], start_iter: int = 1, tb_logger: Any = None) -> None:
         super().__init__(opt, start_iter, tb_logger)
+        self.total = int(opt['train']['total_iter'])
+        self.max_iters = self.total + 1  # BasicSR subtracts one too many: the last line said `eta: -1 day, 23:59:59`
         train_set = opt['datasets']['train']
         gpus = max(1, opt['num_gpu']) if not opt['dist'] else opt['world_size']
         self.images_per_step = train_set['batch_size_per_gpu'] * gpus
@@ -41,7 +43,7 @@ class ProgressLogger(MessageLogger):
         numbers['waiting for data %'] = 100 * waiting / step if step else 0.0
         for observer in observers:
             observer.log(log_vars)
-        self.ending = describe_progress(iteration, int(self.max_iters), numbers)
+        self.ending = describe_progress(iteration, self.total, numbers)
         super().__call__(log_vars)
         if self.tb_logger is not None and self.use_tb_logger:
             for name, value in numbers.items():
