@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from kdsr.compat import distributed, image_files, lmdb_files, loading, option_files, prefetching, registry, swinir
+from kdsr.compat import dataset_files, distributed, lmdb_files, loading, option_files, prefetching, registry, swinir
 from kdsr.lifecycle import loaders, pipeline, progress, resuming, saving
 
 _TRAIN, _TEST, _OPTIONS = 'basicsr.train', 'basicsr.test', 'basicsr.utils.options'
@@ -47,14 +47,14 @@ TABLE = (
     Replacement(('basicsr.utils.dist_util', _OPTIONS), 'init_dist', distributed.init_dist, 'needs a GPU'),
     Replacement((_MODEL,), 'model_to_device', distributed.model_to_device, 'needs a GPU when distributed'),
     Replacement((_MODEL,), 'load_network', loading.load_network, 'runs code in checkpoints'),
-    Replacement((_DATA,), 'scandir', image_files.scandir, 'the order is that of the file system'),
+    Replacement((_DATA,), 'scandir', dataset_files.scandir, 'the order is that of the file system'),
     Replacement(
         (_DATA,),
         'paired_paths_from_meta_info_file',
-        image_files.paired_paths_from_meta_info_file,
+        dataset_files.paired_paths_from_meta_info_file,
         'cuts names at spaces',
     ),
-    Replacement((_DATA, 'basicsr.utils'), 'imfrombytes', image_files.imfrombytes, 'ignores the orientation of WebP'),
+    Replacement((_DATA, 'basicsr.utils'), 'imfrombytes', dataset_files.imfrombytes, 'ignores the orientation of WebP'),
     Replacement((_DATA,), 'paired_paths_from_lmdb', lmdb_files.paired_paths_from_lmdb, 'misreads some lists'),
     Replacement(
         ('basicsr.utils.file_client.LmdbBackend',), '__init__', lmdb_files.open_backend, 'opens an LMDB only once'

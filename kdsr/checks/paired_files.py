@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kdsr.compat.image_files import find_missing, list_folder, list_pairs
+from kdsr.compat.dataset_files import find_missing, list_folder, list_pairs
 from kdsr.compat.lmdb_files import open_lmdb, read_meta_info
 from kdsr.data.image_headers import Header
 from kdsr.data.pair_orientation import find_turned_pairs

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from basicsr.data.data_util import paired_paths_from_lmdb as basicsr_paired_paths_from_lmdb
 from basicsr.utils.file_client import LmdbBackend
 
-from kdsr.compat.image_files import read_image_list
+from kdsr.compat.dataset_files import read_image_list
 from kdsr.errors import UserError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from kdsr.compat.image_files import decode_bgr, read_file
+from kdsr.compat.dataset_files import decode_bgr, read_file
 from kdsr.data.image_headers import read_size
 from kdsr.data.matlab_bicubic import imresize_bicubic
 from kdsr.data.set_headers import user_cache_folder

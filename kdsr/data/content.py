@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kdsr.compat.image_files import list_folder, list_pairs
+from kdsr.compat.dataset_files import list_folder, list_pairs
 from kdsr.data.lmdb_writer import CHECKSUM_FILE
 from kdsr.data.raw_images import INDEX_FILE, RawImages
 from kdsr.data.set_headers import digest_headers, read_folder_headers, read_lmdb_headers

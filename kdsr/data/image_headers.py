@@ -10,7 +10,8 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from kdsr.compat.image_files import ORIENTATION_TAG, describe_unusable
+from kdsr.compat.dataset_files import describe_unusable
+from kdsr.image_files.metadata import orientation_of
 
 FORMATS = ('PNG', 'JPEG', 'BMP', 'TIFF', 'WEBP')
 _PLAIN_MODES = ('RGB', 'RGBA', 'L', 'LA', '1', 'P', 'PA')
@@ -120,8 +121,7 @@ def _read_open(file: BinaryIO, mark: str) -> Header:
 def _read_orientation(image: Image.Image) -> int:
     if image.format == 'PNG' and 'exif' not in image.info:  # asking for it would decode the whole image
         return 1
-    orientation = image.getexif().get(ORIENTATION_TAG, 1)
-    return orientation if orientation in range(1, 9) else 1
+    return orientation_of(image)
 
 
 def find_kind_problem(image: Image.Image) -> str | None:

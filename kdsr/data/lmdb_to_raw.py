@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from kdsr.compat.image_files import decode_bgr
+from kdsr.compat.dataset_files import decode_bgr
 from kdsr.compat.lmdb_files import open_lmdb, read_meta_info
 from kdsr.data.disk_room import check_room, format_size
 from kdsr.data.parallel import check_workers, ordered_map

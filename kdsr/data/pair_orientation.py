@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
-from kdsr.compat.image_files import decode_bgr, read_file, turn_image
+from kdsr.compat.dataset_files import decode_bgr, read_file
+from kdsr.image_files.orientation import turn_upright
 
 _PROBES = 16  # pairs that are decoded; where all of them agree, the others do too
 
@@ -43,7 +44,7 @@ def _are_turned_apart(gt_path: str, lq_path: str) -> bool:
         return False
     distances = {}
     for orientation in range(1, 9):
-        turned = turn_image(gt, orientation)
+        turned = turn_upright(gt, orientation)
         if _aspect_fits(turned.shape, lq.shape):
             small = cv2.resize(turned, (lq.shape[1], lq.shape[0]), interpolation=cv2.INTER_AREA)
             distances[orientation] = float(np.abs(small.astype(np.int16) - lq).mean())

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from kdsr.compat.image_files import list_folder, read_file
+from kdsr.compat.dataset_files import list_folder, read_file
 from kdsr.data.image_headers import FORMATS, Header, find_kind_problem
 from kdsr.data.set_headers import read_folder_headers
 from kdsr.errors import UserError

@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kdsr.compat.image_files import list_folder
+from kdsr.compat.dataset_files import list_folder
 from kdsr.compat.lmdb_files import open_lmdb, read_meta_info
 from kdsr.data.lmdb_to_raw import decode_entries
 from kdsr.data.lmdb_writer import CHECKSUM_FILE

@@ -6,7 +6,7 @@ import io
 import stat
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,22 +18,13 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from kdsr.errors import UserError
 from kdsr.image_files.formats import MAX_PIXELS, READABLE
 from kdsr.image_files.metadata import Metadata, orientation_of, read_metadata
+from kdsr.image_files.orientation import turn_upright
 from kdsr.image_files.picture import Picture
 from kdsr.image_files.tiff_reading import TiffImage, is_tiff, needs_tifffile, read_tiff, refuse_preview
 
 _MODES = (
     '1', 'L', 'LA', 'La', 'P', 'PA', 'RGB', 'RGBA', 'RGBa', 'RGBX', 'YCbCr', 'CMYK', 'I', 'I;16', 'I;16B', 'I;16L',
 )  # fmt: skip
-_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    1: lambda a: a,
-    2: np.fliplr,
-    3: lambda a: np.rot90(a, 2),
-    4: np.flipud,
-    5: lambda a: np.swapaxes(a, 0, 1),
-    6: lambda a: np.rot90(a, -1),
-    7: lambda a: np.rot90(np.swapaxes(a, 0, 1), 2),
-    8: np.rot90,
-}
 _PILLOW_LIMIT = threading.Lock()
 
 
@@ -84,7 +75,7 @@ def _read_content(content: bytes, max_pixels: int) -> Picture:
 
 
 def _turned_upright(tiff: TiffImage) -> Picture:
-    pixels = np.ascontiguousarray(_UPRIGHT[tiff.orientation](tiff.pixels))
+    pixels = np.ascontiguousarray(turn_upright(tiff.pixels, tiff.orientation))
     return Picture(pixels, Metadata(profile=tiff.profile), 'TIFF', tiff.assumed)
 
 
@@ -128,7 +119,7 @@ def _read(image: Image.Image, content: bytes, max_pixels: int) -> Picture:
         image.load()  # Pillow turns TIFFs upright here, and forgets their orientation
         orientation = 1 if image.format == 'TIFF' else orientation
         pixels, metadata = _read_8_bits(image, metadata)
-    pixels = np.ascontiguousarray(_UPRIGHT[orientation](pixels))
+    pixels = np.ascontiguousarray(turn_upright(pixels, orientation))
     return Picture(pixels, metadata, str(image.format), tuple(damaged + notes))
 
 

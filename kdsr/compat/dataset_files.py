@@ -25,12 +25,6 @@ TEXT_ENDINGS = (
     '.cfg', '.csv', '.db', '.html', '.ini', '.json', '.log', '.md', '.md5', '.pdf', '.rst', '.sha256', '.toml', '.txt',
     '.xml', '.yaml', '.yml',
 )  # fmt: skip
-ORIENTATION_TAG = 0x0112  # of EXIF
-# orientation: rows and columns exchanged, then flipped top-down, then left-right
-_TURNS = {
-    1: (False, False, False), 2: (False, False, True), 3: (False, True, True), 4: (False, True, False),
-    5: (True, False, False), 6: (True, False, True), 7: (True, True, True), 8: (True, True, False),
-}  # fmt: skip
 _SHAPE = re.compile(r'^(?P<name>.*?\S)\s+\((?P<height>\d+),\s*(?P<width>\d+)(?:,\s*\d+)?\)(?:\s+\S+)*$')
 
 
@@ -202,23 +196,21 @@ def make_upright(content: bytes) -> bytes:
     import numpy as np
     from PIL import Image, UnidentifiedImageError
 
+    from kdsr.image_files.metadata import orientation_of
+    from kdsr.image_files.orientation import turn_upright
+
     try:
         with Image.open(io.BytesIO(content), formats=['WEBP']) as image:
-            orientation = image.getexif().get(ORIENTATION_TAG, 1)
+            orientation = orientation_of(image)
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError):
         return content  # whoever decodes it reports it
-    stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
-    if orientation not in range(2, 9) or stored is None:
+    if orientation == 1:
         return content
-    turned = turn_image(stored, orientation)
+    stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if stored is None:
+        return content
+    turned = turn_upright(stored, orientation)
     return bytes(cv2.imencode('.png', np.ascontiguousarray(turned), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1])
-
-
-def turn_image(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Show an image that is stored as an EXIF orientation says: (H, W, C) to (H, W, C) or (W, H, C), a view."""
-    transposed, down, across = _TURNS[orientation]
-    turned = image.swapaxes(0, 1) if transposed else image
-    return turned[:: -1 if down else 1, :: -1 if across else 1]
 
 
 def decode_bgr(content: bytes) -> np.ndarray | None:

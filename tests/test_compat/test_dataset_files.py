@@ -11,10 +11,11 @@ from basicsr.data import build_dataset
 from basicsr.utils import imfrombytes
 from PIL import Image
 
-from kdsr.compat.image_files import decode_bgr, list_folder, read_file, read_image_list, turn_image
+from kdsr.compat.dataset_files import decode_bgr, list_folder, read_file, read_image_list
 from kdsr.data.image_headers import read_size
 from kdsr.data.source_images import read_rgb
 from kdsr.errors import UserError
+from kdsr.image_files.orientation import turn_upright
 
 FORMATS = {
     'png': ('PNG', {}),
@@ -116,7 +117,7 @@ def test_every_reader_gives_the_same_upright_image(tmp_path, ending, orientation
     content = path.read_bytes()
     np.testing.assert_array_equal(decode_bgr(content)[..., ::-1], shown)
     np.testing.assert_array_equal(imfrombytes(content)[..., ::-1], shown)
-    np.testing.assert_array_equal(turn_image(stored, orientation), expected)
+    np.testing.assert_array_equal(turn_upright(stored, orientation), expected)
     assert read_size(path) == shown.shape[:2]
 
 
