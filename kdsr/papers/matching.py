@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from basicsr.utils.registry import LOSS_REGISTRY
 
 from kdsr.data.benchmark_sets import describe_crop, find_crop_of
 from kdsr.experiment import argument_of
@@ -33,10 +36,10 @@ LOSSES_OF_METHOD: dict[str, dict[str, dict[str, Any]]] = {
     'KD': {_WITH_TEACHER: {}},
     'FitNet': {_WITH_TEACHER: {}, 'FitNetLoss': {}},
     'AT': {_WITH_TEACHER: {}, 'AttentionTransferLoss': {}},
-    'FAKD': {_WITH_TEACHER: {}, 'FAKDLoss': {'selective': False}},
+    'FAKD': {_WITH_TEACHER: {}, 'FAKDLoss': {'selective': 'none'}},
     'LSFD': {_WITH_TEACHER: {}, 'LSFDLoss': {'selective': True}},
     'LFD': {_WITH_TEACHER: {}, 'LSFDLoss': {'selective': False}},
-    'FAKD + FFT': {_WITH_TEACHER: {}, 'FAKDLoss': {'selective': False}, 'FFTLoss': {}},
+    'FAKD + FFT': {_WITH_TEACHER: {}, 'FAKDLoss': {'selective': 'none'}, 'FFTLoss': {}},
     'LSFD + FFT': {_WITH_TEACHER: {}, 'LSFDLoss': {'selective': True}, 'FFTLoss': {}},
     'FACD': {'FACDLoss': {'adaptive': True, 'domain': 'feature', 'similarity': 'l1_ratio'}},
     'PISR': {'VIDLoss': {'pdf': 'laplace'}},
@@ -77,6 +80,9 @@ class Setting:
         batch: Samples of one iteration, on all GPUs together.
         lr_side: Side of the LR crop in pixels; None where the paper gives the HR crop.
         gt_side: Side of the HR crop in pixels; None where the paper gives the LR crop.
+        lr: First learning rate; None where the paper does not print it.
+        betas: Of Adam; None where the paper does not print them.
+        use_rot: Whether training crops are also rotated; None where the paper does not say.
         test_crop: Test images are cropped to a multiple of this number; None: of the scale.
     """
 
@@ -84,14 +90,17 @@ class Setting:
     batch: int
     lr_side: int | None
     gt_side: int | None = None
+    lr: float | None = None
+    betas: tuple[float, float] | None = None
+    use_rot: bool | None = None
     test_crop: int | None = None
 
 
 SETTINGS = {
-    'LSFD': Setting(300_000, 16, 48),
-    'FACD': Setting(600_000, 16, 48),
-    'PISR': Setting(1_000_000, 16, None, 192),
-    'MTKD': Setting(250_000, 16, 64, test_crop=12),
+    'LSFD': Setting(300_000, 16, 48, lr=1e-4, betas=(0.9, 0.99), use_rot=False),
+    'FACD': Setting(600_000, 16, 48, lr=2e-4, betas=(0.9, 0.999), use_rot=True),
+    'PISR': Setting(1_000_000, 16, None, 192, lr=1e-3, betas=(0.9, 0.999), use_rot=True),
+    'MTKD': Setting(250_000, 16, 64, lr=1e-4, betas=(0.9, 0.999), use_rot=True, test_crop=12),
     'RFDN': Setting(None, 64, 64),
 }
 
@@ -184,7 +193,39 @@ def differences_from(paper: str, opt: Mapping[str, Any]) -> list[str]:
     wanted = setting.gt_side or (setting.lr_side or 0) * int(opt.get('scale') or 0)
     if wanted and int(train.get('gt_size') or 0) != wanted:
         found.append(f'crops of {train.get("gt_size")} instead of {wanted}')
-    return [*found, *_other_teachers(paper, opt), *_other_crops(setting, opt)]
+    found += _other_steps(setting, opt)
+    return [*found, *_other_losses(opt), *_other_teachers(paper, opt), *_other_crops(setting, opt)]
+
+
+def _other_steps(setting: Setting, opt: Mapping[str, Any]) -> list[str]:
+    """Return how optimiser and augmentation differ from the paper's, in words."""
+    optimiser = (opt.get('train') or {}).get('optim_g') or {}
+    found = []
+    lr, betas = optimiser.get('lr'), tuple(optimiser.get('betas') or (0.9, 0.999))
+    if setting.lr is not None and lr is not None and float(lr) != setting.lr:
+        found.append(f'learning rate {float(lr):g} instead of {setting.lr:g}')
+    if setting.betas is not None and betas != setting.betas:
+        found.append(f'betas {betas} instead of {setting.betas}')
+    rotates = bool((opt['datasets'].get('train') or {}).get('use_rot'))
+    if setting.use_rot is not None and rotates != setting.use_rot:
+        found.append('with rotations' if rotates else 'without rotations')
+    return found
+
+
+def _other_losses(opt: Mapping[str, Any]) -> list[str]:
+    """Return the choices (words and switches) of distillation losses that are not the default reading, in words."""
+    named = {key for losses in LOSSES_OF_METHOD.values() for keys in losses.values() for key in keys}
+    found = []
+    for loss in ((opt.get('distillation') or {}).get('losses') or {}).values():
+        kind = str((loss or {}).get('type'))
+        if kind not in LOSS_REGISTRY:
+            continue
+        defaults = inspect.signature(LOSS_REGISTRY.get(kind)).parameters
+        for key, value in loss.items():
+            default = defaults[key].default if key in defaults else value
+            if key not in named and isinstance(value, (str, bool)) and value != default:
+                found.append(f'{kind} with {key} {value} instead of {default}')
+    return found
 
 
 def _other_crops(setting: Setting, opt: Mapping[str, Any]) -> list[str]:

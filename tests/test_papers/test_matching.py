@@ -66,14 +66,39 @@ def test_every_row_that_is_looked_for_is_printed():
 
 
 def test_shipped_runs_differ_in_nothing_and_others_say_in_what():
-    for file, paper in (('lsfd_rcan_x4.yml', 'LSFD'), ('mtkd_edsr_x2.yml', 'MTKD'), ('pisr_vdsr_x4.yml', 'PISR')):
+    papers = {
+        'lsfd_rcan_x4.yml': 'LSFD', 'facd_edsr_x2.yml': 'FACD', 'mtkd_edsr_x2.yml': 'MTKD', 'pisr_vdsr_x4.yml': 'PISR',
+        'rfdn_x2.yml': 'RFDN',
+    }  # fmt: skip
+    for file, paper in papers.items():
         assert differences_from(paper, options.load(str(OPTIONS / file))) == []
     study = options.load(str(OPTIONS / 'studies/feature_kd.yml'))
     assert differences_from('LSFD', study) == [
         'BSD400 instead of DIV2K', '2,000 iterations instead of 300,000', 'batch 8 per GPU instead of 16 in all',
-        'crops of 64 instead of 192', 'IMDN as teacher instead of RFDN',
+        'crops of 64 instead of 192', 'learning rate 0.0005 instead of 0.0001',
+        'betas (0.9, 0.999) instead of (0.9, 0.99)', 'with rotations', 'IMDN as teacher instead of RFDN',
         'GT cropped to a multiple of 12 instead of a multiple of the scale (Set5, Set14)',
     ]  # fmt: skip
+
+
+def test_an_explicit_default_keeps_the_row():
+    opt = options.load(str(OPTIONS / 'comparisons/lsfd/fakd_rcan_x4.yml'))
+    rows = set(comparable_rows(opt))
+    (loss,) = (loss for loss in opt['distillation']['losses'].values() if loss and loss['type'] == 'FAKDLoss')
+    loss['selective'] = 'none'
+    assert ('LSFD', '2', 'FAKD*') in rows
+    assert set(comparable_rows(opt)) == rows
+
+
+def test_other_settings_and_readings_are_named():
+    published = options.load(str(OPTIONS / 'comparisons/lsfd/fakd_as_published_rcan_x4.yml'))
+    assert differences_from('LSFD', published) == [
+        '200,000 iterations instead of 300,000', 'betas (0.9, 0.999) instead of (0.9, 0.99)', 'with rotations',
+    ]  # fmt: skip
+    reading = options.load(str(OPTIONS / 'ablations/lsfd/feature_norm_none.yml'))
+    assert differences_from('LSFD', reading) == ['LSFDLoss with feature_norm none instead of l2_flat']
+    slower = options.load(str(OPTIONS / 'lsfd_rcan_x4.yml'), ['train:optim_g:lr=5e-5'])
+    assert differences_from('LSFD', slower) == ['learning rate 5e-05 instead of 0.0001']
 
 
 def test_another_crop_of_the_test_images_is_a_difference():
