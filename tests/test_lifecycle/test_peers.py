@@ -66,6 +66,8 @@ BEFORE_THE_FIRST_STEP = """
 def act(*rest):
     if rank == 1:
         signal_self(signal.SIGTERM)
+    else:
+        time.sleep(100)
 before(BaseModel, 'print_network', act)
 """
 
