@@ -10,7 +10,17 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from kdsr.compat import dataset_files, distributed, lmdb_files, loading, option_files, prefetching, registry, swinir
+from kdsr.compat import (
+    dataset_files,
+    distributed,
+    folders,
+    lmdb_files,
+    loading,
+    option_files,
+    prefetching,
+    registry,
+    swinir,
+)
 from kdsr.lifecycle import loaders, pipeline, progress, resuming, saving
 
 _TRAIN, _TEST, _OPTIONS = 'basicsr.train', 'basicsr.test', 'basicsr.utils.options'
@@ -47,6 +57,12 @@ TABLE = (
     Replacement(('basicsr.utils.dist_util', _OPTIONS), 'init_dist', distributed.init_dist, 'needs a GPU'),
     Replacement((_MODEL,), 'model_to_device', distributed.model_to_device, 'needs a GPU when distributed'),
     Replacement((_MODEL,), 'load_network', loading.load_network, 'runs code in checkpoints'),
+    Replacement(
+        (_TRAIN, 'basicsr.utils', 'basicsr.utils.misc'),
+        'mkdir_and_rename',
+        folders.mkdir_and_rename,
+        'fails at the third start within a second',
+    ),
     Replacement((_DATA,), 'scandir', dataset_files.scandir, 'the order is that of the file system'),
     Replacement(
         (_DATA,),

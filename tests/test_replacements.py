@@ -2,8 +2,12 @@
 
 import sys
 
+import basicsr.train
 import pytest
+from basicsr.models.base_model import BaseModel
+from basicsr.utils import dist_util
 
+from kdsr import replacements
 from kdsr.replacements import IMPORTED, TABLE, find_owners
 
 
@@ -51,3 +55,9 @@ def test_a_function_is_replaced_once(replacement):
 
 def test_the_table_names_each_place_once():
     assert len(set(PLACES)) == len(PLACES)
+
+
+def test_a_second_import_changes_nothing():
+    before = (BaseModel.validation, basicsr.train.parse_options, dist_util.init_dist)
+    replacements.install()
+    assert before == (BaseModel.validation, basicsr.train.parse_options, dist_util.init_dist)

@@ -1,5 +1,8 @@
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,7 @@ from kdsr.comparison.training_record import read_record
 from kdsr.errors import UserError
 from tests.helpers.comparisons import comparison, comparison_file, trained
 
+ROOT = Path(__file__).parents[2]
 STAND_IN = """
 import json, os, pathlib, shutil, sys, time
 option_file = pathlib.Path(sys.argv[sys.argv.index('-opt') + 1])
@@ -203,3 +207,30 @@ def test_a_killed_comparison_leaves_no_process_and_goes_on_where_it_was(workspac
     assert record.starts[1]['iter'] >= 20  # 40.state may be cut off
     assert [p.iteration for p in record.curves['photos', 'psnr']] == [100, 200]
     assert [p.iteration for p in record.losses['l_pix']] == list(range(20, 201, 20))
+
+
+@pytest.mark.slow
+def test_a_comparison_that_is_killed_and_started_again_at_once_goes_on(workspace):
+    """The trainings of the killed command end with it; until they have, the new ones wait."""
+    plan = comparison(workspace, {'plain': {}, 'other': {}}, iterations=300, seeds=[0], common={
+        'base': 'base.yml', 'logger': {'print_freq': 20, 'save_checkpoint_freq': 20}, 'val': {'val_freq': 300},
+        'datasets': {'train': {'num_worker_per_gpu': 1}},
+    })  # fmt: skip
+    command = [sys.executable, '-m', 'kdsr', 'compare', 'cmp.yml', '--workers', '2']
+    settings = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
+    first = subprocess.Popen(command, cwd=workspace.root, env=settings, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 200
+        while not all((workspace.root / run.folder / 'training_states/40.state').exists() for run in plan.runs):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        first.kill()
+    again = subprocess.run(command, cwd=workspace.root, env=settings, capture_output=True, text=True, timeout=250)
+    first.wait()
+    assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
+    assert 'is being trained by' not in again.stdout + again.stderr
+    for run in plan.runs:
+        starts = [start['iter'] for start in read_record(run.folder).starts]
+        assert len(starts) == 2
+        assert starts[1] >= 20

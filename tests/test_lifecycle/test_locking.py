@@ -14,6 +14,7 @@ import time
 import filelock
 import pytest
 
+from kdsr.errors import report_user_errors
 from kdsr.lifecycle import locking
 from kdsr.lifecycle.locking import FolderInUseError, FolderLock
 
@@ -231,3 +232,12 @@ def test_a_full_disk_does_not_keep_a_folder_from_being_locked(tmp_path, monkeypa
     with pytest.raises(FolderInUseError, match='by another process'):
         FolderLock(tmp_path / 'a', 'being written').acquire()
     assert [p.name for p in tmp_path.iterdir()] == ['.a.lock']
+
+
+def test_a_folder_in_the_place_of_the_lock_is_named(tmp_path):
+    (tmp_path / '.a.lock').mkdir()
+    with (
+        pytest.raises(SystemExit, match=r"\.a\.lock'?: a folder has the name of a file: move it away"),
+        report_user_errors(),
+    ):
+        FolderLock(tmp_path / 'a', 'being trained').acquire()

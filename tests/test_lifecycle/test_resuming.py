@@ -4,11 +4,13 @@ import os
 import signal
 from pathlib import Path
 
+import basicsr.train
 import cv2
 import pytest
 import torch
 
 from kdsr.errors import UserError
+from kdsr.lifecycle import resuming
 from tests.helpers.runs import (
     basicsrs,
     cached,
@@ -111,3 +113,22 @@ def test_a_state_of_an_older_version_knows_no_digests_and_is_resumed(workspace):
         image = cv2.imread(f'photos/{name}/001.png')
         cv2.imwrite(f'photos/{name}/001.png', image[::-1])
     workspace.train(opt, '--auto_resume')
+
+
+def test_the_newest_state_is_found_by_number(tmp_path):
+    for name in ('900.state', '1000.state', 'latest.state', '2000.state.partial'):
+        (tmp_path / name).touch()
+    assert resuming.list_states(str(tmp_path)) == [str(tmp_path / '1000.state'), str(tmp_path / '900.state')]
+    assert resuming.list_states(str(tmp_path / 'nowhere')) == []
+
+
+def test_a_hostile_training_state_is_not_run(workspace):
+    class Hostile:
+        def __reduce__(self):
+            return print, ('pwned',)
+
+    state = workspace.root / '1.state'
+    torch.save({'iter': 1, 'x': Hostile()}, state)
+    opt = {'auto_resume': False, 'path': {'resume_state': str(state), 'training_states': str(workspace.root)}}
+    with pytest.raises(UserError, match=r'1\.state.*nothing in it was run'):
+        basicsr.train.load_resume_state(opt)
