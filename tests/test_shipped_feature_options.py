@@ -40,7 +40,7 @@ ROWS = [
     ('FAKD + FFT', 'comparisons/lsfd/fakd_fft_{}', ('rcan', 'edsr'), SCALES),
     ('LSFD + FFT', 'comparisons/lsfd/lsfd_fft_{}', ('rcan', 'edsr'), (4,)),
     ('Student', 'comparisons/facd/student_{}', ('rcan', 'edsr'), SCALES),
-    ('FAKD**', 'comparisons/facd/fakd_{}', ('edsr',), SCALES),
+    ('FAKD**', 'comparisons/facd/fakd_{}', ('rcan', 'edsr'), SCALES),
     ('LFD*', 'comparisons/facd/lfd_{}', ('rcan', 'edsr'), SCALES),
     ('FCD', 'ablations/facd/fcd_{}', ('rcan', 'edsr'), SCALES),
     *[(m.upper(), f'comparisons/mtkd/{m}_{{}}', ('swinir', 'rcan', 'edsr'), SCALES) for m in ('kd', 'at', 'fakd')],
