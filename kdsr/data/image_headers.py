@@ -148,7 +148,7 @@ def find_truncation(image: Image.Image, file: BinaryIO) -> str | None:
     length = file.seek(0, os.SEEK_END)
     try:
         if image.format in _ENDS:
-            for start in (max(place, length - _TAIL), place):
+            for start in (max(place, length - 64), max(place, length - _TAIL), place):
                 file.seek(start)
                 if _ENDS[image.format] in file.read():
                     return None
