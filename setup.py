@@ -46,8 +46,8 @@ setup(
     python_requires='>=3.10',
     install_requires=[
         'basicsr>=1.4.2,<2',
-        'torch>=2.6',
-        'torchvision>=0.21',
+        'torch>=2.8',
+        'torchvision>=0.23',
         'numpy>=1.22',
         'scipy>=1.11.1',
         'opencv-python>=4.6.0.66',

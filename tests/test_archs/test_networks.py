@@ -200,9 +200,12 @@ def test_compiles_into_one_graph(name):
 @pytest.mark.parametrize('name', GRAPHS)
 def test_is_exported(name):
     """For any size; where the windows or quadrants defeat torch's solver, for the size of the example."""
+    fixed = ['DCTSwin', 'SAN']
+    if torch.__version__ < (2, 13):  # 2.8, the oldest that setup.py accepts, cannot solve these either
+        fixed += ['E-RFDN', 'PISRTeacher']
     x = other = image(name, height=30, width=44)
     sizes = None
-    if name not in ('DCTSwin', 'SAN'):
+    if name not in fixed:
         sizes = ({2: torch.export.Dim('height', min=24, max=512), 3: torch.export.Dim('width', min=24, max=512)},)
         other = image(name, height=53, width=37)
     exported = torch.export.export(network(name), (x,), dynamic_shapes=sizes, strict=False).module()
