@@ -63,7 +63,7 @@ try() { # try NUMBER PYTHON: one row of the table
             (cd "$clone" && KDSR_SHARED="${KDSR_SHARED:-}" "$python" -m pytest $tests) >> "$log" 2>&1
             tested=$(grep -E '^=* ?[0-9]+ (passed|failed).* in ' "$log" | tail -1 | sed 's/^=* *//; s/ in .*//')
         fi
-        sed -i 's/total_iter: .*/total_iter: 8/' "$clone"/options/quickstart/*.yml
+        sed -i 's/total_iter: .*/total_iter: 8/; s/^distillation:/&\n  health_check: false  # of teachers that learnt nothing/' "$clone"/options/quickstart/*.yml
         (cd "$clone" && "$python" -m kdsr quickstart) >> "$log" 2>&1 && ran=yes || ran=failed
     fi
     echo "| $(versions "$python" 2>/dev/null || echo "$2") | $installed | ${tested:-failed} | $ran |" | tee -a "$folder/rows" >&2
