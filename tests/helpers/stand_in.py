@@ -196,8 +196,14 @@ def register() -> torch.device:
     everything.fallback(torch.library.fallthrough_kernel, 'AutocastPrivateUse1')
     _implement(some, _PAST_THE_SUBCLASS + _MADE_BY_RESIZING, _run_with, 'PrivateUse1')
     _implement(some, _LOW_PRECISION, _in_low_precision, 'AutocastPrivateUse1')
+    torch.inference_mode = _without_gradients
     register.libraries = everything, some  # type: ignore[attr-defined]  # they undo all when they are collected
     return torch.device(NAME, 0)
+
+
+def _without_gradients(mode: bool = True) -> contextlib.AbstractContextManager[object]:
+    """Stand for `torch.inference_mode`, in which PyTorch cannot make views of such tensors."""
+    return torch.no_grad() if mode else contextlib.nullcontext()
 
 
 def _run_with(function: Any, *args: Any, **kwargs: Any) -> Any:
