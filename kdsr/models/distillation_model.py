@@ -102,18 +102,36 @@ class DistillationModel(StudentModel):
             loss = build_loss_at(where, loss_opt)
             if not isinstance(loss, DistillationLoss):
                 raise UserError(f'{where}: {foreign_loss(type(loss))}')
-            try:  # what does not fit shows here, before the first iteration
-                loss.build_helpers(student, teacher)
-                with torch.no_grad():
-                    seen = teacher if loss.needs_teacher_image else replace(teacher, sr=None)
-                    loss.to(self.device)(student, seen, batch)
-            except ValueError as error:
-                raise UserError(f'{where}: {error}') from None
+            self._try_loss(where, loss, (student, teacher, batch))
             losses[name] = loss
         if self.opt['dist']:
             for tensor in losses.state_dict().values():
                 torch.distributed.broadcast(tensor, src=0)
         return losses
+
+    def _try_loss(
+        self, where: str, loss: DistillationLoss, example: tuple[NetworkOutput, NetworkOutput, Batch]
+    ) -> None:
+        """Build the helpers of a loss, and run it once: what does not fit shows before the first iteration.
+
+        Raises:
+            UserError: the loss does not fit the features, or asks for an image that it does not need.
+        """
+        student, teacher, batch = example
+        seen = teacher if loss.needs_teacher_image else replace(teacher, sr=None)
+        try:
+            loss.build_helpers(student, teacher)
+            with torch.no_grad():
+                loss.to(self.device)(student, seen, batch)
+        except ValueError as error:
+            raise UserError(f'{where}: {error}') from None
+        except (TypeError, AttributeError) as error:
+            if loss.needs_teacher_image:
+                raise
+            raise UserError(
+                f"{where}: {type(loss).__name__} says `needs_teacher_image = False`, but fails without the teacher's "
+                f'image ({error}).'
+            ) from error
 
     @torch.no_grad()
     def _build_views(self, batch: Batch) -> dict[str, View]:

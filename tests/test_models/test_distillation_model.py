@@ -293,3 +293,18 @@ def test_windows_by_default_are_padded_too(workspace):
     member = {'name': 's', 'network': network, 'path': workspace.weights(network, 'seven')}
     teacher = build_teachers({'distillation': {'teachers': [member]}})
     assert teacher(Batch(torch.rand(1, 3, 16, 10))).sr.shape == (1, 3, 32, 20)
+
+
+def test_a_loss_that_reads_the_image_it_said_it_does_not_need_is_named(workspace):
+    @LOSS_REGISTRY.register()
+    class Forgetful(DistillationLoss):
+        needs_teacher_image = False
+
+        def distance(self, student, teacher, batch):
+            return (student.sr - teacher.sr).abs().mean()
+
+    try:
+        with pytest.raises(UserError, match=r'l_x: Forgetful says `needs_teacher_image = False`, but fails without'):
+            built(parsed(workspace, losses={'l_x': {'type': 'Forgetful'}}))
+    finally:
+        del LOSS_REGISTRY._obj_map['Forgetful']
