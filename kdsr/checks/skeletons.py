@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections.abc import Mapping
@@ -67,7 +68,7 @@ def _build(options: str) -> nn.Module | str | None:
     arguments = {key: value for key, value in opt.items() if key != 'type'}
     with torch.random.fork_rng(devices=[]):
         try:
-            with _WithoutWeights():
+            with without_weights():
                 return registered(**arguments)
         except Exception:  # networks may do with their weights what cannot be done without memory
             pass
@@ -77,6 +78,14 @@ def _build(options: str) -> nn.Module | str | None:
             return str(error) or type(error).__name__
         except Exception:  # a compiled operator or a file that is missing: the options are not at fault
             return None
+
+
+def without_weights() -> contextlib.AbstractContextManager[object]:
+    """Return a context in which layers are built without memory for their weights.
+
+    Networks that compute with their weights while they are built fail inside.
+    """
+    return _WithoutWeights()
 
 
 class _WithoutWeights(TorchFunctionMode):

@@ -133,7 +133,8 @@ def estimate(path: str, overrides: Sequence[str] = ()) -> Estimate:
             f'{path} trains nothing (no `train:` and `datasets.train`): name the option file of a training.'
         )
     refuse_errors(file, is_train=True)
-    experiment = read_experiment(options.complete(options.clean(file), path), is_train=True)
+    opt = options.complete(options.clean(file), path)
+    experiment = read_experiment(opt, is_train=True)
     training = experiment.training
     _need(path, {'datasets.train.gt_size': training.crop, 'scale': experiment.scale,
                  'datasets.train.batch_size_per_gpu': training.batch_size,
@@ -143,7 +144,7 @@ def estimate(path: str, overrides: Sequence[str] = ()) -> Estimate:
         iterations=training.iterations,
         batch=training.batch_size,
         crop=training.crop // experiment.scale,
-        cost=step_cost(experiment),
+        cost=step_cost(opt),
         precisions=frozenset(_precisions(experiment)),
         notes=tuple(_notes(experiment)),
     )

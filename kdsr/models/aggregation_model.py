@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -42,27 +43,38 @@ class AggregationModel(StudentModel):
         if not self.is_train or self.experiment.used_cache is None:
             _ = self.teachers
         else:
-            open_cache(self.experiment)  # refuses one that does not fit
+            self.check_cache()
         self._unchecked = self.is_train and self.experiment.health_check
+
+    def build_teacher(self) -> TeacherEnsemble:
+        """Return the live teachers, on the CPU."""
+        return build_teachers(self.experiment)
+
+    def check_cache(self) -> None:
+        """Refuse a cache that does not fit."""
+        open_cache(self.experiment)
 
     @property
     def teachers(self) -> TeacherEnsemble:
         """The live teachers; beside a cache, they are loaded when something is validated."""
         if self._teachers is None:
             with torch.random.fork_rng(devices=[]):
-                self._teachers = build_teachers(self.experiment).to(self.device)
+                self._teachers = self.build_teacher().to(self.device)
         return self._teachers
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Take a batch, and run the teachers on it where no cache delivers their images."""
         super().feed_data(data)
-        if self.teacher_images is None:
-            self.teacher_images = self._images(Batch(self.lq, getattr(self, 'gt', None)))
+        self.teacher_images = self.complete(self.batch()).require('teacher_images')
         size, scale = tuple(self.teacher_images.shape[-2:]), self.experiment.scale
         if size[-1] != self.lq.shape[-1] * scale:
             raise UserError(
                 f'the teachers turn {tuple(self.lq.shape[-2:])} into {size}, but this experiment is x{scale} (`scale`).'
             )
+
+    def complete(self, batch: Batch) -> Batch:
+        """Return the batch with the images of the teachers."""
+        return batch if batch.teacher_images is not None else replace(batch, teacher_images=self._images(batch))
 
     def _images(self, batch: Batch) -> Tensor:
         if self._unchecked:  # on the first batch: no pair is at hand any earlier

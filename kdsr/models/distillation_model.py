@@ -51,8 +51,8 @@ class DistillationModel(StudentModel):
         rules.enforce((*rules.find_objective_problems(experiment), *rules.find_start_problems(experiment)))
         with torch.random.fork_rng(devices=[]):  # the student's own random stream stays that of its baseline
             cache = experiment.used_cache
-            self.teacher: Teacher = self._build_teacher()
-            self._take_over_weights()
+            self.teacher: Teacher = self.build_teacher().to(self.device)
+            self.take_over_weights()
             points = {feature.name: feature.student for feature in experiment.features}
             self.tap = FeatureTap(self.get_bare_model(self.net_g), points)
             student, teacher, pair = self._dry_run()
@@ -64,9 +64,10 @@ class DistillationModel(StudentModel):
         with torch.random.fork_rng(devices=[]):
             self.views = self._build_views(pair)
 
-    def _build_teacher(self) -> TeacherEnsemble | CachedTeachers:
+    def build_teacher(self) -> TeacherEnsemble | CachedTeachers:
+        """Return the teachers, or the cache of their images, on the CPU."""
         live = self.experiment.used_cache is None
-        return (build_teachers(self.experiment) if live else open_cache(self.experiment)).to(self.device)
+        return build_teachers(self.experiment) if live else open_cache(self.experiment)
 
     def _build_rest_of_sr_model(self) -> None:
         """Let SRModel build EMA, image losses, optimiser and schedulers.
@@ -84,7 +85,7 @@ class DistillationModel(StudentModel):
         if not self.experiment.training.has_image_loss:
             self.cri_pix = None
 
-    def _take_over_weights(self) -> None:
+    def take_over_weights(self) -> None:
         """Start from a part of a teacher (`init_from`), before EMA copies the student; a resumed run has its own."""
         init = self.experiment.init_from
         if init is None or self.experiment.resumes:

@@ -64,6 +64,10 @@ class ValidatedModel(SavedModel):
         """Return the batch that was fed."""
         return Batch(self.lq, getattr(self, 'gt', None), self.teacher_images, self.code)
 
+    def complete(self, batch: Batch) -> Batch:
+        """Return a batch with all that the network's input is made of."""
+        return batch
+
     def network_input(self, batch: Batch) -> Tensor:
         """Return the network's input, as the table of model classes names it; by default the low-quality image."""
         return batch.require(self._input, type(self).__name__)

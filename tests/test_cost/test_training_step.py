@@ -1,5 +1,6 @@
 """Costs of a training step: arithmetic counted by hand, memory against the allocator of a step that is really taken."""
 
+import copy
 from collections import Counter
 
 import pytest
@@ -12,6 +13,7 @@ from kdsr.cost.complexity import multi_adds
 from kdsr.cost.operation_counter import CONVOLUTION, HALF, PRODUCT, OperationCounter, flop_of
 from kdsr.cost.training_step import LOSSES, STUDENT, TEACHERS, step_cost
 from kdsr.errors import UserError
+from kdsr.models.distillation_model import DistillationModel
 from tests.conftest import network_opt
 
 BATCH, SIDE = 4, 16
@@ -181,3 +183,25 @@ def test_the_random_numbers_of_others_stay(workspace):
     before = torch.random.get_rng_state()
     step_cost(opt)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_the_step_of_the_model_itself_is_counted(workspace, monkeypatch):
+    """Whatever a model does in its step is in the estimate: here, a second run of the student."""
+    opt = distilling(workspace, {'l_kd': {'type': 'ResponseLoss'}})
+    once = step_cost(opt)
+    terms = DistillationModel.loss_terms
+
+    def with_another_run(self, batch):
+        return {**terms(self, batch), 'l_again': self.run(batch.lq).mean()}
+
+    monkeypatch.setattr(DistillationModel, 'loss_terms', with_another_run)
+    twice = step_cost(opt)
+    assert flop(twice, STUDENT) == 2 * flop(once, STUDENT)
+    assert flop(twice, TEACHERS) == flop(once, TEACHERS)
+
+
+def test_counting_changes_no_option(workspace):
+    opt = distilling(workspace, {'l_kd': {'type': 'ResponseLoss'}}, train={'optim_g': {'type': 'Adam', 'lr': 1e-3}})
+    before = copy.deepcopy(opt)
+    step_cost(opt)
+    assert opt == before
