@@ -122,7 +122,7 @@ def test_a_teacher_that_is_worse_than_bicubic_stops_the_run(workspace, model_typ
         opt['network_g'] = network_opt('DCTSwin')
     else:
         block['losses'] = {'l_kd': {'type': 'ResponseLoss'}}
-    with pytest.raises(UserError, match=r"teacher 'rcan' gives .* less than bicubic"):
+    with pytest.raises(UserError, match=r"teacher 'rcan' reaches .* less than bicubic"):
         workspace.train(opt)
 
 
