@@ -86,7 +86,7 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('sets', nargs='+', help='folders of test sets')
-    parser.add_argument('--models', nargs='+', default=list(zoo.names()))
+    parser.add_argument('--models', nargs='+', default=list(zoo.list_names()))
     args = parser.parse_args()
     rows, count = [], 0
     with tempfile.TemporaryDirectory() as folder:

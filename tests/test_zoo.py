@@ -19,7 +19,7 @@ from kdsr.networks.candidates import find_candidates
 from kdsr.networks.facts import parameters
 
 ROOT = Path(__file__).parents[1]
-NAMES = zoo.names()
+NAMES = zoo.list_names()
 
 
 def psnr(image, truth):
@@ -43,7 +43,7 @@ def test_a_network_beats_bicubic_on_a_photo(name):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_a_card_says_what_the_file_is(name):
-    path = zoo.located(name)
+    path = zoo.find_file(name)
     card = card_of(safetensors_metadata(path), path)
     (one,) = find_candidates([name])
     assert (card.name, card.scale, f'_x{card.scale}') == (name, one.scale, name[-3:])
@@ -60,13 +60,13 @@ def test_a_card_says_what_the_file_is(name):
 
 def test_a_file_of_the_same_name_comes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert Path(zoo.located('rfdn_small_x2')).parent == zoo.FOLDER
+    assert Path(zoo.find_file('rfdn_small_x2')).parent == zoo.FOLDER
     Path('rfdn_small_x2').mkdir()  # as its training makes it in experiments/
-    assert Path(zoo.located('rfdn_small_x2')).parent == zoo.FOLDER
+    assert Path(zoo.find_file('rfdn_small_x2')).parent == zoo.FOLDER
     Path('rfdn_small_x2').rmdir()
     Path('rfdn_small_x2').touch()
-    assert zoo.located('rfdn_small_x2') == 'rfdn_small_x2'
-    assert zoo.located('../zoo/rfdn_small_x4') == '../zoo/rfdn_small_x4'
+    assert zoo.find_file('rfdn_small_x2') == 'rfdn_small_x2'
+    assert zoo.find_file('../zoo/rfdn_small_x4') == '../zoo/rfdn_small_x4'
 
 
 def test_upscaling_needs_no_model(tmp_path):

@@ -262,7 +262,7 @@ def _describe_teacher(given: str) -> dict[str, Any]:
     """Return the options of a teacher, from its option file, its checkpoint or its name in the zoo."""
     if given.endswith(('.yml', '.yaml')):
         return _read_teacher_options(given)
-    given = zoo.located(given)
+    given = zoo.find_file(given)
     name = os.path.splitext(os.path.basename(given))[0]
     if given.lower().endswith('.safetensors'):
         network, weights = identify(given)

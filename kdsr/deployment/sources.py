@@ -34,7 +34,7 @@ def read_model(path: str, network: str | None = None) -> tuple[Candidate, Card |
     Raises:
         UserError: the file is missing, damaged, or not enough is known of it.
     """
-    path, card = zoo.located(path), None
+    path, card = zoo.find_file(path), None
     if path.lower().endswith('.safetensors') and network is None:
         card = card_of(safetensors_metadata(path), path)
     one = find_candidates([path], network=network)[0]

@@ -12,7 +12,7 @@ from kdsr.metadata import safetensors_metadata
 
 def listing() -> str:
     """Return a Markdown table of the networks, with their scores on test sets."""
-    cards = sorted(map(_card, zoo.names()), key=lambda card: (card.scale, card.parameters))
+    cards = sorted(map(_card, zoo.list_names()), key=lambda card: (card.scale, card.parameters))
     sets = list(dict.fromkeys(name for card in cards for name in card.metrics))
     lines = [
         f'| name | scale | input | parameters | file | {" | ".join(f"{name}, PSNR / SSIM" for name in sets)} |',
@@ -20,7 +20,7 @@ def listing() -> str:
     ]
     for card in cards:
         colour = 'Y' if card.luminance else 'RGB'
-        size = Path(zoo.located(card.name)).stat().st_size / 1e6
+        size = Path(zoo.find_file(card.name)).stat().st_size / 1e6
         scores = (_scores(card, name) for name in sets)
         lines.append(
             f'| `{card.name}` | x{card.scale} | {colour} | {card.parameters:,} | {size:.2f} MB | {" | ".join(scores)} |'
@@ -35,13 +35,14 @@ def page(name: str) -> str:
         UserError: no network has this name.
     """
     path = zoo.FOLDER / f'{name}.md'
-    if name not in zoo.names():
-        raise UserError(f'the zoo has no {name!r}.{did_you_mean(name, zoo.names())} It has {", ".join(zoo.names())}.')
+    known = zoo.list_names()
+    if name not in known:
+        raise UserError(f'the zoo has no {name!r}.{did_you_mean(name, known)} It has {", ".join(known)}.')
     return path.read_text(encoding='utf-8')
 
 
 def _card(name: str) -> Card:
-    path = zoo.located(name)
+    path = zoo.find_file(name)
     card = card_of(safetensors_metadata(path), path)
     assert card is not None
     return card

@@ -92,8 +92,8 @@ def find_candidates(
 def _label(model: str) -> tuple[str, str]:
     label, equals, path = model.partition('=')
     if equals and not os.path.exists(model):
-        return label, zoo.located(path)
-    return os.path.splitext(os.path.basename(model))[0], zoo.located(model)
+        return label, zoo.find_file(path)
+    return os.path.splitext(os.path.basename(model))[0], zoo.find_file(model)
 
 
 def _is_yaml(path: str) -> bool:

@@ -32,6 +32,6 @@ def load_network(model: str, network: Mapping[str, Any] | None = None) -> nn.Mod
         >>> network(torch.rand(1, 3, 20, 24)).shape
         torch.Size([1, 3, 40, 48])
     """
-    path = zoo.located(model)
+    path = zoo.find_file(model)
     network_opt, weights = identify(path, network)
     return build(label=model, network_opt=network_opt, weights=weights, path=path)

@@ -39,7 +39,7 @@ def identify(path: str, given: Mapping[str, Any] | None = None) -> tuple[Mapping
     if not os.path.isfile(os.path.expanduser(path)):
         raise UserError(
             f'{path!r} does not exist: name an option file (.yml), a file of weights, or a '
-            f'network of the zoo (kdsr zoo).{did_you_mean(path, zoo.names())}'
+            f'network of the zoo (kdsr zoo).{did_you_mean(path, zoo.list_names())}'
         )
     by_spandrel = {'type': 'Spandrel', 'path': path}
     if path.lower().endswith('.safetensors'):

@@ -1,6 +1,6 @@
-"""Small networks that come with kdsr: their files, and names that stand for them where a model is asked for.
+"""Small trained networks that come with kdsr.
 
-That is in `kdsr upscale`, `export` and `benchmark`; option files name their weights by path.
+`kdsr upscale`, `export` and `benchmark` take their names in place of a file. Option files name their weights by path.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 
 
-def names() -> list[str]:
-    """Return the names of the networks."""
+def list_names() -> list[str]:
+    """Return the names of the networks, sorted."""
     return sorted(path.stem for path in FOLDER.glob('*.safetensors'))
 
 
-def located(model: str) -> str:
-    """Return the file of a network of the zoo for its name; anything else, and any file that is there, as it is."""
+def find_file(model: str) -> str:
+    """Return the file of a network of the zoo.
+
+    Args:
+        model: Its name. Any other text, and the path of any file that exists, is returned unchanged.
+    """
     inside = FOLDER / f'{model}.safetensors'
     return str(inside) if not os.path.isfile(model) and model == inside.stem and inside.is_file() else model

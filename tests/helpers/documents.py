@@ -88,7 +88,7 @@ def make_folder(root: Path) -> None:
         shutil.copytree(root / 'unseen', root / f'{name}_HR')
         prepare_benchmark_set(root / 'unseen', root / 'datasets' / name, scales=(2, 4), workers=1, progress=False)
     (root / 'options').symlink_to(ROOT / 'options')
-    better = zoo.located('rfdn_small_x2')
+    better = zoo.find_file('rfdn_small_x2')
     network = yaml.safe_load(safetensors_metadata(better)['network'])
     torch.save({'params': load_file(better), 'network': network}, root / 'better.pth')
     _write_options(root, network)
