@@ -1,6 +1,7 @@
 import pytest
 import torch
 from basicsr.archs import build_network
+from torch import nn
 
 from kdsr.distillation.feature_tap import FeatureTap
 from kdsr.errors import UserError
@@ -79,6 +80,28 @@ def test_tokens_become_maps_of_the_right_orientation():
     row, column = divmod(int(change.argmax()), 16)
     assert abs(row - 2) <= 1  # two 3x3 convolutions can shift the peak by a pixel
     assert abs(column - 13) <= 1
+
+
+def test_tokens_of_a_smaller_map_take_the_size_that_their_module_is_called_with():
+    """As in a Swin network with patches of 2x2 pixels: 32 tokens of an 8x16 input are 4x8."""
+
+    class Layer(nn.Module):
+        def forward(self, tokens, size):
+            return tokens
+
+    class Patches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = Layer()
+
+        def forward(self, image):
+            small = image[..., ::2, ::2]
+            return self.layer(small.flatten(2).transpose(1, 2), tuple(small.shape[-2:]))
+
+    image, network = torch.rand(1, 3, 8, 16), Patches()
+    with FeatureTap(network, {'f': 'layer'}) as features:
+        network(image)
+    assert torch.equal(features['f'], image[..., ::2, ::2])
 
 
 def test_inference_tensors_are_copied_because_they_do_not_tell_when_they_are_changed():

@@ -59,6 +59,15 @@ def test_tiles_that_disagree_are_blended_without_a_jump():
     torch.testing.assert_close(row[24:40], (torch.arange(16) + 0.5) / 16)
 
 
+@pytest.mark.parametrize('overlap', [3, 4, 5])
+def test_tiles_smaller_than_the_overlap_blend_over_no_more_than_a_tile(overlap):
+    image = torch.rand(1, 3, 23, 31)
+    shown = []
+    tiled = run_tiled(lambda b: shown.append(b) or b.lq, Batch(image), tile=2, overlap=overlap)
+    assert len(shown) > 20
+    torch.testing.assert_close(tiled, image)
+
+
 @pytest.mark.parametrize(
     ('side', 'tile', 'overlap', 'multiple'),
     [

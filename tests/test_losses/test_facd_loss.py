@@ -19,13 +19,15 @@ from tests.references.memory import LargestTensor
 
 UNORDERED = ['global_pairs_sym', 'per_anchor', 'all_ordered']
 WEIGHTS = (0.5, 0.3, 0.2)
-COMPONENTS = [  # the rows of Table 7: adaptive, use_gt_l1, use_teacher_l1, use_contrast
+COMPONENTS = [  # adaptive, use_gt_l1, use_teacher_l1, use_contrast: the rows of Table 7, and the adaptive halves
     (False, True, False, False),
     (False, True, True, False),
     (False, True, False, True),
     (False, False, True, True),
     (False, True, True, True),
     (True, True, True, True),
+    (True, True, False, True),
+    (True, False, True, False),
 ]
 
 

@@ -107,6 +107,7 @@ def test_the_border_is_left_out_of_every_image_alike():
     assert torch.equal(inner_student.sr, student.sr[..., 6:10, 6:12])
     assert torch.equal(inner_teacher.sr, teacher.sr[..., 6:10, 6:12])
     assert torch.equal(inner.gt, batch.gt[..., 6:10, 6:12])
+    assert torch.equal(inner.teacher_images, batch.teacher_images[..., 6:10, 6:12])
     assert torch.equal(inner.lq, batch.lq[..., 3:5, 3:6])
 
 
