@@ -53,6 +53,7 @@ ABLATIONS = {
     'ablations/lsfd/fakd_selective': {'selective': 'normalised'},
     'ablations/lsfd/feature_norm_none': {'feature_norm': 'none'},
     'ablations/lsfd/feature_norm_channel': {'feature_norm': 'l2_channel'},
+    'ablations/lsfd/feature_norm_spatial': {'feature_norm': 'l2_spatial'},
     'ablations/lsfd/alpha1_inside': {'alpha1': 2000, 'alpha1_inside_D': True},
     'ablations/lsfd/attached_map': {'detach_attention': False},
     'ablations/lsfd/regressor_1x1': {'kernel_size': 1},
@@ -103,7 +104,7 @@ def losses(name):
 
 def test_every_row_and_every_ablation_has_its_file():
     assert sorted(NAMES) == sorted([*FILES_OF_ROWS, *ABLATIONS])
-    assert len(FILES_OF_ROWS) + len(ABLATIONS) == 133
+    assert len(FILES_OF_ROWS) + len(ABLATIONS) == 134
     texts = [p.read_text() for p in FOLDER.rglob('*.yml') if p.parent.name != 'test']
     experiments = [re.search('^name: (.*)$', text, flags=re.MULTILINE)[1] for text in texts]
     assert len(set(experiments)) == len(experiments)

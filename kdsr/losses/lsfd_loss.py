@@ -17,10 +17,11 @@ from kdsr.losses.feature_pair import Activation, FeatureRegressors, RegressorKin
 from kdsr.losses.image_pair import pair_images
 from kdsr.losses.loss_range import LossRange, check_loss_range, scale_to_range
 
-FeatureNorm = Literal['l2_flat', 'l2_channel', 'none']
+FeatureNorm = Literal['l2_flat', 'l2_channel', 'l2_spatial', 'none']
 Reduction = Literal['mean', 'sum_per_sample']
 FEATURE_NORMS: tuple[FeatureNorm, ...] = get_args(FeatureNorm)
 REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
+_NORMALISED = {'l2_flat': (1, 2, 3), 'l2_channel': (1,), 'l2_spatial': (2, 3)}  # the axes of one length
 
 
 def feature_difference(regressed: Tensor, target: Tensor, feature_norm: FeatureNorm = 'l2_flat') -> Tensor:
@@ -29,7 +30,7 @@ def feature_difference(regressed: Tensor, target: Tensor, feature_norm: FeatureN
     Args:
         regressed: The student's, after the regressor, (N, C, H, W).
         target: The teacher's, same shape.
-        feature_norm: 'l2_flat', 'l2_channel' or 'none'.
+        feature_norm: 'l2_flat', 'l2_channel', 'l2_spatial' or 'none'.
 
     Returns:
         (N, C, H, W), of at least single precision.
@@ -40,7 +41,7 @@ def feature_difference(regressed: Tensor, target: Tensor, feature_norm: FeatureN
     check_choice('feature_norm', feature_norm, FEATURE_NORMS)
     regressed, target = at_least_float32(regressed), at_least_float32(target)
     if feature_norm != 'none':
-        dims = (1, 2, 3) if feature_norm == 'l2_flat' else (1,)
+        dims = _NORMALISED[feature_norm]
         regressed, target = normalise(regressed, dims), normalise(target, dims)
     return (regressed - target).abs()
 
@@ -92,7 +93,7 @@ class LSFDLoss(DistillationLoss):
         alpha2: Weight of LSFD.
         alpha1_inside_D: Multiply D by alpha1, so that LSFD has both factors.
         feature_norm: 'l2_flat' (over a sample's channels and positions together), 'l2_channel' (over the channels, at
-            each position) or 'none'.
+            each position), 'l2_spatial' (over the positions, in each channel) or 'none'.
         detach_attention: No gradient flows through M.
         reduction: 'mean', or 'sum_per_sample' (sum over a sample, mean over the samples).
         regressor: 'deep', or 'none' to compare the features themselves, which needs equal channels.

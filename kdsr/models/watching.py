@@ -15,7 +15,7 @@ GRADIENT = 'the gradient'
 SCALE = 'the scale of `amp: fp16`'
 COLLAPSED = 2.0**-10  # 26 halvings in a row: no gradient of the run is finite any more
 LATEST = 8  # steps after which the numbers of one are waited for
-FAR_APART = 100.0
+FAR_APART = 100.0  # a term counts for less than 1 %
 
 
 class NumberWatch:
@@ -107,6 +107,7 @@ def check_reach(terms: Mapping[str, Tensor], norms: Mapping[str, float | None]) 
         if largest is not None and norm * FAR_APART < reached[largest]:
             warnings.append(
                 f'the gradient of {name} is {reached[largest] / norm:.3g} times smaller than that of {largest} in the '
-                'first step, so it will hardly count: check both values of `loss_weight`.'
+                'first step (less than 1 %), so it hardly counts. If a paper gives these weights, keep them to '
+                'reproduce it; otherwise check both values of `loss_weight`.'
             )
     return warnings

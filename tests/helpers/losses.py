@@ -54,6 +54,7 @@ CASES = {
         Case({'selective': False}, zero_at_equality=False),
         Case({'selective': False, 'narrow': True, 'kernel_size': 1}, zero_at_equality=False),
         Case({'selective': False, 'regressor': 'none', 'feature_norm': 'l2_channel'}, **RAW),
+        Case({'selective': False, 'regressor': 'none', 'feature_norm': 'l2_spatial'}, **RAW),
         Case({'detach_attention': False, 'feature_norm': 'none', 'reduction': 'sum_per_sample'}),
     ],
     'FACDLoss': [

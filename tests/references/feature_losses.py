@@ -102,6 +102,8 @@ def feature_difference(student, teacher, feature_norm):
             return x
         if feature_norm == 'l2_channel':
             return x / np.sqrt(np.sum(x**2, axis=1, keepdims=True))
+        if feature_norm == 'l2_spatial':
+            return np.stack([[channel / np.sqrt(np.sum(channel**2)) for channel in sample] for sample in x])
         return np.stack([sample / np.sqrt(np.sum(sample**2)) for sample in x])
 
     return np.abs(normalised(student) - normalised(teacher))

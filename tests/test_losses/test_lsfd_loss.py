@@ -121,11 +121,15 @@ def test_by_hand():
 
 
 def test_norms_differ():
-    """Over the channels at one position (3, 4) has length 5, over two positions twice as much under the root."""
+    """Over the channels at one position (3, 4) has length 5, over two positions twice as much under the root.
+
+    Over the two positions (3, 3) and (4, 4) have 3 and 4 times the root of 2.
+    """
     ours = torch.tensor([3.0, 3, 4, 4]).view(1, 2, 1, 2)
     zero = torch.zeros_like(ours)
     assert feature_difference(ours, zero, 'none')[0, :, 0, 0].tolist() == [3, 4]
     assert feature_difference(ours, zero, 'l2_channel')[0, :, 0, 0].tolist() == pytest.approx([0.6, 0.8])
+    assert feature_difference(ours, zero, 'l2_spatial')[0, :, 0, 0].tolist() == pytest.approx([0.5**0.5] * 2)
     assert feature_difference(ours, zero)[0, :, 0, 0].tolist() == pytest.approx([3 / 50**0.5, 4 / 50**0.5])
 
 
@@ -240,7 +244,7 @@ def test_wrong_sizes():
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        ({'feature_norm': 'l2'}, 'l2_flat, l2_channel, none'),
+        ({'feature_norm': 'l2'}, 'l2_flat, l2_channel, l2_spatial, none'),
         ({'reduction': 'sum'}, 'mean, sum_per_sample'),
         ({'regressor': 'conv1x1'}, 'deep, none'),
         ({'act': 'gelu'}, 'prelu'),

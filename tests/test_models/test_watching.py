@@ -74,7 +74,8 @@ def test_terms_that_do_not_reach_the_student_are_refused_and_those_that_hardly_c
     terms = numbers(l_a=1.0, l_b=1.0, l_c=1.0, l_zero=0.0, l_flat=1.0)
     told = check_reach(terms, {'l_a': 300.0, 'l_b': 2.0, 'l_c': 4.0, 'l_zero': 0.0, 'l_flat': 0.0})
     assert [line.split(' is ')[0] for line in told] == ['the gradient of l_flat', 'the gradient of l_b']
-    assert '150 times smaller than that of l_a' in told[1]
+    assert '150 times smaller than that of l_a in the first step (less than 1 %)' in told[1]
+    assert 'If a paper gives these weights, keep them' in told[1]
 
 
 @pytest.fixture
