@@ -100,6 +100,8 @@ def main():
             return
     except metadata.PackageNotFoundError:
         pass
+    sys.stdout.write(f'Building BasicSR {VERSION} from its published sources (0.2 MB).\n')
+    sys.stdout.flush()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         unpacked = unpack(download(folder), folder)
