@@ -46,6 +46,17 @@ def test_the_loss_is_the_l1_distance_to_the_ground_truth(workspace):
     assert model.get_current_log()['l_pix'] == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_teachers_are_compared_with_bicubic_once(workspace, monkeypatch):
+    checked = []
+    monkeypatch.setattr('kdsr.models.aggregation_model.check_teacher', lambda *a: checked.append(a) or 'checked')
+    opt = parsed(workspace)
+    opt['distillation']['health_check'] = True
+    model = built(opt)
+    for i in range(3):
+        step(model, iteration=i + 1)
+    assert len(checked) == 1
+
+
 @pytest.mark.parametrize('affine', ['mean_shift', 'official'])
 def test_stage_two_gets_exactly_what_stage_one_gives(workspace, affine):
     """From the checkpoint file of stage 1, in stage 2: the same target, bit for bit."""

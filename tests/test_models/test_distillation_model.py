@@ -286,6 +286,43 @@ def test_a_network_that_changes_features_in_place_only_in_training_is_tapped_rig
     step(model)
 
 
+class BatchNormNet(torch.nn.Sequential):
+    """A network that keeps statistics of the batches that it saw in training."""
+
+    def __init__(self, upscale=2):
+        layers = [torch.nn.Conv2d(3, 12, 3, padding=1), torch.nn.BatchNorm2d(12)]
+        super().__init__(*layers, torch.nn.PixelShuffle(upscale))
+
+
+def test_statistics_of_a_student_come_from_its_training_batches_only(workspace, monkeypatch):
+    """Not from the run that finds out what is tapped, nor from the check of the terms in the first step."""
+    monkeypatch.setitem(ARCH_REGISTRY._obj_map, 'BatchNormNet', BatchNormNet)
+    taps = {'f': {'student': '0', 'teacher': 'body.0'}}
+    opt = parsed(workspace, network_g={'type': 'BatchNormNet', 'upscale': 2}, losses=FITNET, features=taps)
+    opt['distillation']['views'] = {'zoom_out': {'type': 'ZoomOut', 'loss_weight': 0.0, 'losses': []}}
+    model = built(opt)
+    norm = model.net_g[1]
+    assert (norm.num_batches_tracked, norm.running_mean.tolist()) == (0, [0.0] * 12)
+    del model.views['zoom_out']
+    convolution = torch.nn.Conv2d(3, 12, 3, padding=1)
+    convolution.load_state_dict(model.net_g[0].state_dict())
+    expected = convolution(batch()['lq']).mean((0, 2, 3))
+    step(model)
+    assert norm.num_batches_tracked == 1
+    torch.testing.assert_close(norm.running_mean, 0.1 * expected)  # BatchNorm2d's momentum
+
+
+def test_the_teachers_are_compared_with_bicubic_once(workspace, monkeypatch):
+    checked = []
+    monkeypatch.setattr('kdsr.models.distillation_model.check_teacher', lambda *a: checked.append(a) or 'checked')
+    opt = parsed(workspace)
+    opt['distillation']['health_check'] = True
+    model = built(opt)
+    for i in range(3):
+        step(model, iteration=i + 1)
+    assert len(checked) == 1
+
+
 def test_windows_by_default_are_padded_too(workspace):
     """SwinIR's `window_size` is 7 when the YAML does not say."""
     network = {k: v for k, v in network_opt('SwinIR').items() if k != 'window_size'}
