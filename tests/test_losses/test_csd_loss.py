@@ -133,6 +133,16 @@ def test_contract():
         torch.testing.assert_close(loss(*[image_output(x) for x in low], batch), exact)
 
 
+def test_a_network_as_extractor_runs_in_single_precision_under_autocast():
+    image, target, batch = case()
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv2d(3, 4, 3)
+    loss = CSDLoss(lambda x: {'conv': convolution(x)}, {'conv': 1.0})
+    exact = loss(image_output(image), image_output(target), batch)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(loss(image_output(image), image_output(target), batch), exact)
+
+
 def test_published_range_is_255_times_the_other():
     image, target, batch = case()
     outputs = NetworkOutput(image.double()), NetworkOutput(target.double())

@@ -9,6 +9,7 @@ from basicsr.utils.options import parse_options
 from basicsr.utils.registry import ARCH_REGISTRY
 
 from kdsr.errors import UserError
+from kdsr.models.saving import SavedModel
 from kdsr.models.validation import colour_image
 
 FSRCNN = {'type': 'FSRCNN', 'upscale': 2, 'num_feat': 8, 'num_shrink': 4, 'num_map': 1}
@@ -121,6 +122,31 @@ def test_a_perfect_network_differs_from_the_ground_truth_by_the_rounding_that_is
     scored = float(next(line for line in log.splitlines() if '# psnr' in line).split('psnr:')[1].split()[0])
     expected = expected or np.mean([10 * np.log10(255**2 / square) for square in squares])
     assert scored == pytest.approx(expected, abs=2e-3)
+
+
+def test_a_batch_without_ground_truth_does_not_keep_that_of_the_batch_before(workspace, monkeypatch):
+    model = build_model(parsed(workspace, monkeypatch))
+    model.feed_data({'lq': torch.rand(1, 1, 8, 8), 'gt': torch.rand(1, 1, 16, 16)})
+    assert model.batch().gt is not None
+    model.feed_data({'lq': torch.rand(1, 1, 8, 8)})
+    assert model.batch().gt is None
+
+
+def test_the_best_checkpoint_is_that_of_the_first_validation_set(monkeypatch):
+    model = SavedModel.__new__(SavedModel)
+    sets = {'train': {'name': 'photos'}, 'val': {'name': 'first'}, 'val_2': {'name': 'second'}}
+    model.opt = {'datasets': sets, 'val': {'metrics': {'psnr': {}, 'ssim': {}}}}
+    model.best_metric_results = {
+        'first': {'psnr': {'iter': 10}, 'ssim': {'iter': 20}},
+        'second': {'psnr': {'iter': 20}, 'ssim': {'iter': 20}},
+    }
+    saved = []
+    monkeypatch.setattr(model, 'save_networks', saved.append)
+    for name in ('first', 'second'):
+        model.keep_if_best(name, 20)
+    assert saved == []  # neither for another metric nor for another set
+    model.keep_if_best('first', 10)
+    assert saved == ['best']
 
 
 def test_a_colour_image_has_the_luminance_and_the_chroma_that_it_was_given():

@@ -162,6 +162,19 @@ def test_a_resumed_run_remembers_how_many_steps_were_left_out(workspace):
         step(resumed, bad, 3)
 
 
+def test_no_checkpoint_is_saved_before_the_numbers_of_all_steps_are_here(workspace):
+    """As on a GPU that is behind: what was noted last cannot be read yet."""
+    model = student(workspace)
+    model.opt['path']['training_states'] = str(workspace.root / 'models')
+    model.feed_data(batch())
+    model.guard.note(1, numbers(l_late=NAN))
+    watch = model.guard._watch
+    watch._pending[-1] = (*watch._pending[-1][:3], Event(100))
+    with pytest.raises(UserError, match=r'iteration 1: l_late: not finite'):
+        model.save(0, 1)
+    assert not (workspace.root / 'models' / 'net_g_1.pth').exists()
+
+
 def test_fp16_may_leave_out_steps_by_itself(workspace):
     model = student(workspace, amp='fp16')
     model.net_g.conv_last.weight.register_hook(lambda gradient: gradient * INF)
