@@ -33,7 +33,7 @@ def test_a_study_brings_the_files_of_its_runs(tmp_path):
     assert (tmp_path / 'pisr_fsrcnn_x2.yml').is_file()
 
 
-def test_a_name_that_is_not_there_is_told():
+def test_a_name_that_is_not_there_is_reported():
     with pytest.raises(UserError, match=r"'mtkd_swinr_x4.yml'.*mtkd_swinir_x4.yml"):
         list_shipped(['mtkd_swinr_x4.yml'])
 

@@ -260,7 +260,7 @@ def refused(content, tmp_path, message):
     assert set(os.listdir(tmp_path)) == before
 
 
-def test_unknown_files_are_told_what_is_known(tmp_path):
+def test_unknown_files_are_answered_with_what_is_known(tmp_path):
     refused({'some.weight': torch.zeros(3)}, tmp_path, r'some\.weight')
     for family in FAMILIES:
         refused({'some.weight': torch.zeros(3)}, tmp_path, re.escape(family.name))

@@ -227,7 +227,7 @@ def test_is_exported(name):
         ({'type': 'VDSR', 'upscale': 0}, 'upscale'),
     ],
 )
-def test_wrong_options_are_told(options, message):
+def test_wrong_options_are_reported(options, message):
     with pytest.raises(ValueError, match=message):
         build_network(options)
 

@@ -75,7 +75,7 @@ def test_sides_that_are_no_multiples_of_the_scale_come_out_larger():
         assert teacher(upscale=3)(torch.rand(1, 1, 10, 12)).shape == (1, 1, 12, 12)
 
 
-def test_a_decoder_that_does_not_fit_is_told():
+def test_a_decoder_that_does_not_fit_is_reported():
     with pytest.raises(UserError, match=r'decoder.upscale: 3.*upscale: 2'):
         teacher(upscale=2, decoder={'type': 'FSRCNN', 'upscale': 3})
     with pytest.raises(UserError, match="decoder: FSRCNN has no option 'num_shrinks'"):

@@ -135,7 +135,7 @@ def test_teachers_by_other_names(network, weights, name):
     assert opt['path'] == {'resume_state': None}
 
 
-def test_what_cannot_be_distilled_is_told(workspace):
+def test_what_cannot_be_distilled_is_reported(workspace):
     file, teacher = plain(workspace), converted(workspace)
     with pytest.raises(UserError, match='at least one teacher'):
         distil(file, [])

@@ -244,14 +244,14 @@ def test_one_network_alone(workspace):
     assert list_taps(workspace.write({'distillation': {'teachers': [{'name': 't', 'network': network_opt('EDSR')}]}}))
 
 
-def test_all_networks_are_shown_the_same_image(workspace):
+def test_all_networks_get_the_same_image(workspace):
     """Windows of 12 and 8: two of each, and whole ones, are 24 a side."""
     wide = {**network_opt('SwinIR'), 'window_size': 12, 'img_size': 24}
     text = list_taps(option_file(workspace, 'EDSR', a=wide, b={**network_opt('SwinIR'), 'window_size': 8}))
     assert len(re.findall(r'conv_first +8x24x24', text)) == 3
 
 
-def test_a_privileged_teacher_is_shown_a_large_image(workspace):
+def test_a_privileged_teacher_gets_a_large_image(workspace):
     teacher = {'name': 't', 'network': network_opt('EDSR'), 'input': 'gt'}
     text = list_taps(workspace.write({'scale': 2, 'distillation': {'teachers': [teacher]}}))
     assert re.search(r'conv_first +8x32x32', text)
@@ -305,7 +305,7 @@ def test_random_numbers_are_left_alone(workspace):
         ({'network_g': network_opt('DCTSwin')}, 'network_g: does not take an image of the shape'),
     ],
 )
-def test_mistakes_are_told_plainly(workspace, opt, message):
+def test_mistakes_are_reported_plainly(workspace, opt, message):
     with pytest.raises(UserError, match=message):
         list_taps(workspace.write(opt))
 

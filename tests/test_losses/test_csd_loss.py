@@ -96,7 +96,7 @@ def test_vgg19_is_frozen_unsaved_and_gives_the_published_layers(monkeypatch):
     assert value.item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_without_a_network_vgg19_is_told(monkeypatch):
+def test_without_a_network_vgg19_is_reported(monkeypatch):
     def vgg19(pretrained):
         raise URLError('no route')
 

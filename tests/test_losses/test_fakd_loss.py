@@ -165,12 +165,12 @@ def test_contract(affinity):
     check_low_precision_and_zeros(FAKDLoss(affinity), lambda x: output(f=x), a, b)
 
 
-def test_cost_is_told_and_absurd_sizes_are_refused(monkeypatch):
-    told = []
-    monkeypatch.setattr('kdsr.losses.fakd_loss.get_root_logger', lambda: SimpleNamespace(info=told.append))
+def test_cost_is_reported_and_absurd_sizes_are_refused(monkeypatch):
+    lines = []
+    monkeypatch.setattr('kdsr.losses.fakd_loss.get_root_logger', lambda: SimpleNamespace(info=lines.append))
     student, teacher = (output(up=torch.zeros(1, c, 1, 1).expand(2, -1, 128, 128)) for c in (64, 256))
     FAKDLoss().build_helpers(student, teacher)
-    assert told == ["FAKDLoss: 'up', 128x128: 120.3 GFLOP a sample, 4.2 MB a sample kept and 59 MB of working memory."]
+    assert lines == ["FAKDLoss: 'up', 128x128: 120.3 GFLOP a sample, 4.2 MB a sample kept and 59 MB of working memory."]
     larger = output(up=torch.zeros(1, 64, 1, 1).expand(2, -1, 192, 128))
     with pytest.raises(ValueError, match=r"'up', 192x128: 270.6 GFLOP.*tap a layer before the upsampler"):
         FAKDLoss().build_helpers(larger, output(up=torch.zeros(1, 256, 1, 1)))

@@ -143,11 +143,11 @@ def test_scales_near_zero_stay_finite():
 
 
 @pytest.mark.parametrize(('option', 'value'), [('pdf', 'laplacian'), ('form', 'offical'), ('scale', 'elements')])
-def test_wrong_options_are_told(option, value):
+def test_wrong_options_are_reported(option, value):
     with pytest.raises(ValueError, match=f'`{option}`.*Did you mean'):
         VIDLoss(**{option: value})
 
 
-def test_features_of_other_sizes_are_told():
+def test_features_of_other_sizes_are_reported():
     with pytest.raises(ValueError, match=r"VIDLoss.*'f' is \(2, 3, 2, 3\).*\(2, 3, 4, 6\)"):
         make_loss(output(f=maps(3, 1)), output(f=maps(3, 2, 4, 6)))

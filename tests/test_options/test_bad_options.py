@@ -1,7 +1,7 @@
 """What a user sees for each mistake in an option file: the place, the key and the cure.
 
-A case is a name, what replaces what in a good file, and the words that must be told. Cases of bad data, checkpoints and
-command lines fit into the same table: `prepare` may spoil the workspace before the check.
+A case is a name, what replaces what in a good file, and the words that the report must hold. Cases of bad data,
+checkpoints and command lines fit into the same table: `prepare` may spoil the workspace before the check.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ logger:
 COSINE = 'scheduler: {type: CosineAnnealingRestartLR, periods: [50, 50], restart_weights: [1, 1], eta_min: 1e-7}'
 MULTI = 'scheduler: {type: MultiStepLR, milestones: [50], gamma: 0.5}'
 
-# name: (what is replaced in GOOD, by what, words in one line that is told). `{at}` is the file and line of the first.
+# name: (what is replaced in GOOD, by what, words in one line of the report). `{at}` is the file and line of the first.
 CASES = {
     # keys
     'a misspelt key of a training set': ('gt_size: 32', 'gt_siez: 32', ['{at}: datasets.train.gt_siez', "'gt_size'"]),
@@ -229,11 +229,11 @@ def test_the_good_file_is_fine(workspace):
 
 
 @pytest.mark.parametrize(('old', 'new', 'words'), CASES.values(), ids=CASES)
-def test_a_mistake_is_told_with_place_key_and_cure(workspace, old, new, words):
+def test_a_mistake_is_reported_with_place_key_and_cure(workspace, old, new, words):
     words = [word.replace('{at}', at(old)) for word in words]
-    told, _ = check(workspace, GOOD.replace(old, new, 1))
-    lines = [line for line in told.split('missing files')[0].splitlines() + told.splitlines() if words[0] in line]
-    assert lines, told
+    report, _ = check(workspace, GOOD.replace(old, new, 1))
+    lines = [line for line in report.split('missing files')[0].splitlines() + report.splitlines() if words[0] in line]
+    assert lines, report
     assert all(word in lines[0] for word in words), lines[0]
 
 
@@ -286,13 +286,13 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize(('prepare', 'words'), BAD_FILES.values(), ids=BAD_FILES)
-def test_bad_files_are_told_with_the_key_that_names_them(workspace, prepare, words):
+def test_bad_files_are_reported_with_the_key_that_names_them(workspace, prepare, words):
     make_files(workspace)
     prepare(workspace)
-    told, fine = check(workspace)
+    report, fine = check(workspace)
     assert not fine
-    lines = [line for line in told.splitlines() if words[0] in line]
-    assert lines, told
+    lines = [line for line in report.splitlines() if words[0] in line]
+    assert lines, report
     assert all(word in lines[0] for word in words), lines[0]
 
 
@@ -313,13 +313,13 @@ def test_lmdbs_and_raw_sets_are_compared_by_their_keys_and_sizes(workspace, raw)
     opt['datasets']['train'].update(dataroot_gt=gt, dataroot_lq=names['X2'])
     assert check(workspace, yaml.safe_dump(opt))[1]
     opt['datasets']['train']['dataroot_lq'] = names['X3']
-    told, fine = check(workspace, yaml.safe_dump(opt))
+    report, fine = check(workspace, yaml.safe_dump(opt))
     assert not fine
-    assert '48x48' in told
-    assert '16x16' in told
+    assert '48x48' in report
+    assert '16x16' in report
 
 
-def test_all_mistakes_are_told_at_once_and_counted(workspace):
+def test_all_mistakes_are_reported_at_once_and_counted(workspace):
     text = GOOD
     for old, new in (
         ('gt_size:', 'gt_siez:'),
@@ -328,9 +328,9 @@ def test_all_mistakes_are_told_at_once_and_counted(workspace):
         ('border: 2', 'border: 4'),
     ):
         text = text.replace(old, new, 1)
-    told, fine = check(workspace, text)
+    report, fine = check(workspace, text)
     assert not fine
-    assert told.splitlines()[-1] == '0 of 1 files are fine, 4 errors, 4 missing files, 1 warning'
+    assert report.splitlines()[-1] == '0 of 1 files are fine, 4 errors, 4 missing files, 1 warning'
 
 
 def test_places_are_those_of_the_base_of_anchors_and_of_the_command_line(workspace):
@@ -340,14 +340,14 @@ def test_places_are_those_of_the_base_of_anchors_and_of_the_command_line(workspa
     Path('variant.yml').write_text(
         'base: options/base.yml\nx: &x\n  batch_size_per_gpu: 0\ndatasets: {train: {<<: *x, num_worker_per_gpu: -1}}\n'
     )
-    told, _ = check_option_files(['variant.yml'], ['val:val_freq=0', 'train:nowhere:deep=1'])
+    report, _ = check_option_files(['variant.yml'], ['val:val_freq=0', 'train:nowhere:deep=1'])
     for words in (
         'options/base.yml:50: train.ema_decay', 'variant.yml:3: datasets.train.batch_size_per_gpu',
         'variant.yml:2: x: ',
         'variant.yml:4: datasets.train.num_worker_per_gpu', '--force_yml: val.val_freq', "there is no 'nowhere'",
     ):  # fmt: skip
-        assert words in told, told
-    assert 'variant.yml:5' not in told
+        assert words in report, report
+    assert 'variant.yml:5' not in report
 
 
 def test_a_run_stops_before_anything_is_built_and_tells_all(workspace):
@@ -367,7 +367,7 @@ def test_a_run_stops_before_anything_is_built_and_tells_all(workspace):
     assert 'basicsr' not in logger.initialized_logger  # the next run's log would have no file
 
 
-def test_nonsense_of_any_kind_is_told_and_never_a_traceback(workspace):
+def test_nonsense_of_any_kind_is_reported_and_never_a_traceback(workspace):
     """Values in all parts of the good file, replaced by values of every other kind."""
     opt = yaml.safe_load(GOOD)
 
@@ -384,5 +384,5 @@ def test_nonsense_of_any_kind_is_told_and_never_a_traceback(workspace):
         for key in path[:-1]:
             node = node[key]
         node[path[-1]] = nonsense[i % len(nonsense)]
-        told, _ = check(workspace, yaml.safe_dump(spoilt))
-        assert told
+        report, _ = check(workspace, yaml.safe_dump(spoilt))
+        assert report

@@ -38,10 +38,10 @@ WORDS = [
 def test_python_objects_are_refused_by_every_reader(workspace, tag, read):
     Path('bad.yml').write_text(f'name: a\nx: {tag}\n')
     try:
-        told = read('bad.yml')
+        report = read('bad.yml')
     except UserError as error:
-        told = str(error)
-    assert 'bad.yml:2: Python objects are not allowed' in told
+        report = str(error)
+    assert 'bad.yml:2: Python objects are not allowed' in report
     assert not Path('pwned').exists()
 
 

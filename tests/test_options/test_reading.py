@@ -79,7 +79,7 @@ def test_overrides_set_typed_values_also_in_lists_and_with_equals_signs(tmp_path
     ('train:lr:deep=1', "'lr' has no 'deep'"),
     ('__import__("os").system("x")=1', None),
 ])  # fmt: skip
-def test_wrong_overrides_are_told_and_nothing_is_executed(tmp_path, override, words):
+def test_wrong_overrides_are_reported_and_nothing_is_executed(tmp_path, override, words):
     path = write(tmp_path / 'a.yml', 'train: {lr: 1}\n')
     if words is None:
         assert '__import__("os").system("x")' in options.load(path, [override])
@@ -88,7 +88,7 @@ def test_wrong_overrides_are_told_and_nothing_is_executed(tmp_path, override, wo
         options.load(path, [override])
 
 
-def test_all_missing_files_are_told_at_once(tmp_path):
+def test_all_missing_files_are_reported_at_once(tmp_path):
     (tmp_path / 'begun.lmdb.partial').mkdir()
     (tmp_path / 'empty.lmdb').mkdir()
     (tmp_path / 'there').mkdir()
@@ -112,13 +112,13 @@ def test_all_missing_files_are_told_at_once(tmp_path):
     }  # fmt: skip
     with pytest.raises(UserError) as error:
         missing_files.check_files(read_experiment(opt))
-    told = str(error.value)
-    assert told.count('\n  ') == 6
+    report = str(error.value)
+    assert report.count('\n  ') == 6
     for words in (
         'begun.lmdb (`kdsr prepare` has begun it', 'empty.lmdb/meta_info.txt', 'val.dataroot_lq', 'student.pth',
         'teachers[0].path: teacher.pth', 'aggregator.path: aggregator.pth', 'datasets/README.md',
     ):  # fmt: skip
-        assert words in told
+        assert words in report
     resumed = read_experiment({**opt, 'datasets': {}, 'distillation': {}})
     assert list(missing_files.find_missing_files(resumed, auto_resume=True)) == []
 
@@ -181,7 +181,7 @@ def test_a_loss_of_the_base_can_be_switched_off():
     options.check({'distillation': block})
 
 
-def test_all_mistakes_are_told_at_once():
+def test_all_mistakes_are_reported_at_once():
     block = good_block()
     block['teachers'][0].pop('path')
     block['losses']['x'] = {}
@@ -190,7 +190,7 @@ def test_all_mistakes_are_told_at_once():
     assert str(error.value).count('\n  ') == 3
 
 
-def test_a_missing_block_is_told():
+def test_a_missing_block_is_reported():
     with pytest.raises(UserError, match='DistillationModel needs at least'):
         options.check({'model_type': 'DistillationModel'})
 

@@ -47,9 +47,9 @@ def test_an_old_name_is_read_as_the_new_one_and_warned_of_with_its_line(tmp_path
     assert block['teachers'] == [{'name': 'a', 'path': 'a.pth'}]
     assert block['losses'] == {'l_a': {'type': 'LSFDLoss', 'alpha1': 3}, 'l_b': {'type': 'FACDLoss', 'strength': 4}}
     assert file.opt['iterations'] == 5, 'the row is about another section'
-    told = warnings_of(file)
+    found = warnings_of(file)
     text = 'is now called `{}`. The old name still works; please change it.'
-    assert told == [
+    assert found == [
         f'a.yml:2: train.iterations: {text.format("total_iter")}',
         f'a.yml:4: distillation.tutors: {text.format("teachers")}',
         f'a.yml:6: distillation.teachers[0].weights: {text.format("path")}',

@@ -61,8 +61,8 @@ def schema():
 def test_shipped_files_fit_the_schema(schema):
     assert len(FILES) > 200
     for path in FILES:
-        told = list(errors(yaml.load(path.read_text(), Loader=SafeLoader), schema))
-        assert not told, (path, told)
+        report = list(errors(yaml.load(path.read_text(), Loader=SafeLoader), schema))
+        assert not report, (path, report)
 
 
 @pytest.mark.parametrize(('text', 'where'), [
@@ -77,7 +77,7 @@ def test_shipped_files_fit_the_schema(schema):
     ('{logger: {print_freq: 0}}', '.logger.print_freq'),
 ])  # fmt: skip
 def test_mistakes_do_not_fit(schema, text, where):
-    assert any(told.startswith(where) for told in errors(yaml.safe_load(text), schema))
+    assert any(report.startswith(where) for report in errors(yaml.safe_load(text), schema))
 
 
 @pytest.mark.parametrize('text', [

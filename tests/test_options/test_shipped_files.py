@@ -64,18 +64,18 @@ dist_params: {backend: nccl, port: 29500}
 
 def test_they_have_no_mistakes(monkeypatch):
     monkeypatch.chdir(ROOT)
-    told, fine = check_option_files(['options/**/*.yml'], files=False)
-    assert fine, told
-    assert 'files are fine' in told.splitlines()[-1]
+    text, fine = check_option_files(['options/**/*.yml'], files=False)
+    assert fine, text
+    assert 'files are fine' in text.splitlines()[-1]
 
 
 def test_a_file_of_basicsr_has_none(workspace, capsys):
     Path('basicsr.yml').write_text(BASICSR)
     with pytest.raises(SystemExit) as end:
         main(['check', '--options-only', 'basicsr.yml'])
-    told = capsys.readouterr().out
+    text = capsys.readouterr().out
     assert end.value.code == 0
-    assert told == (
+    assert text == (
         'warnings:\n  basicsr.yml:18: datasets.train.use_shuffle: nothing reads this key (old files of BasicSR '
         'contain it); delete it.\n1 file is fine, 1 warning\n'
     )
@@ -86,22 +86,22 @@ def test_a_model_of_another_package_reads_what_it_likes(workspace):
     opt.update(tile={'size': 8})
     opt['train']['their_opt'] = 1
     Path('theirs.yml').write_text(yaml.safe_dump({**opt, 'model_type': 'HATModel'}))
-    told, _ = check_option_files(['theirs.yml'], files=False)
-    assert "no model is called 'HATModel'" in told
-    assert 'tile' not in told
-    assert 'their_opt' not in told
+    text, _ = check_option_files(['theirs.yml'], files=False)
+    assert "no model is called 'HATModel'" in text
+    assert 'tile' not in text
+    assert 'their_opt' not in text
 
 
-def test_what_is_missing_is_told_once_and_ends_in_status_1(workspace, capsys):
+def test_what_is_missing_is_reported_once_and_ends_in_status_1(workspace, capsys):
     for name in 'ab':
         Path(f'{name}.yml').write_text(BASICSR)
     with pytest.raises(SystemExit) as end:
         main(['check', 'a.yml', 'b.yml', 'c.yml'])
-    told = capsys.readouterr().out
+    text = capsys.readouterr().out
     assert end.value.code == 1
-    assert told.count('DIV2K_train_HR_sub') == 1
-    assert 'a.yml:10: datasets.train.dataroot_gt (and 1 more)' in told
-    assert "option file 'c.yml' does not exist" in told
+    assert text.count('DIV2K_train_HR_sub') == 1
+    assert 'a.yml:10: datasets.train.dataroot_gt (and 1 more)' in text
+    assert "option file 'c.yml' does not exist" in text
     assert report([]) == ''
 
 
