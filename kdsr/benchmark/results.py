@@ -37,7 +37,7 @@ class SetScores:
         crop: The sides of the scored images are multiples of this number: the scale, or 12 for `GTmod12`.
         source: File of the weights.
         fingerprint: SHA-256 of that file.
-        parameters: Number of parameters; None for bicubic.
+        parameters: Number of parameters; None for bicubic, and for ONNX files that do not state it.
         luminance: Whether the network takes one channel, Y.
         quadrants: Whether the images were run in four quarters.
         seconds: Time for the set, with reading and scoring.

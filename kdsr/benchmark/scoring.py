@@ -25,6 +25,7 @@ from kdsr.durable import write_durably
 from kdsr.errors import UserError
 from kdsr.networks.candidates import Candidate, find_candidates
 from kdsr.networks.facts import parameters
+from kdsr.networks.onnx_network import OnnxNetwork
 
 
 def plan_tasks(candidates: Sequence[Candidate], folders: Sequence[str]) -> list[Task]:
@@ -144,7 +145,7 @@ def _run(task: Task, protocol: Protocol, resources: Resources, kept: Path) -> Se
         crop=test_set.find_crop(),
         source=candidate.source,
         fingerprint=candidate.fingerprint,
-        parameters=parameters(candidate.network) if candidate.network is not None else None,
+        parameters=_count_parameters(candidate),
         luminance=candidate.luminance,
         quadrants=candidate.network is not None and protocol.in_quadrants(candidate, test_set.name),
         seconds=time.perf_counter() - start,
@@ -153,6 +154,13 @@ def _run(task: Task, protocol: Protocol, resources: Resources, kept: Path) -> Se
     kept.parent.mkdir(exist_ok=True)
     write_durably(kept, json.dumps(dataclasses.asdict(result)).encode())
     return result
+
+
+def _count_parameters(candidate: Candidate) -> int | None:
+    """Return the number of parameters; None for bicubic, and for ONNX files that do not state it."""
+    if isinstance(candidate.network, OnnxNetwork):
+        return candidate.network.stated_parameters
+    return None if candidate.network is None else parameters(candidate.network)
 
 
 def _kept_file(task: Task, protocol: Protocol, resources: Resources, out: Path) -> Path:

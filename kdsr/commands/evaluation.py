@@ -67,7 +67,7 @@ def add_benchmark(commands: Commands) -> None:
         'models',
         nargs='+',
         metavar='[LABEL=]MODEL',
-        help='option file, .pth, .safetensors, a network of the zoo, or bicubic',
+        help='option file, .pth, .safetensors, .onnx, a network of the zoo, or bicubic',
     )
     benchmark.add_argument(
         '--sets',

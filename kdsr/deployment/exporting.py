@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +24,8 @@ from kdsr.distillation.padding import run_padded
 from kdsr.errors import UserError, check_choice
 from kdsr.networks.candidates import Candidate
 
+_LONGEST_NAME = 150
+_SPANDREL_FILE = 'A network of spandrel stays in its own file, which kdsr reads as it is.'
 TIMED_SIDES = (128, 96, 64, 48, 32)  # the largest that PyTorch does in about a second
 
 
@@ -72,9 +75,12 @@ def export(checkpoint: str, out: str, wishes: Wishes, say: Callable[[str], objec
     if one.network is None:
         raise UserError('bicubic has no network to export.')
     card = card or card_for(one, one.source)
+    card = replace(card, name=file_name(card.name))
     card = replace(card, data_licence=wishes.data_licence) if wishes.data_licence else card
     folder = Path(out).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(one.network, Spandrel) and set(wishes.formats) <= {'safetensors'}:
+        raise UserError(f'safetensors: {_SPANDREL_FILE} Name --formats onnx.')
     job = _Job(one, card, wishes, folder, say)
     for kind in wishes.formats:
         job.write(kind)
@@ -85,6 +91,18 @@ def export(checkpoint: str, out: str, wishes: Wishes, say: Callable[[str], objec
     page = markdown(card, job.sections)
     job.written.append(formats.write(page.encode(), folder / f'{card.name}.md'))
     return job.written
+
+
+def file_name(name: str) -> str:
+    """Return a name that comes out of a file as the name of a file in the folder of the results, never a path.
+
+    Example:
+        >>> file_name('../../etc/cron.d/x')
+        'x'
+    """
+    last = re.split(r'[/\\]', name)[-1]
+    cleaned = re.sub(r'[\x00-\x1f\x7f<>:"|?*]', '_', last).lstrip('.').strip()
+    return cleaned[:_LONGEST_NAME] or 'network'
 
 
 def _check(wishes: Wishes) -> None:
@@ -137,8 +155,9 @@ class _Job:
         self._done(path, content, found)
 
     def _write_weights(self, path: Path) -> None:
-        if isinstance(self.network, Spandrel):
-            raise UserError('safetensors: a network of spandrel has its own file; name --formats onnx.')
+        if isinstance(self.network, Spandrel):  # its own file is the only one from which spandrel builds it again
+            self.say(f'{path.name}: not written. {_SPANDREL_FILE}')
+            return
         content = formats.safetensors_bytes(self.network.state_dict(), self.card)
         self._done(path, content, [])
 

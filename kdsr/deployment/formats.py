@@ -95,9 +95,22 @@ def pt2_bytes(network: nn.Module, image: Tensor, fixed: bool, card: Card) -> byt
 
 
 def safetensors_bytes(weights: Mapping[str, Tensor], card: Card) -> bytes:
-    """Return the weights in the names of the network, with the card as metadata."""
+    """Return the weights in the names of the network, with the card as metadata; the same bytes every time.
+
+    Raises:
+        UserError: weights are not finite.
+    """
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
-    return save(own, metadata=card.metadata())
+    bad = [name for name, tensor in own.items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise UserError(f'{card.name}: the weights in {bad[0]!r} are not finite; the run that saved them diverged.')
+    content = save(own, metadata=card.metadata())
+    length = int.from_bytes(content[:8], 'little')
+    header = json.loads(content[8 : 8 + length])
+    header['__metadata__'] = dict(sorted(header['__metadata__'].items()))  # safetensors orders it by chance
+    ordered = json.dumps(header, separators=(',', ':'), ensure_ascii=False).encode()
+    ordered += b' ' * (-len(ordered) % 8)
+    return len(ordered).to_bytes(8, 'little') + ordered + content[8 + length :]
 
 
 def onnx_runner(model: bytes) -> ExportedRun:

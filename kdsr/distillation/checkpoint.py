@@ -36,12 +36,6 @@ def load_weights(
     content = read_checkpoint(path)
     path = shown or path
     weights = pick_weights(content, path, param_key)
-    own = network.state_dict()
-    for key, tensor in weights.items():
-        whole = key in own and own[key].is_floating_point() and not tensor.is_floating_point()
-        if whole or not torch.isfinite(tensor).all():
-            what = f'whole numbers ({tensor.dtype})' if whole else 'values that are not finite'
-            raise UserError(f'{name}: {key!r} in {path!r} holds {what}; the file is damaged or no trained network.')
     take_weights(network, weights, repr(path), name)
     return content
 
@@ -56,9 +50,10 @@ def take_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str,
         name: What to call the network in messages.
 
     Raises:
-        UserError: names or shapes do not fit.
+        UserError: names or shapes do not fit, or values are not finite or not of a floating-point type.
     """
     own = network.state_dict()
+    _check_values(own, weights, source, name)
     fitting = [k for k in own if k in weights and weights[k].shape == own[k].shape]
     if len(fitting) < len(own) or len(weights) > len(own):
         raise UserError(
@@ -68,6 +63,14 @@ def take_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str,
         )
     network.load_state_dict(weights)
     get_root_logger().info(f'{name}: all {len(own)} tensors loaded from {source}.')
+
+
+def _check_values(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: str, name: str) -> None:
+    for key, tensor in weights.items():
+        wrong_type = key in own and own[key].is_floating_point() and not tensor.is_floating_point()
+        if wrong_type or not torch.isfinite(tensor).all():
+            what = f'values of the type {tensor.dtype}' if wrong_type else 'values that are not finite'
+            raise UserError(f'{name}: {key!r} in {source} holds {what}; the file is damaged or no trained network.')
 
 
 def _mismatch(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], fitting: list[str]) -> str:

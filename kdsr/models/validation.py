@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 from basicsr.metrics import calculate_metric
-from basicsr.utils import imwrite, tensor2img
+from basicsr.utils import get_root_logger, imwrite, tensor2img
 from basicsr.utils.color_util import rgb2ycbcr_pt, ycbcr2bgr
 from torch import Tensor
 from tqdm import tqdm
@@ -79,7 +80,10 @@ def _measure_images(
                 _image_path(model, loader.dataset.opt['name'], data['lq_path'][0], current_iter) if save_img else None
             )
             round_gt = bool(model.opt['val'].get('round_gt', False))
-            yield partial(_judge, image, gt, lq=chroma_source, path=path, metrics=metrics, round_gt=round_gt)
+            source = data['lq_path'][0]
+            yield partial(
+                _judge, image, gt, lq=chroma_source, path=path, source=source, metrics=metrics, round_gt=round_gt
+            )
 
     with ThreadPoolExecutor(THREADS) as pool:
         yield from run_ahead(_call, run_network(), pool, THREADS)
@@ -90,9 +94,21 @@ def _call(job: Callable[[], dict[str, float]]) -> dict[str, float]:
 
 
 def _judge(
-    image: Tensor, gt: Tensor | None, lq: Tensor | None, path: str | None, metrics: Mapping[str, Any], round_gt: bool
+    image: Tensor,
+    gt: Tensor | None,
+    *,
+    lq: Tensor | None,
+    path: str | None,
+    source: str,
+    metrics: Mapping[str, Any],
+    round_gt: bool,
 ) -> dict[str, float]:
-    """Write one image, if a path is given, and return its metrics."""
+    """Write one image, if a path is given, and return its metrics; nan, and no image, where it is not finite."""
+    if not torch.isfinite(image).all():
+        get_root_logger().warning(
+            f"The network's image of {source} is not finite (NaN or overflow): its metrics are nan; it is not written."
+        )
+        return dict.fromkeys(metrics, math.nan)
     if path is not None:
         imwrite(tensor2img(image) if lq is None else colour_image(image, lq), path)
     return measure(image, gt, metrics, round_gt)

@@ -17,6 +17,7 @@ from kdsr.distillation.checkpoint import pick_weights, read_checkpoint
 from kdsr.errors import UserError
 from kdsr.experiment import read_experiment, window_of
 from kdsr.networks.facts import input_channels, scale_of
+from kdsr.networks.onnx_network import OnnxNetwork
 from kdsr.networks.trained_run import find_checkpoint
 from kdsr.networks.weight_files import build, identify
 
@@ -179,6 +180,8 @@ def _sets(path: str, datasets: Sequence[Mapping[str, Any]], scale: int) -> tuple
 
 
 def _of_weights(label: str, path: str, given: Mapping[str, Any] | None, scales: Sequence[int]) -> list[Candidate]:
+    if path.lower().endswith('.onnx'):
+        return [_of_onnx(label, path)]
     network_opt, weights = identify(path, given)
     if scales and (network_opt.get('multi_scale') or network_opt['type'] == 'VDSR'):
         each: list[Mapping[str, Any]] = [{**network_opt, 'upscale': scale} for scale in scales]
@@ -187,19 +190,39 @@ def _of_weights(label: str, path: str, given: Mapping[str, Any] | None, scales: 
     return [_candidate(label, build(label, opt, weights, path), opt, path) for opt in each]
 
 
+def _of_onnx(label: str, path: str) -> Candidate:
+    """Return the network in an ONNX file, exported by kdsr, int8 or another's; onnxruntime runs it."""
+    if not os.path.isfile(os.path.expanduser(path)):
+        raise UserError(f'{path!r} does not exist (looked in {os.getcwd()!r}).')
+    network = OnnxNetwork(os.path.expanduser(path)).eval()
+    channels = network.channels
+    return Candidate(
+        name=label,
+        scale=network.scale(),
+        network=network,
+        network_opt={'type': 'ONNX', 'path': path},
+        source=path,
+        fingerprint=_fingerprint(path),
+        luminance=channels == 1,
+    )
+
+
+def _fingerprint(path: str) -> str:
+    with open(os.path.expanduser(path), 'rb') as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
 def _candidate(label: str, network: nn.Module, network_opt: Mapping[str, Any], path: str) -> Candidate:
     channels = input_channels(network)
     if channels not in (1, 3):
         raise UserError(f'{label}: its input has {channels} channels; only RGB and luminance can be tested.')
-    with open(os.path.expanduser(path), 'rb') as file:
-        fingerprint = hashlib.sha256(file.read()).hexdigest()
     return Candidate(
         name=label,
         scale=scale_of(network, network_opt),
         network=network,
         network_opt=network_opt,
         source=path,
-        fingerprint=fingerprint,
+        fingerprint=_fingerprint(path),
         multiple=int(getattr(network, 'multiple', window_of(network_opt))),
         luminance=channels == 1,
     )

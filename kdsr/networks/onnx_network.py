@@ -27,6 +27,7 @@ class OnnxNetwork(nn.Module):
 
     Attributes:
         channels: C, 1 or 3.
+        stated_parameters: How many the file says to have; None where it does not.
         metadata: What the file says of itself.
         sides: (h, w) that it takes; None for any.
         one_at_a_time: It takes batches of one image only.
@@ -50,8 +51,10 @@ class OnnxNetwork(nn.Module):
                 f'{self.name!r} takes {channels} channels of {inputs[0].type}; networks that take RGB or luminance in '
                 'floating point enlarge images.'
             )
-        self.channels = int(channels)
+        self.channels = self.input_channels = int(channels)
         self.metadata: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
+        stated = self.metadata.get('parameters', '')
+        self.stated_parameters = int(stated) if stated.isdecimal() else None
         self.sides = (sides[0], sides[1]) if all(isinstance(side, int) for side in sides) else None
         self.one_at_a_time = batch == 1
         dtype = {'tensor(float16)': np.float16, 'tensor(double)': np.float64}.get(inputs[0].type, np.float32)

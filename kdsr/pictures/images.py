@@ -10,6 +10,7 @@ import torch
 from basicsr.utils import img2tensor, tensor2img
 from torch import Tensor
 
+from kdsr.data.image_headers import read_header
 from kdsr.errors import UserError
 
 
@@ -17,11 +18,14 @@ def read_image(path: str) -> np.ndarray:
     """Return an image file as (H, W, 3), uint8, BGR as in OpenCV and BasicSR.
 
     Raises:
-        UserError: the file is missing, or it is not an image.
+        UserError: the file is missing, not an image, truncated, or a pipe or device.
     """
+    fault = read_header(path).fault
+    if fault is not None:
+        raise UserError(f'{path!r}: {fault}')
     image = cv2.imread(path, cv2.IMREAD_COLOR)
     if image is None:
-        raise UserError(f'{path!r} is missing or is not an image.')
+        raise UserError(f'{path!r} is not an image that OpenCV reads.')
     return image
 
 

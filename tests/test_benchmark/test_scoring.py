@@ -22,6 +22,7 @@ from kdsr.benchmark.tasks import make_super_resolver
 from kdsr.cli import main
 from kdsr.data.benchmark_sets import find_sets
 from kdsr.data.matlab_bicubic import imresize_bicubic, upsample_bicubic
+from kdsr.deployment.exporting import Wishes, export
 from kdsr.errors import UserError
 from kdsr.networks.candidates import Candidate, find_candidates
 from tests.conftest import network_opt
@@ -298,3 +299,18 @@ def test_reports_and_pictures(run, capsys):
 
 def test_bicubic_alone_has_no_cost_to_be_drawn_against(run):
     assert plot_costs(*run('bicubic', scales=[2]), ['parameters'], Path('out')) == []
+
+
+def test_onnx_files_are_scored_as_their_network(run, workspace):
+    pytest.importorskip('onnxruntime')
+    for network in (FSRCNN, {**network_opt('EDSR', 2)}):
+        path = workspace.weights(network, network['type'])
+        export(path, 'files', Wishes(['onnx'], json.dumps(network), repeats=0), lambda line: None)
+        _, results = run(path, f'files/{network["type"]}.onnx', network=json.dumps(network), out=network['type'])
+        original, exported = results
+        assert (exported.scale, exported.luminance) == (original.scale, original.luminance)
+        assert exported.parameters == original.parameters
+        for ours, theirs in zip(exported.images, original.images):
+            assert ours.psnr == pytest.approx(theirs.psnr, abs=0.01)
+    with pytest.raises(UserError, match=r'nowhere\.onnx'):
+        run('nowhere.onnx')

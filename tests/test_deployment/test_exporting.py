@@ -13,12 +13,14 @@ import yaml
 from basicsr.archs import build_network
 from basicsr.archs.swinir_arch import SwinTransformerBlock, window_partition, window_reverse
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from kdsr.archs.transposed_conv import EnlargingConvTranspose2d
 from kdsr.cli import main
 from kdsr.deployment import exportable as graph
 from kdsr.deployment import formats
+from kdsr.deployment.card import Card
 from kdsr.deployment.exporting import Wishes, export
 from kdsr.deployment.quantisation import psnr
 from kdsr.deployment.sources import last_scores, read_model
@@ -61,8 +63,6 @@ def exported(name, kind, scale=2):
 
 
 def card(name):
-    from kdsr.deployment.card import Card
-
     return Card(name, {**ALL[name], 'upscale': 2}, 2)
 
 
@@ -244,3 +244,55 @@ def test_missing_packages_are_one_message(workspace, monkeypatch):
     monkeypatch.setitem(sys.modules, 'onnx', None)
     with pytest.raises(UserError, match=r'needs onnx .*\.\[export\]'):
         export(experiment(workspace), 'files', Wishes(repeats=0), lambda line: None)
+
+
+@pytest.mark.parametrize(('name', 'file'), [
+    ('../../outside', 'outside'), ('/tmp/absolute', 'absolute'), ('..\\..\\windows', 'windows'), ('..', 'network'),
+    ('a\nb', 'a_b'), ('.hidden', 'hidden'), ('n' * 300, 'n' * 150), ('C:x', 'C_x'),
+    ('', 'network'), ('dir/', 'network'),
+])  # fmt: skip
+def test_names_inside_files_are_never_paths(workspace, name, file):
+    export(experiment(workspace), 'files', Wishes(['safetensors'], repeats=0), lambda line: None)
+    with safe_open('files/photos_x2.safetensors', framework='pt') as source:
+        metadata = {**source.metadata(), 'name': name}
+        save_file({key: source.get_tensor(key) for key in source.keys()}, 'evil.safetensors', metadata)  # noqa: SIM118
+    before = set(workspace.root.parent.rglob('*'))
+    written = export('evil.safetensors', 'out', Wishes(['safetensors'], repeats=0), lambda line: None)
+    assert [path.name for path in written] == [f'{file}.safetensors', f'{file}.md']
+    new = set(workspace.root.parent.rglob('*')) - before
+    assert {path.relative_to(workspace.root).parts[0] for path in new} == {'out'}
+
+
+def test_safetensors_are_the_same_bytes_every_time(workspace):
+    path = experiment(workspace)
+    contents = set()
+    for i in range(8):
+        export(path, f'files{i}', Wishes(['safetensors'], repeats=0), lambda line: None)
+        contents.add((workspace.root / f'files{i}/photos_x2.safetensors').read_bytes())
+    assert len(contents) == 1
+    assert find_candidates(['files0/photos_x2.safetensors'])[0].scale == 2
+
+
+@pytest.mark.parametrize('kinds', [['safetensors'], ['onnx']])
+def test_weights_that_are_not_finite_are_not_exported(workspace, kinds):
+    path = workspace.weights(EDSR, 'w')
+    weights = torch.load(path)['params']
+    weights['conv_first.weight'][0, 0, 0, 0] = float('nan')
+    torch.save({'params': weights, 'network': EDSR}, path)
+    with pytest.raises(UserError, match=r'conv_first\.weight.*not finite'):
+        export(path, 'files', Wishes(kinds, repeats=0), lambda line: None)
+    with pytest.raises(UserError, match='not finite'):
+        formats.safetensors_bytes(weights, Card('x', EDSR, 2))
+
+
+def test_a_network_of_spandrel_is_exported_as_far_as_possible(workspace):
+    pytest.importorskip('spandrel')
+    network = build_network({'type': 'SRVGGNetCompact', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_conv': 2,
+                             'upscale': 2})  # fmt: skip
+    torch.save({'params': network.state_dict()}, 'compact.pth')
+    told = []
+    written = export('compact.pth', 'files', Wishes(repeats=0), told.append)
+    assert [path.name for path in written] == ['compact.onnx', 'compact.md']
+    assert any('compact.safetensors: not written' in line for line in told)
+    with pytest.raises(UserError, match='--formats onnx'):
+        export('compact.pth', 'files', Wishes(['safetensors'], repeats=0), told.append)

@@ -53,7 +53,9 @@ def test_anything_but_a_full_match_is_refused_and_nothing_is_loaded(tmp_path, ch
 
 @pytest.mark.parametrize(('change', 'words'), [
     (lambda v: v * float('nan'), 'not finite'),
-    (lambda v: v.to(torch.int64), 'whole numbers'),
+    (lambda v: v.to(torch.int64), 'torch.int64'),
+    (lambda v: v > 0, 'torch.bool'),
+    (lambda v: v.to(torch.complex64), 'torch.complex64'),
 ])  # fmt: skip
 def test_damaged_numbers_are_refused(tmp_path, change, words):
     torch.save({k: change(v) for k, v in small().state_dict().items()}, tmp_path / 'w.pth')

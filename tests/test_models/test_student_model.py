@@ -1,5 +1,7 @@
 """A student without teachers: bit for bit BasicSR's SRModel in colour; on luminance, what PISR's authors do."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 
 from kdsr.errors import UserError
 from kdsr.models.saving import SavedModel
+from kdsr.models.student_model import StudentModel
 from kdsr.models.validation import colour_image
 
 FSRCNN = {'type': 'FSRCNN', 'upscale': 2, 'num_feat': 8, 'num_shrink': 4, 'num_map': 1}
@@ -169,3 +172,28 @@ def test_a_colour_image_has_the_luminance_and_the_chroma_that_it_was_given():
 def test_mistakes_are_told(workspace, changes, words):
     with pytest.raises((UserError, SystemExit), match=words):
         workspace.train(workspace.options(model_type='StudentModel', **changes))
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_images_that_are_not_finite_are_neither_scored_nor_written(workspace, monkeypatch, value):
+    """Rounded to 8 bits they would be black or white images with a PSNR of their own."""
+    plain = StudentModel.test
+    count = itertools.count()
+
+    def broken(self):
+        plain(self)
+        if next(count) % 4 == 1:
+            self.output[..., 0, 0] = value
+
+    monkeypatch.setattr(StudentModel, 'test', broken)
+    metrics = {'psnr': {'type': 'calculate_psnr', 'crop_border': 2, 'test_y_channel': True}}
+    options = workspace.options(
+        model_type='StudentModel', val={'val_freq': 2, 'save_img': True, 'metrics': metrics}, iterations=2
+    )
+    folder = workspace.train(options)
+    log = next(folder.glob('train_*.log')).read_text()
+    assert '# psnr: nan' in log
+    assert 'Best: nan' not in log
+    assert '001.png is not finite' in log
+    written = {path.parent.name for path in folder.glob('visualization/*/*.png')}
+    assert written == {'000', '002', '003'}
