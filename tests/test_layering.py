@@ -60,6 +60,15 @@ def test_files_stay_readable(path):
     assert len(path.read_text().splitlines()) <= 400
 
 
+def test_rooms_and_files_stay_small():
+    lines = {path: len(path.read_text().splitlines()) for path in FILES}
+    rooms = {}
+    for path, count in lines.items():
+        rooms[room_of(path)] = rooms.get(room_of(path), 0) + count
+    assert max(rooms.values()) <= 0.12 * sum(lines.values()), max(rooms, key=rooms.get)
+    assert sorted(lines.values())[len(lines) // 2] <= 120
+
+
 def test_options_stay_free_of_torch_and_basicsr():
     for path in (PACKAGE / 'options').glob('*.py'):
         imported = [

@@ -212,7 +212,7 @@ def test_mistakes_are_told(workspace, train, words):
 def test_basicsrs_own_model_would_ignore_it(workspace):
     opt = workspace.options()
     opt['train'].update(ALL)
-    with pytest.raises(UserError, match=r'train\.amp: `model_type: SRModel` is BasicSR.*StudentModel'):
+    with pytest.raises(UserError, match=r'train\.amp: `model_type: SRModel` is a class of BasicSR.*StudentModel'):
         workspace.train(opt)
 
 
