@@ -38,7 +38,7 @@ def test_the_report_says_what_was_measured_and_how(workspace, summary):
     for told in (
         '`kdsr compare cmp.yml`',
         'calculate_psnr (crop_border 2, test_y_channel True)',
-        'photos (`photos/gt`)',
+        'photos (`photos/gt`, GT cropped to a multiple of the scale)',
     ):
         assert told in text
     assert rows(text, 'seeds') == ['| seeds | 0, 1, 2 |']
