@@ -1,5 +1,6 @@
 import csv
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -54,6 +55,12 @@ def test_timing_leaves_the_network_as_it_is():
     assert seconds >= 0
     assert peak is None
     assert network.training
+
+
+def test_the_time_is_the_median_without_the_warmup(monkeypatch):
+    ticks = iter([0, 100, 200, 300, 400, 401, 500, 509, 600, 602])  # two runs of 100 s, then 1, 9 and 2 s
+    monkeypatch.setattr('kdsr.cost.latency.time', SimpleNamespace(perf_counter=lambda: next(ticks)))
+    assert time_network(nn.Identity(), (3, 4, 5), Timing(repeats=3, warmup=2)) == (2, None)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is one')

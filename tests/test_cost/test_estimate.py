@@ -67,6 +67,19 @@ def test_what_fits(gib, precisions, verdict):
     assert run(step, precisions=frozenset(precisions)).fits(CARD, Assumptions()) == verdict
 
 
+@pytest.mark.parametrize(('cache', 'precisions'), [(None, {'fp16', 'bf16', 'fp32'}), ('cache.raw', {'fp16'})])
+def test_the_precisions_are_those_of_the_training_and_of_live_teachers(workspace, cache, precisions):
+    opt = workspace.options(model_type='DistillationModel', scale=2)
+    opt['distillation'] = {
+        'teachers': [{**workspace.teacher('RCAN'), 'precision': 'bf16'}, workspace.teacher('EDSR')],
+        'losses': {'l_kd': {'type': 'ResponseLoss'}},
+    }
+    if cache:
+        opt['distillation']['cache'] = cache
+    opt['train']['amp'] = 'fp16'
+    assert estimate(workspace.write(opt)).precisions == precisions
+
+
 def test_cards_are_found_by_their_names():
     assert [gpu.name for gpu in find_gpus(['NVIDIA GeForce RTX 4090', 'rtx3090', 'a100-80gb', 't4'])] == [
         'RTX 4090', 'RTX 3090', 'A100 80GB', 'T4',

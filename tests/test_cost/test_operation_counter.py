@@ -51,3 +51,8 @@ def test_half_precision_and_operations_without_arithmetic():
     assert {(o.kind, o.flop, o.moved) for o in operations} == {(HALF, 60, 2 * (6 + 15 + 10))}
     operations = counted(torch.relu, (2, 3))
     assert {(o.kind, o.flop, o.moved) for o in operations} == {(OTHER, 0, 4 * (6 + 6))}
+
+
+def test_an_expanded_tensor_is_read_once():
+    operations = counted(lambda x: torch.relu(x.expand(2, 3)), (1, 1))
+    assert {(o.kind, o.flop, o.moved) for o in operations} == {(OTHER, 0, 4 * (1 + 6))}

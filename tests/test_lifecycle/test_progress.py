@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from kdsr.errors import UserError
-from kdsr.lifecycle.progress import describe_progress, measure_peak_memory
+from kdsr.lifecycle.progress import ProgressLogger, describe_progress, measure_peak_memory
 from tests.helpers.logs import log_of
 from tests.helpers.runs import options
 
@@ -17,6 +17,24 @@ def test_a_line_tells_how_far_how_fast_and_what_it_waits_for():
         '| 25.0 % done, 123 images/s, 13 % waiting for data, 3.14 GB at most'
     )  # fmt: skip
     assert 0.05 < measure_peak_memory() < 1000
+
+
+@pytest.mark.parametrize(
+    ('processes', 'opt'),
+    [
+        (1, {'num_gpu': 0, 'dist': False}),
+        (2, {'num_gpu': 1, 'dist': True, 'world_size': 2}),
+    ],
+)
+def test_the_speed_counts_the_images_of_all_processes(processes, opt):
+    """4 images a process in 2 s, of which 0.5 s passed before they were there."""
+    opt = {
+        'name': 'run', 'datasets': {'train': {'batch_size_per_gpu': 4}}, 'train': {'total_iter': 200},
+        'logger': {'print_freq': 1, 'use_tb_logger': False}, **opt,
+    }  # fmt: skip
+    logger = ProgressLogger(opt)
+    logger({'epoch': 0, 'iter': 50, 'lrs': [1e-4], 'time': 2.0, 'data_time': 0.5, 'l_pix': 1.0})
+    assert logger.ending.startswith(f'| 25.0 % done, {2 * processes} images/s, 25 % waiting for data, ')
 
 
 def test_the_log_and_tensorboard_of_a_run(workspace):
