@@ -161,6 +161,7 @@ ROWS = {  # loss, init_from, shrink, and the teacher that writes the weights
     'table1_c_no_transfer': ('l_mae', False, 'table1_cd_teacher'),
     'table1_d_transfer': ('l_mae', True, 'table1_cd_teacher'),
     'table1_e_imitation': ('l_mae', True, None),
+    'mae_visible': ('l_mae', True, None),
     'table1_f_vid_gaussian': ('l_vid', True, None),
     'table1_g_vid_laplace': ('l_vid', True, None),
     'transfer_only': (None, True, None),
@@ -177,7 +178,8 @@ def test_the_rows_of_table_1(row):
     losses = {name: one for name, one in (block['losses'] or {}).items() if one}
     assert list(losses) == [loss] * (loss is not None)
     if loss == 'l_mae':
-        assert losses[loss] == {'type': 'FitNetLoss', 'regressor': 'none', 'norm': 'l1', 'loss_weight': 1e-6}
+        weight = 1.0 if row == 'mae_visible' else 1e-6
+        assert losses[loss] == {'type': 'FitNetLoss', 'regressor': 'none', 'norm': 'l1', 'loss_weight': weight}
     elif loss:
         form = 'official' if row.startswith('released') else 'paper'
         pdf = 'gaussian' if 'gaussian' in row else 'laplace'

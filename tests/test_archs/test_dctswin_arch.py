@@ -171,7 +171,13 @@ def test_layer_equals_numpy(block, norm, mask, index):
     parameters = {k: v.double().numpy() for k, v in layer.state_dict().items()}
     shift = 2 * index
     expected = dctswin_layer.layer(
-        tokens[0].double().numpy().reshape(12, 8, 8), parameters, 2, 4, shift, norm, mask == 'spatial'
+        tokens[0].double().numpy().reshape(12, 8, 8),
+        parameters,
+        num_heads=2,
+        window=4,
+        shift=shift,
+        dct_norm=norm,
+        spatial_mask=mask == 'spatial',
     )
     result = layer(tokens, (12, 8)).detach().numpy().reshape(12, 8, 8)
     np.testing.assert_allclose(result, expected, atol=1e-4)

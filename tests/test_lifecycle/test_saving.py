@@ -2,12 +2,13 @@
 
 import io
 import traceback
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from kdsr.errors import UserError
-from kdsr.lifecycle.saving import save_checkpoint
+from kdsr.lifecycle.saving import save_checkpoint, save_training_state
 
 
 def test_a_failed_write_leaves_no_open_buffer(tmp_path):
@@ -21,3 +22,13 @@ def test_a_failed_write_leaves_no_open_buffer(tmp_path):
     assert not any(isinstance(value, memoryview) for value in values)
     for buffer in buffers:
         buffer.close()
+
+
+def test_states_of_later_iterations_do_not_count_among_the_last_that_are_kept(tmp_path):
+    """As after a resume from an old state (`path.resume_state`), in the folder that holds newer ones."""
+    for name in ('2.state', '4.state', '6.state'):
+        (tmp_path / name).touch()
+    folders = {'training_states': str(tmp_path), 'models': str(tmp_path)}
+    model = SimpleNamespace(optimizers=[], schedulers=[], opt={'path': folders, 'logger': {'keep_last': 2}})
+    save_training_state(model, 0, 5)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['4.state', '5.state', '6.state']

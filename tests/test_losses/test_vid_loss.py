@@ -54,7 +54,9 @@ def test_value_and_gradient_of_student_and_estimators(pdf, form, scale):
 
     def reference(x, **changed):
         w = {**weights, **changed}
-        return feature_losses.vid_loss(x, target.numpy(), w['mean'], w['scale'], pdf, form, scale)
+        return feature_losses.vid_loss(
+            x, target.numpy(), mean_weights=w['mean'], scale_weights=w['scale'], pdf=pdf, form=form, scale=scale
+        )
 
     x = feature.detach().numpy()
     assert value.item() == pytest.approx(reference(x), rel=1e-9)
