@@ -217,8 +217,9 @@ def test_large_images_are_tiled(workspace, monkeypatch):
     tiled = stored(make(opt))
     differing = [(v.int() - expected[k].int()).abs().max().item() for k, v in tiled.items()]
     assert 0 < max(differing) < 20  # the network looks further than 2 pixels
-    shutil.rmtree('cache.raw')
-    assert same(stored(make(opt, tile=0)), expected)
+    for tile in (0, 128):  # whole images, and the smallest tile that is accepted: larger than these images
+        shutil.rmtree('cache.raw')
+        assert same(stored(make(opt, tile=tile)), expected)
 
 
 def test_the_room_and_time_are_told_before_and_the_teachers_checked(workspace, capsys, monkeypatch):
@@ -251,6 +252,10 @@ def other_key(opt, workspace):
     opt['distillation']['teachers'][0]['param_key'] = 'params'
 
 
+def other_precision(opt, workspace):
+    opt['distillation']['teachers'][1]['precision'] = 'bf16'
+
+
 def other_content(opt, workspace):
     opt['distillation']['cache'] = {'path': 'cache.raw', 'self_ensemble': True}
 
@@ -279,6 +284,7 @@ def other_colour(opt, workspace):
         (other_order, r'order of teachers edsr, rcan \(now rcan, edsr\)'),
         (one_less, r'teacher rcan {.*} \(now None\)'),
         (other_key, r'teacher edsr {.*} \(now {.*params'),
+        (other_precision, r'teacher rcan {.*} \(now {.*bf16'),
         (other_content, r'self_ensemble False \(now True\)'),
         (image_gone, r'other training images: 003 \(48, 48\) \(now None\)\. Make another'),
         (other_pixels, r'low-resolution images \w{16} \(now \w{16}\)\. Make another'),
@@ -360,6 +366,8 @@ def test_only_option_files_with_a_cache_and_sound_settings_make_one(workspace):
         make(opt, workers=0)
     with pytest.raises(UserError, match='at least 128 pixels a side'):
         make(opt, tile=50)
+    with pytest.raises(UserError, match='at least 128 pixels'):
+        make(opt, tile=127)
     opt['distillation']['teachers'][0]['path'] = 'gone.pth'
     with pytest.raises(UserError, match=r'teachers\[0\]\.path: gone\.pth'):
         make(opt)
