@@ -5,12 +5,12 @@ import pytest
 from kdsr import options
 from kdsr.cli import main
 from kdsr.errors import UserError
-from kdsr.options.shipped import copy_shipped, list_shipped, shipped_folder
+from kdsr.options.shipped import copy_shipped, find_shipped_folder, list_shipped
 
 
 def test_every_option_file_is_listed_with_what_it_is_for():
     lines = list_shipped().splitlines()
-    assert len(lines) == len(list(shipped_folder().rglob('*.yml')))
+    assert len(lines) == len(list(find_shipped_folder().rglob('*.yml')))
     assert all(len(line.split(maxsplit=1)) == 2 for line in lines), [li for li in lines if len(li.split()) < 2]
     assert any(line.startswith('mtkd_swinir_x4.yml ') and 'MTKD' in line for line in lines)
 
@@ -19,7 +19,9 @@ def test_copies_bring_what_they_are_based_on(tmp_path, capsys):
     main(['options', 'comparisons/mtkd/at_edsr_x4', '--copy', str(tmp_path / 'mine')])
     told = capsys.readouterr().out.split()
     assert str(tmp_path / 'mine' / 'mtkd_edsr_x4.yml') in told or len(told) > 1
-    copied, own = (options.load(f'{f}/comparisons/mtkd/at_edsr_x4.yml') for f in (tmp_path / 'mine', shipped_folder()))
+    copied, own = (
+        options.load(f'{f}/comparisons/mtkd/at_edsr_x4.yml') for f in (tmp_path / 'mine', find_shipped_folder())
+    )
     assert copied == own
     copy_shipped(['comparisons/mtkd/at_edsr_x4.yml'], str(tmp_path / 'mine'))  # the same again is no harm
     (tmp_path / 'mine' / 'comparisons' / 'mtkd' / 'at_edsr_x4.yml').write_text('name: edited\n')

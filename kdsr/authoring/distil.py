@@ -117,8 +117,8 @@ def distil(
 
     Example:
         >>> import kdsr, os, tempfile
-        >>> from kdsr.options.shipped import shipped_folder
-        >>> student = os.path.join(shipped_folder(), 'zoo', 'rfdn_tiny_x2.yml')
+        >>> from kdsr.options.shipped import find_shipped_folder
+        >>> student = os.path.join(find_shipped_folder(), 'zoo', 'rfdn_tiny_x2.yml')
         >>> out = os.path.join(tempfile.mkdtemp(), 'student_kd.yml')
         >>> report = kdsr.distil(student, teachers=['rfdn_small_x2'], method='kd', out=out)
         >>> report.splitlines()[0] == f'Written: {out}'

@@ -54,8 +54,8 @@ def check_option_files(paths: Sequence[str], overrides: Sequence[str] = (), file
 
     Example:
         >>> import kdsr, os
-        >>> from kdsr.options.shipped import shipped_folder
-        >>> file = os.path.join(shipped_folder(), 'rfdn_x4.yml')
+        >>> from kdsr.options.shipped import find_shipped_folder
+        >>> file = os.path.join(find_shipped_folder(), 'rfdn_x4.yml')
         >>> kdsr.check_option_files([file], files=False)
         ('1 file is fine', True)
         >>> report, fine = kdsr.check_option_files([file], ['network_g:num_feet=48'], files=False)

@@ -45,7 +45,7 @@ def find_problems(
             problems += find_weight_problems(experiment, auto_resume)
             if not any(problem.kind == ERROR for problem in problems):  # what follows relies on the keys
                 problems += find_pair_problems(experiment)
-    return file.placed(dict.fromkeys(problems))
+    return file.add_places(dict.fromkeys(problems))
 
 
 def _training_problems(experiment: Experiment) -> Iterator[Problem]:

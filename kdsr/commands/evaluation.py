@@ -171,10 +171,10 @@ def _estimate(args: argparse.Namespace) -> None:
     from kdsr.cost import estimate_report
     from kdsr.cost.estimate import assumptions, estimate
     from kdsr.cost.gpus import find_gpus
-    from kdsr.options.shipped import shipped_folder
+    from kdsr.options.shipped import find_shipped_folder
 
     gpus, assumed = find_gpus(args.gpu), assumptions(args.utilisation)
-    files = sorted(map(str, shipped_folder().glob('*_x4.yml'))) if args.page else args.option_files
+    files = sorted(map(str, find_shipped_folder().glob('*_x4.yml'))) if args.page else args.option_files
     if not files:
         raise UserError('name option files of trainings: kdsr estimate options/mtkd_swinir_x4.yml')
     estimates = [estimate(file, args.force_yml) for file in files]

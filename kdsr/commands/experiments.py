@@ -74,9 +74,9 @@ def add_run(commands: Commands) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     if args.schema:
-        from kdsr.options import schema
+        from kdsr.options import build_schema
 
-        print(json.dumps(schema(), indent=1))
+        print(json.dumps(build_schema(), indent=1))
         return
     from kdsr.authoring.option_check import check
 

@@ -189,16 +189,16 @@ def _extend_rows(images: Tensor, length: int, mode: WaveletMode) -> Tensor:
     """Continue (B, H, W) along W as far as a filter of `length` reaches, with PyWavelets' alignment."""
     width = images.shape[-1]
     if mode == 'zero':
-        return F.pad(images, (length - 2, _right_margin(width, length)))
-    return images[..., _row_index(width, length, mode, images.device)]
+        return F.pad(images, (length - 2, _count_right_margin(width, length)))
+    return images[..., _make_row_index(width, length, mode, images.device)]
 
 
-def _right_margin(width: int, length: int) -> int:
+def _count_right_margin(width: int, length: int) -> int:
     return 2 * ((width + length - 1) // 2) - width
 
 
 @functools.lru_cache(maxsize=64)  # otherwise a device waits for every copy of it
-def _row_index(
+def _make_row_index(
     width: int, length: int, mode: Literal['symmetric', 'reflect', 'periodization'], device: torch.device
 ) -> Tensor:
     """Return the indices of the samples in a continued row."""
@@ -206,7 +206,7 @@ def _row_index(
         even = width + width % 2  # an odd row repeats its last sample before it continues at its start
         index = np.minimum(np.arange(1 - length // 2, even + length // 2 - 1) % even, width - 1)
     else:
-        index = np.pad(np.arange(width), (length - 2, _right_margin(width, length)), mode=mode)
+        index = np.pad(np.arange(width), (length - 2, _count_right_margin(width, length)), mode=mode)
     with torch.inference_mode(False):  # an index first used in a validation must still serve the training
         return torch.as_tensor(index, device=device)
 

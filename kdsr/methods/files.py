@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from kdsr.methods.table import Method
-from kdsr.options.shipped import expand_braces, shipped_names
+from kdsr.options.shipped import expand_braces, list_shipped_names
 
 # Network in the name of a file, to its name; in the order of the tables.
 _NETWORKS = {
@@ -21,7 +21,7 @@ _TRAINED = re.compile(rf'(?:^|_)({"|".join(sorted(_NETWORKS, key=len, reverse=Tr
 def files_of(patterns: Iterable[str]) -> list[str]:
     """Return the names of the shipped option files that match one of the patterns."""
     plain = [whole for pattern in patterns for whole in expand_braces(pattern)]
-    return [name for name in shipped_names() if any(fnmatch.fnmatchcase(name, pattern) for pattern in plain)]
+    return [name for name in list_shipped_names() if any(fnmatch.fnmatchcase(name, pattern) for pattern in plain)]
 
 
 def networks_of(method: Method) -> str:

@@ -3,12 +3,12 @@
 from kdsr.options.caching import Cache, Content, cache_of, cached_content, used_cache, with_cache
 from kdsr.options.checking import check, check_values, find_option_problems
 from kdsr.options.model_classes import ModelClass, NetworkInput, Role, model_class_of
-from kdsr.options.positions import Places, read_with_places, read_yaml, shown_path
+from kdsr.options.positions import Places, read_with_places, read_yaml, shorten_path
 from kdsr.options.problems import ERROR, MISSING, WARNING, KeyPath, Place, Problem, dotted, list_problems, report
-from kdsr.options.reading import OptionFile, clean, complete, load, load_experiment, merge, missing_keys, read
+from kdsr.options.reading import OptionFile, clean, complete, find_missing_keys, load, load_experiment, merge, read
 from kdsr.options.rows import block_of
 from kdsr.options.safe_yaml import SafeDumper, SafeLoader, dump, parse_value
-from kdsr.options.schema import schema
+from kdsr.options.schema import build_schema
 from kdsr.options.table import TABLE, Option, document
 from kdsr.options.test_sets import leave_out_missing_sets
 
@@ -31,6 +31,7 @@ __all__ = [
     'SafeDumper',
     'SafeLoader',
     'block_of',
+    'build_schema',
     'cache_of',
     'cached_content',
     'check',
@@ -40,21 +41,20 @@ __all__ = [
     'document',
     'dotted',
     'dump',
+    'find_missing_keys',
     'find_option_problems',
     'leave_out_missing_sets',
     'list_problems',
     'load',
     'load_experiment',
     'merge',
-    'missing_keys',
     'model_class_of',
     'parse_value',
     'read',
     'read_with_places',
     'read_yaml',
     'report',
-    'schema',
-    'shown_path',
+    'shorten_path',
     'used_cache',
     'with_cache',
 ]

@@ -10,7 +10,7 @@ import yaml
 
 from kdsr.errors import UserError
 from kdsr.options.problems import KeyPath, Place, Problem
-from kdsr.options.safe_yaml import SafeLoader, plain
+from kdsr.options.safe_yaml import SafeLoader, copy_plainly
 
 Places = dict[KeyPath, Place]
 MOST_VALUES, DEEPEST = 10_000, 100  # because aliases of aliases can stand for billions of values
@@ -38,7 +38,7 @@ def read_with_places(path: str) -> tuple[dict[str, Any], Places, list[Problem]]:
     Raises:
         UserError: the file is missing, is not YAML, contains Python objects, or is not a mapping.
     """
-    shown = shown_path(path)
+    shown = shorten_path(path)
     if not os.path.isfile(path):
         raise UserError(f'option file {shown!r} does not exist (looked in {os.getcwd()!r}).')
     try:
@@ -63,10 +63,10 @@ def read_with_places(path: str) -> tuple[dict[str, Any], Places, list[Problem]]:
         raise UserError(f'{shown} is not a YAML file: {error}') from None
     if not isinstance(opt, dict):
         raise UserError(f'{shown}: an option file must be a mapping (`name:`, `model_type:`, ...).')
-    return plain(opt), places, problems
+    return copy_plainly(opt), places, problems
 
 
-def shown_path(path: str) -> str:
+def shorten_path(path: str) -> str:
     """Return the name of a file in messages: relative to the current folder if it is inside."""
     relative = os.path.relpath(path)
     return os.path.abspath(path) if relative.startswith(os.pardir) else relative

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kdsr.errors import UserError, did_you_mean
-from kdsr.options.positions import Places, keep_existing, read_with_places, shown_path
+from kdsr.options.positions import Places, keep_existing, read_with_places, shorten_path
 from kdsr.options.problems import WARNING, KeyPath, Place, Problem, dotted
 from kdsr.options.renamed import current_name, rename_old_keys, warn_of_old_name
-from kdsr.options.safe_yaml import parse_value, plain
+from kdsr.options.safe_yaml import copy_plainly, parse_value
 from kdsr.options.table import PAIRED_SETS
 
 OVERRIDE = '--force_yml'
@@ -65,16 +65,18 @@ class OptionFile:
     places: Places
     problems: tuple[Problem, ...] = ()
 
-    def place(self, path: KeyPath) -> Place:
+    def find_place(self, path: KeyPath) -> Place:
         """Return where a key stands; for a missing key, where its mapping stands."""
         for end in range(len(path), 0, -1):
             if path[:end] in self.places:
                 return self.places[path[:end]]
-        return Place(shown_path(self.path))
+        return Place(shorten_path(self.path))
 
-    def placed(self, problems: Iterable[Problem]) -> list[Problem]:
+    def add_places(self, problems: Iterable[Problem]) -> list[Problem]:
         """Return problems with their places."""
-        return [problem if problem.place else replace(problem, place=self.place(problem.path)) for problem in problems]
+        return [
+            problem if problem.place else replace(problem, place=self.find_place(problem.path)) for problem in problems
+        ]
 
 
 def read(path: str, overrides: Iterable[str] = ()) -> OptionFile:
@@ -144,14 +146,14 @@ def complete(opt: Mapping[str, Any], path: str) -> dict[str, Any]:
     Raises:
         UserError: a necessary key is missing.
     """
-    opt = _fill_defaults(plain(opt))
-    missing = [dotted(key) for key in missing_keys(opt)]
+    opt = _fill_defaults(copy_plainly(opt))
+    missing = [dotted(key) for key in find_missing_keys(opt)]
     if missing:
         raise UserError(f'{path}: missing: {", ".join(missing)}.')
     return {**opt, 'name': str(opt['name'])}
 
 
-def missing_keys(opt: Mapping[str, Any]) -> list[KeyPath]:
+def find_missing_keys(opt: Mapping[str, Any]) -> list[KeyPath]:
     """Return the necessary keys that are missing."""
     needed = ['name', 'model_type', 'datasets', 'network_g']
     if opt.get('distillation') is not None:  # BasicSR also restores images without a scale
@@ -169,7 +171,7 @@ def _fill_defaults(opt: dict[str, Any]) -> dict[str, Any]:
 
     A value that should be a mapping and is not stays as it is, so that the checks can report it.
     """
-    filled = merge(plain(DEFAULTS), {k: v for k, v in opt.items() if v is not None or k not in DEFAULTS})
+    filled = merge(copy_plainly(DEFAULTS), {k: v for k, v in opt.items() if v is not None or k not in DEFAULTS})
     datasets, val = filled.get('datasets') or {}, filled.get('val')
     tests = False
     if isinstance(datasets, dict):
@@ -188,7 +190,7 @@ def _fill_defaults(opt: dict[str, Any]) -> dict[str, Any]:
 
 def _read_with_base(path: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], Places, list[Problem]]:
     if path in seen:
-        circle = ' -> '.join(map(shown_path, (*seen, path)))
+        circle = ' -> '.join(map(shorten_path, (*seen, path)))
         raise UserError(f'`base:` forms a circle: {circle}')
     opt, places, problems = read_with_places(path)
     base = opt.pop('base', None)

@@ -57,12 +57,12 @@ def parse_value(text: str, key: str = '') -> Any:
 def dump(opt: Mapping[str, Any]) -> str:
     """Return options as YAML, with keys in their order."""
     return yaml.dump(
-        plain(opt), Dumper=SafeDumper, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120
+        copy_plainly(opt), Dumper=SafeDumper, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120
     )
 
 
-def plain(value: Any) -> Any:
+def copy_plainly(value: Any) -> Any:
     """Return a deep copy, so that values that anchors share in a file do not change together."""
     if isinstance(value, Mapping):
-        return {k: plain(v) for k, v in value.items()}
-    return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+        return {k: copy_plainly(v) for k, v in value.items()}
+    return [copy_plainly(v) for v in value] if isinstance(value, (list, tuple)) else value

@@ -15,7 +15,7 @@ from kdsr.options.positions import read_yaml
 _PACKAGE = Path(__file__).parents[1]
 
 
-def shipped_folder() -> Path:
+def find_shipped_folder() -> Path:
     """Return the folder of the option files: the checkout's, or the copy inside an installed package.
 
     Raises:
@@ -27,9 +27,9 @@ def shipped_folder() -> Path:
     raise UserError(f'the option files are missing beside {_PACKAGE}: install kdsr again.')
 
 
-def shipped_names() -> list[str]:
+def list_shipped_names() -> list[str]:
     """Return the names of the option files, relative to their folder."""
-    folder = shipped_folder()
+    folder = find_shipped_folder()
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*.yml'))
 
 
@@ -52,7 +52,7 @@ def list_shipped(patterns: Sequence[str] = ()) -> str:
     """
     names = _choose(patterns)
     width = max(map(len, names))
-    folder = shipped_folder()
+    folder = find_shipped_folder()
     return '\n'.join(f'{name:<{width}}  {_read_first_comment(folder / name)}'.rstrip() for name in names)
 
 
@@ -69,7 +69,7 @@ def copy_shipped(patterns: Sequence[str], to: str) -> str:
     Raises:
         UserError: a pattern matches no file, or the folder contains another file with a name of these.
     """
-    source, target = shipped_folder(), Path(to)
+    source, target = find_shipped_folder(), Path(to)
     names = list(dict.fromkeys(name for chosen in _choose(patterns) for name in _find_bases(source, chosen)))
     for name in names:
         there = target / name
@@ -82,7 +82,7 @@ def copy_shipped(patterns: Sequence[str], to: str) -> str:
 
 
 def _choose(patterns: Sequence[str]) -> list[str]:
-    names = shipped_names()
+    names = list_shipped_names()
     if not patterns:
         return names
     chosen: list[str] = []

@@ -23,7 +23,7 @@ def leave_out_missing_sets(file: OptionFile) -> tuple[OptionFile, dict[str, str]
         The file, and the name of each set that was left out to its missing folder.
     """
     sets = block_of(file.opt, 'datasets')
-    missing = {key: _missing_folder(dataset) for key, dataset in sets.items() if str(key).startswith('test')}
+    missing = {key: _find_missing_folder(dataset) for key, dataset in sets.items() if str(key).startswith('test')}
     left_out = {key: folder for key, folder in missing.items() if folder}
     if len(left_out) == len(missing):
         return file, {}
@@ -32,7 +32,7 @@ def leave_out_missing_sets(file: OptionFile) -> tuple[OptionFile, dict[str, str]
     return replace(file, opt={**file.opt, 'datasets': kept}), named
 
 
-def _missing_folder(dataset: Any) -> str:
+def _find_missing_folder(dataset: Any) -> str:
     """Return the first folder of a set of image files that is not there; an empty text where all are."""
     if not isinstance(dataset, Mapping) or block_of(dataset, 'io_backend').get('type') != 'disk':
         return ''

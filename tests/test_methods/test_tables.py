@@ -12,7 +12,7 @@ from kdsr.methods import METHODS
 from kdsr.methods.arguments import Argument, argument_table, arguments_of, registered
 from kdsr.methods.files import files_of, networks_of
 from kdsr.methods.results import measured_table, printed_table
-from kdsr.options.shipped import expand_braces, shipped_names
+from kdsr.options.shipped import expand_braces, list_shipped_names
 from kdsr.papers import results as paper_results
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +86,7 @@ def test_braces_stand_for_either():
 def test_every_pattern_finds_files_and_every_file_is_of_a_method():
     patterns = [p for m in METHODS for p in (*m.runs, *m.alone, *m.ablations)]
     assert all(files_of([whole]) for pattern in patterns for whole in expand_braces(pattern))
-    assert {n for n in shipped_names() if not n.startswith(OF_NO_METHOD)} == set(files_of(patterns))
+    assert {n for n in list_shipped_names() if not n.startswith(OF_NO_METHOD)} == set(files_of(patterns))
 
 
 def test_networks_are_told_from_the_files():

@@ -55,7 +55,7 @@ def test_an_old_name_is_read_as_the_new_one_and_warned_of_with_its_line(tmp_path
         f'a.yml:6: distillation.teachers[0].weights: {text.format("path")}',
         f'a.yml:10: distillation.losses.l_a.strength: {text.format("alpha1")}',
     ]
-    assert str(file.place(('distillation', 'teachers', 0, 'path'))) == 'a.yml:6'
+    assert str(file.find_place(('distillation', 'teachers', 0, 'path'))) == 'a.yml:6'
     assert options.load('a.yml') == file.opt, 'a warning is no error'
 
 

@@ -55,7 +55,7 @@ def mapping_errors(value, schema, where):
 
 @pytest.fixture(scope='module')
 def schema():
-    return json.loads(json.dumps(options.schema()))
+    return json.loads(json.dumps(options.build_schema()))
 
 
 def test_shipped_files_fit_the_schema(schema):
