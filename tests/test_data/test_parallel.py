@@ -10,11 +10,14 @@ import re
 import signal
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYetError
 from multiprocessing.connection import Connection
+from types import SimpleNamespace
 
 import pytest
 
+from kdsr.data import parallel
 from kdsr.data.parallel import ordered_map, run_ahead
 from kdsr.errors import UserError
 
@@ -136,6 +139,27 @@ def test_silence_is_bounded():
     assert message.startswith('No worker process has answered for 2 seconds. They work on ')
     assert 'im3.png' in message
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize('answering', [True, False])
+def test_one_long_item_is_no_silence_while_others_are_answered(monkeypatch, answering):
+    """It takes 20 looks at the clock; without any answer 5 are too many."""
+    monkeypatch.setattr(parallel, '_SLICE', 0.01)
+    process, looks = SimpleNamespace(answers=0), []
+
+    class Long(Future):
+        def result(self, timeout=None):
+            looks.append(timeout)
+            process.answers += answering
+            if len(looks) == 20:
+                return 'done'
+            raise NotYetError
+
+    if answering:
+        assert parallel._wait_for(Long(), [process], silence=0.05) == 'done'
+    else:
+        with pytest.raises(parallel._SilentError):
+            parallel._wait_for(Long(), [process], silence=0.05)
 
 
 def test_an_error_of_the_function_comes_at_its_turn_with_the_traceback_of_the_process():

@@ -83,6 +83,16 @@ def test_a_disk_that_is_too_small_is_told_before(folder, tmp_path, monkeypatch):
     assert not (tmp_path / 'out').exists()
 
 
+def test_the_room_that_is_needed_shrinks_with_every_stored_image(tmp_path):
+    """Two images of 4x5 pixels are announced, of three channels in single precision."""
+    writer = raw_writer.RawWriter(tmp_path / 'set.raw', {}, {'a': 1, 'b': 1}, 3, 'float32', pixels=40)
+    assert writer.estimate_needed() == 2 * 20 * 3 * 4
+    writer.open()
+    writer.add('a', 1, (np.zeros((3, 4, 5), np.float32), [raw_images.Window('a', 0, 0, 4, 5)]))
+    assert writer.estimate_needed() == 20 * 3 * 4
+    writer.close()
+
+
 def test_a_disk_that_fills_up_keeps_what_is_finished(folder, tmp_path, monkeypatch):
     calls, flush = [], os.fsync
 

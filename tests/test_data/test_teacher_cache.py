@@ -19,6 +19,7 @@ from kdsr.data import parallel, teacher_cache, teacher_run
 from kdsr.data.raw_images import RawImages, Window
 from kdsr.data.raw_writer import RawWriter
 from kdsr.data.teacher_cache import make_cache, open_cache
+from kdsr.data.training_images import TrainingImages, open_training_images
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.teacher import build_teachers
 from kdsr.errors import UserError
@@ -301,6 +302,54 @@ def test_a_cache_of_other_teachers_or_images_is_refused_and_says_why(workspace, 
         open_cache(read_experiment(opt))
     with pytest.raises(UserError, match=r'cache\.raw exists, made with'):
         make(opt)
+
+
+class Counted(TrainingImages):
+    """100 black images of 4x4 pixels, one of them white; notes which are read."""
+
+    def __init__(self, white=None):
+        self.names = [f'{number:03d}' for number in range(100)]
+        self.sizes = [(4, 4)] * 100
+        self.windows = [[Window(name, 0, 0, 4, 4)] for name in self.names]
+        self.white = white
+        self.read = []
+
+    def pair(self, number):
+        self.read.append(number)
+        return (np.full((3, 4, 4), 255 * (number == self.white), np.uint8),) * 2
+
+
+def test_the_digest_of_the_images_looks_at_some_from_the_whole_set():
+    images = Counted()
+    digest = images.digest()
+    assert 16 <= len(images.read) <= 20
+    assert max(np.diff([0, *images.read, 100])) < 10
+    for white in (images.read[0], images.read[-1]):
+        assert Counted(white).digest() != digest
+
+
+def test_two_images_of_one_name_are_refused(workspace):
+    opt = experiment(workspace)
+    train_set = opt['datasets']['train']
+    for kind in ('dataroot_gt', 'dataroot_lq'):
+        folder = workspace.root / train_set[kind]
+        (folder / 'sub').mkdir()
+        shutil.copy(folder / '000.png', folder / 'sub' / '000.png')
+    (workspace.root / 'names.txt').write_text('000.png\n001.png\nsub/000.png\n')
+    train_set['meta_info_file'] = 'names.txt'
+    with pytest.raises(UserError, match="several images named '000'"):
+        make(opt)
+
+
+def test_the_check_of_the_teachers_looks_at_the_centre_of_an_image(workspace):
+    opt = read_experiment(experiment(workspace))
+    images = open_training_images(opt)
+    run = teacher_run.TeacherRun(opt, False, None)
+    run.start('cpu', images)
+    lq, gt = images.pair(1)
+    batch = run.batch(1, 8)
+    np.testing.assert_array_equal(rounded(batch.lq), lq[:, 8:16, 8:16])  # of 24x24 pixels
+    np.testing.assert_array_equal(rounded(batch.gt), gt[:, 16:32, 16:32])
 
 
 def test_teachers_that_are_gone_cannot_be_compared_and_need_not_be_there(workspace):
