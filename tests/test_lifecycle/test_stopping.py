@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from basicsr.utils import dist_util
 
 from kdsr import durable
 from kdsr.errors import UserError
+from kdsr.lifecycle import stopping
 from kdsr.lifecycle.locking import FolderLock
+from kdsr.lifecycle.run import Run
 from tests.helpers.runs import at_iteration, check_same_run, content, features, in_a_child, killed, options
 
 
@@ -29,6 +32,21 @@ def test_a_signal_saves_the_finished_step_and_ends_the_run(workspace, number, ca
     if number == signal.SIGTERM:
         whole = workspace.train({**opt, 'name': 'whole'})
         check_same_run(whole, workspace.train(opt, '--auto_resume'))
+
+
+@pytest.mark.parametrize(('first', 'stops'), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_a_second_ctrl_c_does_not_wait_for_the_step(monkeypatch, first, stops):
+    monkeypatch.setattr(stopping, 'run', Run())
+    stopping.run.model = SimpleNamespace()
+    stopping.on_signal(first, None)
+    assert stopping.run.asked == first
+    if stops:
+        with pytest.raises(KeyboardInterrupt):
+            stopping.on_signal(signal.SIGINT, None)
+    else:
+        stopping.on_signal(signal.SIGINT, None)  # the first Ctrl-C; the next one stops the run at once
+        with pytest.raises(KeyboardInterrupt):
+            stopping.on_signal(signal.SIGINT, None)
 
 
 def test_a_signal_does_not_wait_for_the_end_of_a_validation(workspace):
