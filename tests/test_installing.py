@@ -87,7 +87,7 @@ def test_make_refuses_a_python_in_one_line_and_makes_nothing(tmp_path):
     )  # fmt: skip
     assert made.returncode == 2
     assert not (tmp_path / 'venv').exists()
-    assert made.stdout == ''
+    assert [line for line in made.stdout.splitlines() if not line.startswith('make')] == []  # a make in a make speaks
     told = [line for line in made.stderr.splitlines() if not line.startswith('make')]
     assert len(told) == 1
     assert 'Python 3.9' in told[0]

@@ -104,7 +104,6 @@ def losses(name):
 
 def test_every_row_and_every_ablation_has_its_file():
     assert sorted(NAMES) == sorted([*FILES_OF_ROWS, *ABLATIONS])
-    assert len(FILES_OF_ROWS) + len(ABLATIONS) == 137
     texts = [p.read_text() for p in FOLDER.rglob('*.yml') if p.parent.name != 'test']
     experiments = [re.search('^name: (.*)$', text, flags=re.MULTILINE)[1] for text in texts]
     assert len(set(experiments)) == len(experiments)

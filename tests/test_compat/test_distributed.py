@@ -6,9 +6,12 @@ from basicsr.models.base_model import BaseModel
 from basicsr.utils import dist_util
 from basicsr.utils import options as basicsr_options
 
+from kdsr.compat.option_files import settings
+
 
 def distributed_call(monkeypatch, gpus):
     calls = []
+    monkeypatch.setitem(settings, 'cpu', False)  # as an option file that another test parsed may have left it
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: gpus)
     monkeypatch.setattr(torch.cuda, 'set_device', lambda device: calls.append(('device', device)))
     monkeypatch.setattr(torch.distributed, 'init_process_group', lambda **kw: calls.append(('backend', kw['backend'])))

@@ -1,12 +1,14 @@
-"""The number and the seeds of each training sample."""
+"""The number and the seeds of each training sample, and the seeds of each step."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from basicsr.data.data_sampler import EnlargedSampler
 
+from kdsr.lifecycle.pipeline import update_learning_rate
 from kdsr.lifecycle.sampling import NumberedSampler, SeededSamples
 from kdsr.lifecycle.seeding import derive_seeds
 
@@ -61,4 +63,19 @@ def test_what_a_sample_draws_depends_on_its_number_and_the_seed_only():
     np.random.seed(0)
     assert samples[3, 7] == first
     for other in (samples[0, 8], SeededSamples(Draws(), seed=2)[0, 7]):
+        assert all(a != b for a, b in zip(first, other))
+
+
+def draw_in_step(iteration, rank=0, seed=1):
+    """Return what Python, NumPy and PyTorch draw in a step."""
+    model = SimpleNamespace(opt={'manual_seed': seed, 'rank': rank}, schedulers=[])
+    update_learning_rate(model, iteration)
+    return random.random(), np.random.rand(), torch.rand(1).item()
+
+
+def test_what_a_step_draws_depends_on_the_seed_the_process_and_the_iteration():
+    first = draw_in_step(3)
+    torch.rand(7)
+    assert draw_in_step(3) == first
+    for other in (draw_in_step(4), draw_in_step(3, rank=1), draw_in_step(3, seed=2)):
         assert all(a != b for a, b in zip(first, other))
