@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kdsr.cost.latency import Precision
 from kdsr.deployment.exportable import exportable, traceable_windows
-from kdsr.deployment.pixel_network import PixelNetwork
+from kdsr.deployment.pixel_network import PixelNetwork, find_tail
 from kdsr.distillation.precision import autocast
 from kdsr.errors import UserError
 from kdsr.networks.onnx_network import compile_openvino, first_line, onnx_session
@@ -62,6 +62,10 @@ class PixelRunner:
         device: Of PyTorch.
         precision: Of the computation.
         notice: Called with a sentence.
+
+    Attributes:
+        engine: What computes; it changes where it falls back.
+        edges_are_cut: See :class:`PixelNetwork`; False until somebody who knows says so.
     """
 
     def __init__(
@@ -78,7 +82,8 @@ class PixelRunner:
         notice: Callable[[str], object],
     ) -> None:
         self.engine = engine
-        self._network, self._scale, self._luminance, self._multiple = network, scale, luminance, multiple
+        self._network, self._scale, self._multiple = network, scale, multiple
+        self._luminance, self.edges_are_cut = luminance, False
         self._fall_back, self._device, self._precision, self._notice = fall_back, device, precision, notice
         self._runs: dict[tuple[int, bool], PixelRun] = {}
 
@@ -105,7 +110,12 @@ class PixelRunner:
 
     def _build(self, channels: int, eight_bit: bool) -> PixelRun:
         whole = PixelNetwork(
-            self._network, self._scale, luminance=self._luminance, channels=channels, eight_bit=eight_bit
+            self._network,
+            self._scale,
+            luminance=self._luminance,
+            channels=channels,
+            eight_bit=eight_bit,
+            edges_are_cut=self.edges_are_cut,
         ).eval()
         if self.engine == 'torch':
             return _torch_run(whole.to(self._device), self._device, self._precision)
@@ -139,8 +149,12 @@ class PixelRunner:
                 raise UserError(f'it fails on {tuple(image.shape)}: {first_line(error)}') from None
             if not np.isfinite(mean):  # `run` tells it, whatever computes
                 continue
+            if given.shape != expected.shape:
+                raise UserError(
+                    f'it makes {tuple(given.shape)} of {tuple(image.shape)}, PyTorch {tuple(expected.shape)}.'
+                )
             difference = float((given.float() - expected.float()).abs().max()) * (1 if eight_bit else 255)
-            if given.shape != expected.shape or not difference <= _TOLERANCE[self._precision]:
+            if not difference <= _TOLERANCE[self._precision]:
                 raise UserError(f'it differs from PyTorch by {difference:.1f} of 255.')
         return run
 
@@ -157,12 +171,18 @@ def pixel_network_to_onnx(network: PixelNetwork, image: Tensor) -> bytes:
     """
     import_optional('onnx', 'an engine other than PyTorch')
     file = io.BytesIO()
+    inner = exportable(network.network, 1, network.scale)
+    noise = torch.rand(
+        (1, 1 if network.luminance else 3, *image.shape[1:3]), generator=torch.Generator().manual_seed(0)
+    )
     traced = PixelNetwork(
-        exportable(network.network, 1, network.bicubic.upscale),
-        network.bicubic.upscale,
+        inner,
+        network.scale,
         luminance=network.luminance,
         channels=network.channels,
         eight_bit=network.eight_bit,
+        edges_are_cut=network.edges_are_cut,
+        tail=find_tail(inner, noise),
     ).eval()
     free = {0: 'n', 1: 'h', 2: 'w'}
     try:

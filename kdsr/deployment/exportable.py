@@ -10,7 +10,6 @@ from functools import partial
 import torch
 from basicsr.archs import swinir_arch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kdsr.archs.transposed_conv import EnlargingConvTranspose2d, subpixel_kernel
 
@@ -61,6 +60,7 @@ class FoldedTransposedConv(nn.Module):
         before = layer.kernel_size[0] // 2 // self.scale
         after = kernel.shape[-1] - 1 - before
         self.crop = after - before
+        self.shuffle = nn.PixelShuffle(self.scale)
         self.conv = nn.Conv2d(kernel.shape[1], kernel.shape[0], kernel.shape[-1], padding=after)
         self.conv.weight = nn.Parameter(kernel.contiguous())
         bias = torch.zeros(layer.out_channels) if layer.bias is None else layer.bias.detach()
@@ -69,7 +69,7 @@ class FoldedTransposedConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the enlarged map."""
         y = self.conv(x)
-        return F.pixel_shuffle(y[:, :, self.crop :, self.crop :] if self.crop else y, self.scale)
+        return self.shuffle(y[:, :, self.crop :, self.crop :] if self.crop else y)
 
 
 def exportable(network: nn.Module, multiple: int, scale: int) -> AnySize:

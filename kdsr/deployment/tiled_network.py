@@ -20,7 +20,10 @@ from kdsr.errors import UserError
 Progress = Callable[[float], object]
 OVERLAP = 32
 FARTHEST = 48  # pixels; networks that look farther are blended over `OVERLAP` instead
-_MEMORY = {'torch': 1.0, 'onnx': 1.5, 'openvino': 2.75}  # measured, as a multiple of what PyTorch holds
+_BICUBIC_REACH = 2
+# What runtimes hold as a multiple of what is counted for PyTorch, measured; plain convolutions keep nothing for later.
+_MEMORY = {'torch': 1.0, 'onnx': 1.5, 'openvino': 2.75}
+_MEMORY_OF_PLAIN = {'torch': 1.0, 'onnx': 1.0, 'openvino': 0.75}
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class TiledNetwork:
         self._border = border
         if settings.seamless:
             self._border = -(-max(border, self._overlap) // multiple) * multiple
+        runner.edges_are_cut = min(self._border, self._overlap) >= _BICUBIC_REACH
         self._largest: int | None = None  # side of a tile that memory holds, once a larger one did not fit
 
     def rows(self, image: np.ndarray, progress: Progress) -> Iterator[np.ndarray]:
@@ -133,7 +137,7 @@ class TiledNetwork:
         return fitting_tile(
             height,
             width,
-            bytes_per_pixel=int(self._bytes_per_pixel * _MEMORY[engine]),
+            bytes_per_pixel=int(self._bytes_per_pixel * (_MEMORY if self._ramp else _MEMORY_OF_PLAIN)[engine]),
             free=free_memory(self._device),
             overlap=self._overlap,
             batch=self._settings.batch,
