@@ -54,7 +54,7 @@ def main() -> None:
     lines = [
         '# Peak memory of enlarging one photo',
         '',
-        'MB, and bytes for each pixel of the result, of the whole process: Python and the libraries take about 450 MB of',
+        'MB, and bytes for each pixel of the result, of the whole process: Python and libraries take about 450 MB of',
         f'it. `kdsr upscale` with {MODELS[2]} and {MODELS[4]}. {machine()}',
         '',
         markdown_table(
@@ -78,7 +78,7 @@ def _peak(way: str, photo: str, out: str, scale: int, before: str | None) -> int
     if way == 'before' and before is None:
         return None
     root = os.path.abspath(before) if way == 'before' and before else str(Path(__file__).parents[1])
-    env = {**os.environ, 'PYTHONPATH': root, 'PYTHONWARNINGS': 'ignore'}
+    env = {**os.environ, 'PYTHONPATH': os.pathsep.join([root, os.environ.get('PYTHONPATH', '')]), 'PYTHONWARNINGS': 'ignore'}
     if way == 'whole':
         command = [sys.executable, str(Path(__file__)), '--worker', photo, out, str(scale)]
     else:
