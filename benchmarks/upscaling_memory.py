@@ -78,7 +78,8 @@ def _peak(way: str, photo: str, out: str, scale: int, before: str | None) -> int
     if way == 'before' and before is None:
         return None
     root = os.path.abspath(before) if way == 'before' and before else str(Path(__file__).parents[1])
-    env = {**os.environ, 'PYTHONPATH': os.pathsep.join([root, os.environ.get('PYTHONPATH', '')]), 'PYTHONWARNINGS': 'ignore'}
+    python_path = os.pathsep.join([root, os.environ.get('PYTHONPATH', '')])
+    env = {**os.environ, 'PYTHONPATH': python_path, 'PYTHONWARNINGS': 'ignore'}
     if way == 'whole':
         command = [sys.executable, str(Path(__file__)), '--worker', photo, out, str(scale)]
     else:

@@ -108,7 +108,8 @@ def _start(name: str, case: str, photo: str, before: str | None) -> subprocess.P
     if name == 'before' and before is None:
         return None
     root = os.path.abspath(before) if name == 'before' and before else str(Path(__file__).parents[1])
-    env = {**os.environ, 'PYTHONPATH': os.pathsep.join([root, os.environ.get('PYTHONPATH', '')]), 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
+    python_path = os.pathsep.join([root, os.environ.get('PYTHONPATH', '')])
+    env = {**os.environ, 'PYTHONPATH': python_path, 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
     command = [sys.executable, str(Path(__file__)), '--worker', name, case, photo]
     worker = subprocess.Popen(command, env=env, cwd=root, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert worker.stdout is not None
