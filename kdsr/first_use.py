@@ -46,7 +46,9 @@ def _prepare() -> None:
         from kdsr.compat.option_files import before_a_run
         from kdsr.data.content import describe_content
         from kdsr.lifecycle.data_order import content_digests
+        from kdsr.old_names import accept_old_names
 
+        accept_old_names()
         before_a_run.append(refuse_mistakes)
         content_digests.append(describe_content)
 

@@ -5,7 +5,6 @@ The views that come with kdsr are in `kdsr/views/`.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -117,10 +116,3 @@ def view_terms(
         target = NetworkOutput(teacher(extra).sr)
         terms.update({name: losses[name](answer, target, extra) for name in view.losses})
     return {name: view.loss_weight * term for name, term in terms.items()}
-
-
-def __getattr__(name: str) -> Any:
-    """Return the views that stood in this file before `kdsr/views/` was there."""
-    if name in ('ZoomIn', 'ZoomOut', 'PARTS', 'draw_parts', 'augment', 'undo'):
-        return getattr(importlib.import_module('kdsr.views.dukd_view'), name)
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
