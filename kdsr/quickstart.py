@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from basicsr.archs import build_network
 from torch import Tensor
-from tqdm import tqdm
 
 from kdsr import options
 from kdsr.data.matlab_bicubic import upsample_bicubic
@@ -32,6 +31,7 @@ from kdsr.metrics import score
 from kdsr.pictures.crops import crop_comparison
 from kdsr.pictures.images import read_image, super_resolve
 from kdsr.pictures.photo_rows import Row
+from kdsr.progress_bars import ProgressBar
 
 SCALE = 2
 TRAIN_PHOTOS = ('coffee', 'hubble_deep_field', 'immunohistochemistry', 'retina', 'rocket', 'motorcycle')
@@ -110,11 +110,11 @@ def _train(run: str, again: bool) -> bool:
     kept = folder / file.name
     done = (folder / 'models' / 'net_g_latest.pth').exists() and kept.exists()
     if done and not again and kept.read_text(encoding='utf-8').endswith(file.read_text(encoding='utf-8')):
-        tqdm.write(f'  {run}: already trained ({folder}); `make clean` removes it.')
+        ProgressBar.write(f'  {run}: already trained ({folder}); `make clean` removes it.')
         return False
     command = [sys.executable, 'kdsr/train.py', '-opt', str(file)]
     total, lines = int(opt['train']['total_iter']), []
-    bar = tqdm(total=total, desc=f'  {run:18}', unit='it', mininterval=1, dynamic_ncols=True)
+    bar = ProgressBar(total=total, desc=f'  {run:18}', unit='it', mininterval=1, dynamic_ncols=True)
     env = {**os.environ, 'CUDA_VISIBLE_DEVICES': os.environ.get('CUDA_VISIBLE_DEVICES', '0').split(',')[0]}  # one GPU
     with (
         bar,

@@ -21,7 +21,7 @@ from kdsr.compat import (
     registry,
     swinir,
 )
-from kdsr.lifecycle import loaders, pipeline, progress, resuming, saving
+from kdsr.lifecycle import console, loaders, pipeline, progress, resuming, saving
 
 _TRAIN, _TEST, _OPTIONS = 'basicsr.train', 'basicsr.test', 'basicsr.utils.options'
 _MODEL = 'basicsr.models.base_model.BaseModel'
@@ -85,10 +85,12 @@ TABLE = (
     Replacement((_PREFETCH,), '__next__', prefetching.take_batch, 'loses errors, and the training waits forever'),
     # what happens to a run, `kdsr.lifecycle`
     Replacement((_TRAIN,), 'train_pipeline', pipeline.train_pipeline, 'a signal loses what was not saved'),
+    Replacement((_TEST,), 'test_pipeline', pipeline.test_pipeline, 'prints 150 lines before the first that matters'),
+    Replacement((_TRAIN, _TEST), 'get_root_logger', console.get_root_logger, 'prints the banner, options and modules'),
     Replacement((_TRAIN,), 'load_resume_state', resuming.load_resume_state, 'needs a GPU, locks nothing'),
     Replacement((_TRAIN,), 'create_train_val_dataloader', loaders.create_train_val_dataloader, 'repeats samples'),
     Replacement((_TRAIN, _TEST), 'build_dataloader', loaders.build_dataloader, 'samples depend on the processes'),
-    Replacement((_TRAIN,), 'build_model', pipeline.build_model, 'hides the model until the first step'),
+    Replacement((_TRAIN, _TEST), 'build_model', pipeline.build_model, 'hides the model until the first step'),
     Replacement((_TRAIN,), 'MessageLogger', progress.ProgressLogger, 'lacks speed and memory'),
     Replacement((_TRAIN,), 'init_tb_loggers', progress.init_tb_loggers, 'does not name a missing package'),
     Replacement((_MODEL,), 'update_learning_rate', pipeline.update_learning_rate, 'a step cannot be repeated'),

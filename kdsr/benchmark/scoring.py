@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 import kdsr
 from kdsr.benchmark import report
@@ -26,6 +25,7 @@ from kdsr.errors import UserError
 from kdsr.networks.candidates import Candidate, find_candidates
 from kdsr.networks.facts import parameters
 from kdsr.networks.onnx_network import OnnxNetwork
+from kdsr.progress_bars import ProgressBar
 
 
 def plan_tasks(candidates: Sequence[Candidate], folders: Sequence[str]) -> list[Task]:
@@ -135,7 +135,7 @@ def _run(task: Task, protocol: Protocol, resources: Resources, kept: Path) -> Se
         resources = dataclasses.replace(resources, pictures=resources.pictures / folder / test_set.name)
     start = time.perf_counter()
     title = f'{candidate.name} x{candidate.scale}, {test_set.name}'
-    with tqdm(total=len(test_set.pairs), desc=title, unit='image', leave=False) as bar:
+    with ProgressBar(total=len(test_set.pairs), desc=title, unit='image', leave=False) as bar:
         images = tuple(run_on_set(candidate, test_set, protocol, resources, bar))
     result = SetScores(
         model=candidate.name,

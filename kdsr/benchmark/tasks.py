@@ -12,7 +12,6 @@ import torch
 from basicsr.utils import imwrite, tensor2img
 from basicsr.utils.color_util import rgb2ycbcr_pt
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from kdsr.benchmark.protocol import Protocol, Resources
 from kdsr.benchmark.results import ImageScore
@@ -29,13 +28,18 @@ from kdsr.metrics import score
 from kdsr.models.validation import colour_image
 from kdsr.networks.candidates import Candidate
 from kdsr.pictures.images import as_batch
+from kdsr.progress_bars import ProgressBar
 
 OVERLAP = 32  # low-resolution pixels that neighbouring tiles share
 SSIM_WINDOW = 11
 
 
 def run_on_set(
-    candidate: Candidate, test_set: BenchmarkSet, protocol: Protocol, resources: Resources, bar: tqdm | None = None
+    candidate: Candidate,
+    test_set: BenchmarkSet,
+    protocol: Protocol,
+    resources: Resources,
+    bar: ProgressBar | None = None,
 ) -> list[ImageScore]:
     """Run a candidate on every image of a set and score the results.
 

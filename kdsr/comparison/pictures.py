@@ -13,7 +13,6 @@ import torch
 from basicsr.utils import tensor2img
 from basicsr.utils.color_util import rgb2ycbcr_pt
 from torch import Tensor
-from tqdm import tqdm
 
 from kdsr import options
 from kdsr.comparison.planned_runs import validation_sets
@@ -30,6 +29,7 @@ from kdsr.models.validation import colour_image
 from kdsr.networks.subjects import find_weights, read_weights_of
 from kdsr.pictures.folders import with_boxes
 from kdsr.pictures.photo_rows import BICUBIC, Box, Row, choose_rows_by_difference
+from kdsr.progress_bars import ProgressBar
 
 MOST_IMAGES = 24  # how many images of all validation sets together are searched for differences
 _Run = Callable[[Batch], np.ndarray]  # lq and gt, RGB, to (S*h, S*w, 3), uint8, BGR
@@ -139,7 +139,7 @@ def _rows(
     share = max(1, MOST_IMAGES // len(sets))
     for dataset_opt in sets.values():
         images_of_set = read_images(dataset_opt, scale, share, names or ())
-        for title, lq, gt in tqdm(images_of_set, desc='crops', unit='image', leave=False):
+        for title, lq, gt in ProgressBar(images_of_set, desc='crops', unit='image', leave=False):
             images = {BICUBIC: upsample_bicubic(_picture(lq), scale)}
             batch = Batch(lq.to(_device()), gt.to(_device()))
             images.update((method, run(batch)) for method, run in methods.items())

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from basicsr.utils import tensor2img
 from torch import Tensor
-from tqdm import tqdm
 
 import kdsr
 from kdsr import options
@@ -31,6 +30,7 @@ from kdsr.errors import UserError
 from kdsr.experiment import Network, read_experiment
 from kdsr.models.validation import measure
 from kdsr.pictures.photo_rows import BICUBIC
+from kdsr.progress_bars import ProgressBar
 
 # lq and gt, RGB in [0, 1], and whether to run in four quarters, to the output as validation scores it
 _Run = Callable[[Tensor, Tensor, bool], Tensor]
@@ -230,7 +230,9 @@ def _score(network: _Network, opt: Mapping[str, Any]) -> list[tuple[str, str, fl
         quadrants = val_opt.get('quadrants', False)
         in_quarters = quadrants if isinstance(quadrants, bool) else name in (quadrants or ())
         scores = []
-        for _, lq, gt in tqdm(read_images(dataset, scale), desc=f'{network.title}, {name}', unit='image', leave=False):
+        for _, lq, gt in ProgressBar(
+            read_images(dataset, scale), desc=f'{network.title}, {name}', unit='image', leave=False
+        ):
             sr = run(lq, gt, in_quarters).float().cpu()
             round_gt = bool(val_opt.get('round_gt', False))
             scores.append(measure(sr, as_validated(gt, opt), val_opt['metrics'], round_gt))

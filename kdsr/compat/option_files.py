@@ -16,7 +16,12 @@ from kdsr import options
 from kdsr.errors import UserError
 from kdsr.options.run_arguments import add_run_arguments, run_arguments
 
-settings = {'cpu': False, 'single': False}  # of the option file that was parsed last
+settings: dict[str, Any] = {
+    'cpu': False,
+    'single': False,
+    'verbose': False,
+    'file': '',
+}  # of the file that was parsed last
 before_a_run: list[Callable[[options.OptionFile, bool, bool], None]] = []  # checks that the rooms above add
 _kept_alive: list[object] = []  # folders of resolved option files, removed when the process ends
 
@@ -55,7 +60,8 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
     """
     argv = sys.argv
     words = _create_parser().parse_args(argv[1:])
-    file = options.read(words.opt, words.force_yml)
+    overrides = [*words.force_yml, *(['logger:verbose=true'] if words.verbose else [])]
+    file = options.read(words.opt, overrides)
     if not is_train:
         file = _leave_out_missing_sets(file)
     for check in before_a_run:
@@ -91,6 +97,7 @@ def _resolve_arguments(file: options.OptionFile, words: argparse.Namespace) -> l
     resolved = options.complete(options.clean(file), file.path)
     settings['cpu'] = resolved['num_gpu'] == 0
     settings['single'] = resolved['num_gpu'] == 'auto' and words.launcher == 'none'
+    settings['verbose'], settings['file'] = bool(resolved['logger'].get('verbose')), file.path
     path = file.path
     if resolved != options.read_yaml(path):  # BasicSR keeps a copy of the file it reads
         folder = tempfile.TemporaryDirectory(prefix='kdsr_options_')
@@ -98,7 +105,7 @@ def _resolve_arguments(file: options.OptionFile, words: argparse.Namespace) -> l
         path = os.path.join(folder.name, os.path.basename(file.path))
         with open(path, 'w', encoding='utf-8') as text:
             text.write(f'# {file.path} with its base, defaults and --force_yml resolved\n{options.dump(resolved)}')
-    return run_arguments(argparse.Namespace(**{**vars(words), 'force_yml': []}), path)
+    return run_arguments(argparse.Namespace(**{**vars(words), 'force_yml': [], 'verbose': False}), path)
 
 
 def _fit_to_devices(opt: dict[str, Any]) -> None:

@@ -17,11 +17,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
 
 from kdsr.data.parallel import check_workers, ordered_map
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
+from kdsr.progress_bars import ProgressBar
 
 _FINER = 2  # images are drawn this many times larger, so that edges fall between pixels
 _COVER = 5.0  # area of all shapes over that of the image
@@ -55,7 +55,7 @@ def draw_dead_leaves(
     made = ordered_map(
         partial(_write_image, target, size), missing, workers, name_item=lambda n: _image_path(target, n).name
     )
-    with closing(made), tqdm(made, desc=str(target), total=len(missing), unit='image') as bar:
+    with closing(made), ProgressBar(made, desc=str(target), total=len(missing), unit='image') as bar:
         for _ in bar:
             pass
 

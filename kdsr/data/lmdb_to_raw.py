@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from kdsr.compat.dataset_files import decode_bgr
 from kdsr.compat.lmdb_files import open_lmdb, read_meta_info
@@ -18,6 +17,7 @@ from kdsr.data.parallel import check_workers, ordered_map
 from kdsr.data.raw_images import Window
 from kdsr.data.raw_writer import RawWriter
 from kdsr.errors import UserError
+from kdsr.progress_bars import ProgressBar
 from kdsr.wording import printable
 
 _RUN = 64  # images that a worker decodes in a row
@@ -60,7 +60,7 @@ def convert_lmdb(
         pending = [name for name in names if name not in writer.finished]
         if progress:
             needed = format_size(writer.estimate_needed())
-            tqdm.write(printable(f'{len(names)} images of {folder} -> {writer.final}: {needed} of disk.'))
+            ProgressBar.write(printable(f'{len(names)} images of {folder} -> {writer.final}: {needed} of disk.'))
         _fill(
             writer=writer,
             folder=folder,
@@ -86,7 +86,7 @@ def _fill(
     runs = [pending[start : start + _RUN] for start in range(0, len(pending), _RUN)]
     decode = functools.partial(_decode, folder)
     results = ordered_map(decode, runs, workers, name_item=lambda run: f'{run[0]} to {run[-1]}')
-    bar = tqdm(total=len(sizes), initial=len(sizes) - len(pending), unit='image', disable=not progress)
+    bar = ProgressBar(total=len(sizes), initial=len(sizes) - len(pending), unit='image', disable=not progress)
     with contextlib.closing(results), bar:
         for run, images in zip(runs, results):
             for name, image in zip(run, images):

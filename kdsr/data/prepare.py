@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
 from kdsr.data.disk_room import DiskFullError, check_room, format_size, is_disk_full, make_disk_full_error
 from kdsr.data.growing_folder import GrowingFolder
 from kdsr.data.image_headers import read_size
@@ -23,6 +21,7 @@ from kdsr.data.source_images import Source, list_sources
 from kdsr.data.sub_images import Cutting, SetFolder, count_frame_pixels, cut_image, degrade_image, frame_image
 from kdsr.durable import remove_partial_files
 from kdsr.errors import UserError
+from kdsr.progress_bars import ProgressBar
 from kdsr.wording import counted, printable
 
 Result = TypeVar('Result')
@@ -250,10 +249,10 @@ def _check_benchmark_folders(folders: Sequence[SetFolder], sources: list[Source]
 def _announce(folder: object, made: str | None, outputs: list[Path], total: int, pending: int) -> None:
     """Print what will be made of the images, or, where `made` is None, that all is there."""
     if made is None:
-        tqdm.write(printable(f'Nothing to do: {total} images of {folder} are in {_join_paths(outputs)}.'))
+        ProgressBar.write(printable(f'Nothing to do: {total} images of {folder} are in {_join_paths(outputs)}.'))
         return
     done = f' ({total - pending} done before)' if pending < total else ''
-    tqdm.write(printable(f'{total} images of {folder}{done} -> {_join_paths(outputs)}: {made}.'))
+    ProgressBar.write(printable(f'{total} images of {folder}{done} -> {_join_paths(outputs)}: {made}.'))
 
 
 def _join_paths(paths: list[Path]) -> str:
@@ -272,7 +271,7 @@ def _process(
     workers = min(workers, max(1, len(pending)))
     done = total - len(pending)
     results = ordered_map(work, pending, workers, name_item=lambda source: source.path.name)
-    bar = tqdm(total=total, initial=done, unit='image', disable=not progress)
+    bar = ProgressBar(total=total, initial=done, unit='image', disable=not progress)
     with contextlib.closing(results), bar:
         for source, result in zip(pending, results):
             if keep:

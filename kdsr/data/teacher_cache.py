@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from basicsr.utils import get_root_logger
-from tqdm import tqdm
 
 from kdsr import options, plugins
 from kdsr.data.disk_room import check_room, format_size
@@ -32,6 +31,7 @@ from kdsr.errors import UserError
 from kdsr.experiment import Experiment, read_experiment
 from kdsr.experiment.missing_files import check_files
 from kdsr.hourglass import decoder_of
+from kdsr.progress_bars import ProgressBar
 from kdsr.wording import printable
 
 _SAMPLE = 48  # side of the crops on which the teachers are checked and timed, in low-resolution pixels
@@ -81,7 +81,7 @@ def make_cache(
         if writer.complete:
             if progress:
                 text = f'Nothing to do: {writer.final} is there, made by these teachers from these images.'
-                tqdm.write(printable(text))
+                ProgressBar.write(printable(text))
             return writer.final
         if workers != 1:
             run = run.copy_unstarted()  # the other processes have teachers of their own
@@ -139,7 +139,7 @@ def _announce(run: TeacherRun, images: TrainingImages, writer: RawWriter, device
         before = f' ({done} done before)' if done else ''
         duration = _format_duration(seconds * pixels / devices)
         text = f'{len(images.names)} images{before} -> {writer.final}: {format_size(needed)} of disk, about {duration}.'
-        tqdm.write(printable(text))
+        ProgressBar.write(printable(text))
     return seconds
 
 
@@ -170,7 +170,7 @@ def _fill(
 ) -> None:
     """Run the teachers on the pending images, in this process or in several, and store their images in order."""
     pixels = [math.prod(size) for size in images.sizes]
-    bar = tqdm(
+    bar = ProgressBar(
         total=sum(pixels), initial=sum(pixels) - sum(pixels[n] for n in pending), unit='px', unit_scale=True,
         disable=not progress,
     )  # fmt: skip

@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from kdsr.compat.dataset_files import list_folder
 from kdsr.compat.lmdb_files import open_lmdb, read_meta_info
 from kdsr.data.lmdb_to_raw import decode_entries
@@ -19,6 +17,7 @@ from kdsr.data.parallel import check_workers, ordered_map
 from kdsr.data.raw_images import RawImages
 from kdsr.data.source_images import read_rgb
 from kdsr.errors import UserError
+from kdsr.progress_bars import ProgressBar
 from kdsr.wording import counted, printable
 
 _RUN = 64  # images that a worker reads in a row
@@ -49,14 +48,14 @@ def verify_sets(folders: Iterable[Path], workers: int | None = None, progress: b
         else:
             found = _verify_folder(folder, workers, progress)
         if progress:
-            tqdm.write(printable(f'{folder}: {found}'))
+            ProgressBar.write(printable(f'{folder}: {found}'))
 
 
 def _verify_raw(folder: Path, progress: bool) -> str:
     images = RawImages(folder)
     if not images.has_checksums:
         return 'it was made by an older version, without checksums; its sizes are right.'
-    bar = tqdm(images.find_damaged(), total=len(images.frames), unit='image', disable=not progress)
+    bar = ProgressBar(images.find_damaged(), total=len(images.frames), unit='image', disable=not progress)
     _refuse_damaged(folder, [name for name in bar if name is not None])
     return f'{counted(len(images.frames), "image")}, all as they were written.'
 
@@ -110,7 +109,7 @@ def _collect(work: Any, names: Sequence[str], workers: int, progress: bool) -> l
     runs = [names[start : start + _RUN] for start in range(0, len(names), _RUN)]
     workers = min(workers, max(1, len(runs)))
     damaged: list[str] = []
-    with tqdm(total=len(names), unit='image', disable=not progress) as bar:
+    with ProgressBar(total=len(names), unit='image', disable=not progress) as bar:
         for run, found in zip(runs, ordered_map(work, runs, workers)):
             damaged += found
             bar.update(len(run))

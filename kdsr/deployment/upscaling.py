@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
-from tqdm import tqdm
 
 from kdsr.data.parallel import run_ahead
 from kdsr.deployment.background import compute_ahead
@@ -27,6 +26,7 @@ from kdsr.image_files.picture import Picture
 from kdsr.image_files.reading import read_picture
 from kdsr.image_files.resampling import resample_rows
 from kdsr.image_files.writing import write_rows
+from kdsr.progress_bars import ProgressBar
 from kdsr.wording import counted
 
 _BAR = '{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}'  # without numbers: images are done in parts
@@ -138,7 +138,7 @@ def _describe(settings: ResultSettings, upscaler: Upscaler) -> str:
 def _run(upscaler: Upscaler, plan: Plan, settings: ResultSettings, outcome: _Outcome) -> None:
     """Enlarge all images; the next one is read, and rows are written, while others are computed."""
     read = partial(_read, max_pixels=settings.max_pixels)
-    with ThreadPoolExecutor(1) as pool, tqdm(total=len(plan.work), bar_format=_BAR) as bar:
+    with ThreadPoolExecutor(1) as pool, ProgressBar(total=len(plan.work), unit='image', bar_format=_BAR) as bar:
         pictures = run_ahead(read, plan.work, pool, ahead=1)
         for work, picture in zip(plan.work, pictures):
             bar.set_postfix_str(Path(work.name).name)

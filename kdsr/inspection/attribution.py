@@ -15,7 +15,6 @@ import torch
 from basicsr.utils import img2tensor, tensor2img
 from basicsr.utils.color_util import rgb2ycbcr_pt
 from torch import Tensor
-from tqdm import tqdm
 
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
@@ -23,6 +22,7 @@ from kdsr.inspection.local_attribution import BlurPath, attribute, attribution_m
 from kdsr.inspection.scenes import Finding, Scene, make_scene
 from kdsr.markdown import markdown_table
 from kdsr.networks.subjects import Fusion, Subject, read_networks
+from kdsr.progress_bars import ProgressBar
 from kdsr.wording import installing
 
 FIELD = 64  # side of the low-resolution crop, as in the authors' example
@@ -73,7 +73,9 @@ def attribution(
     folder.mkdir(parents=True, exist_ok=True)
     scenes = [make_scene(file, scale, position, size, field) for file in images]
     rows: list[Sequence[str]] = []
-    with tqdm(total=len(scenes) * (len(subjects) + len(fusions)), desc='attribution', unit='map', leave=False) as bar:
+    with ProgressBar(
+        total=len(scenes) * (len(subjects) + len(fusions)), desc='attribution', unit='map', leave=False
+    ) as bar:
         for scene in scenes:
             found = []
             for subject in subjects:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from kdsr.distillation.adapters import helper_key
 from kdsr.distillation.outputs import Batch, NetworkOutput
@@ -16,6 +15,7 @@ from kdsr.losses.facd_loss import adaptive_indicator
 from kdsr.metrics import psnr_of_error
 from kdsr.models.distillation_model import DistillationModel
 from kdsr.networks.trained_run import TrainedRun
+from kdsr.progress_bars import ProgressBar
 
 BATCH = 16  # patches
 PEAK = 255.0  # of features: FACD does not state it; 255 gives values of the size that it prints
@@ -78,7 +78,9 @@ def compare_patches(run: TrainedRun, images: int | None = None) -> Findings:
     found = Findings(size)
     for set_name in run.set_names():
         count = found.sets[set_name] = SetCount()
-        for _, lq, gt in tqdm(run.images(set_name, images), desc=set_name, unit='image', disable=None, leave=False):
+        for _, lq, gt in ProgressBar(
+            run.images(set_name, images), desc=set_name, unit='image', disable=None, leave=False
+        ):
             count.images += 1
             for low, high in zip(tiles(lq, size).split(BATCH), tiles(gt, size * run.scale).split(BATCH)):
                 if not len(low):  # the image is smaller than a patch

@@ -7,9 +7,14 @@ from typing import Any
 
 from basicsr.models import build_model as basicsr_build_model
 from basicsr.models.base_model import BaseModel
+from basicsr.test import test_pipeline as basicsr_test_pipeline
 from basicsr.train import train_pipeline as basicsr_train_pipeline
+from basicsr.utils import get_root_logger
 
+from kdsr.lifecycle import console
+from kdsr.lifecycle.announcing import describe_end, describe_test
 from kdsr.lifecycle.run import observers, run
+from kdsr.lifecycle.sample_images import show_sample
 from kdsr.lifecycle.seeding import seed_all
 from kdsr.lifecycle.stopping import catch_signals, explain_end, stop_if_asked
 
@@ -35,7 +40,10 @@ def train_pipeline(root_path: str) -> None:
     try:
         with catch_signals(), explain_end():
             basicsr_train_pipeline(root_path)
+            if run.built.opt['rank'] == 0:
+                get_root_logger().info(f'The training is done.\n{describe_end(run.built.opt, run.built)}')
     finally:
+        console.forget()
         if run.samples is not None:
             run.samples.release_workers()
         if run.lock is not None:
@@ -43,9 +51,23 @@ def train_pipeline(root_path: str) -> None:
         run.reset()
 
 
+def test_pipeline(root_path: str) -> None:
+    """Test the option file of the command line, with a start of some lines.
+
+    Args:
+        root_path: The folder of `results`.
+    """
+    try:
+        basicsr_test_pipeline(root_path)
+    finally:
+        console.forget()
+
+
 def build_model(opt: dict[str, Any]) -> Any:
     """Build the model as BasicSR does, and remember it for observers of the run."""
     run.built = basicsr_build_model(opt)
+    if not opt['is_train']:
+        console.say_start(describe_test(opt, run.built))
     return run.built
 
 
@@ -63,6 +85,9 @@ def update_learning_rate(self: Any, current_iter: int, warmup_iter: int = -1) ->
         if first:
             _validate_missed_sets(self, run.iteration)
         stop_if_asked()
+        estimate = run.speed.at_step(current_iter, int(self.opt['train']['total_iter'])) if run.speed else None
+        if estimate:
+            get_root_logger().info(estimate)
     basicsr_update_learning_rate(self, current_iter, warmup_iter)
     seed_all(self.opt['manual_seed'], 'step', self.opt['rank'], current_iter)
 
@@ -114,7 +139,10 @@ def _validate_in_run(model: Any, dataloader: Any, iteration: int, tb_logger: Any
             basicsr_validation(model, dataloader, iteration, tb_logger, save_img)
         finally:
             run.validating = False
-        model.validated = {**(getattr(model, 'validated', None) or {}), name: iteration}
+        validated = getattr(model, 'validated', None) or {}
+        if validated.get(name) != iteration:
+            show_sample(model, dataloader.dataset, iteration, tb_logger)
+        model.validated = {**validated, name: iteration}
         if getattr(model, 'saved_state', (0, 0))[1] == iteration:
             model.save_training_state(*model.saved_state)
 

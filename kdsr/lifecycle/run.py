@@ -24,6 +24,7 @@ class Run:
         samples: The training set, a NamedSamples.
         val_loaders: The loaders of the validation sets.
         tb_logger: TensorBoard's writer, or None.
+        speed: Says once how long the run will take.
         validating: A validation is running. It changes no weights, so a stop need not wait for its end.
         ending: The run saves what it needs to stop, or has failed; further signals change nothing.
         lock: The lock of the run's folder.
@@ -44,6 +45,7 @@ class Run:
         self.samples: Any = None
         self.val_loaders: list[Any] = []
         self.tb_logger: Any = None
+        self.speed: Any = None
         self.validating = False
         self.ending = False
         self.lock: FolderLock | None = None

@@ -16,11 +16,11 @@ from basicsr.metrics import calculate_metric
 from basicsr.utils import get_root_logger, imwrite, tensor2img
 from basicsr.utils.color_util import rgb2ycbcr_pt, ycbcr2bgr
 from torch import Tensor
-from tqdm import tqdm
 
 from kdsr.archs.bicubic import BicubicUpsample
 from kdsr.data.parallel import run_ahead
 from kdsr.errors import UserError
+from kdsr.progress_bars import ProgressBar
 
 THREADS = min(4, os.cpu_count() or 1)  # OpenCV and NumPy let go of Python's lock
 
@@ -70,7 +70,7 @@ def _measure_images(
 
     def run_network() -> Iterator[Callable[[], dict[str, float]]]:
         """Run the network on each image; yield what is left to do with it."""
-        for data in tqdm(loader, unit='image', disable=not model.opt['val'].get('pbar', False)):
+        for data in ProgressBar(loader, unit='image', disable=not model.opt['val'].get('pbar', False)):
             model.feed_data(data)
             model.test()
             image = model.output.detach().float().cpu()

@@ -14,6 +14,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         '--auto_resume', '--auto-resume', action='store_true', help='continue from the newest saved state, if any'
     )
     parser.add_argument('--debug', action='store_true', help='log and validate every 8 iterations')
+    parser.add_argument(
+        '--verbose', action='store_true', help="print BasicSR's banner, all options and all modules, not only log them"
+    )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by PyTorch launchers')
     parser.add_argument(
         '--force_yml', '--force-yml', nargs='+', default=[], metavar='KEY:KEY=VALUE',
@@ -28,6 +31,6 @@ def run_arguments(args: argparse.Namespace, option_file: str) -> list[str]:
         args: What a parser with :func:`add_run_arguments` returned.
         option_file: The option file of the run.
     """
-    flags = [f'--{name}' for name in ('auto_resume', 'debug') if getattr(args, name)]
+    flags = [f'--{name}' for name in ('auto_resume', 'debug', 'verbose') if getattr(args, name)]
     given = ['-opt', option_file, '--launcher', args.launcher, '--local_rank', str(args.local_rank), *flags]
     return [*given, '--force_yml', *args.force_yml] if args.force_yml else given

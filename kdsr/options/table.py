@@ -128,6 +128,9 @@ TABLE: dict[str, dict[str, Option]] = {
         ),
     },
     'logger': {
+        'verbose': Option(
+            (bool,), "Print BasicSR's banner, all options and all modules at the start too. The log file has them."
+        ),
         'keep_last': Option(
             (int,), least=1, doc='Keep only the newest states and checkpoints, this many, besides `best` and `latest`.'
         ),
