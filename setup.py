@@ -14,7 +14,10 @@ OPTIONAL = {
     'export': ['onnx>=1.16', 'onnxruntime>=1.18'],
     'docs': ['sphinx>=7.3', 'furo>=2024.8.6', 'myst-parser>=3.0', 'latex2mathml>=3.77'],
 }
-OPENVINO = ['openvino>=2024.0', 'onnx>=1.16']  # not in `dev`: nothing in the tests needs it
+TARGETS = {  # not in `dev`: the tests of these targets are skipped without them
+    'openvino': ['openvino>=2024.0', 'onnx>=1.16'],
+    'ncnn': ['ncnn>=1.0.20260114', 'pnnx>=20260114'],
+}
 CHECKS = ['pytest', 'pytest-xdist', 'pytest-timeout', 'ruff', 'mypy', 'types-PyYAML', 'packaging']
 
 
@@ -63,7 +66,7 @@ setup(
     ],
     extras_require={
         **OPTIONAL,
-        'openvino': OPENVINO,
+        **TARGETS,
         'dev': [*(package for extra in OPTIONAL.values() for package in extra), *CHECKS],
     },
     entry_points={'console_scripts': ['kdsr=kdsr.cli:main']},

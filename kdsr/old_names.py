@@ -30,6 +30,10 @@ OLD_NAMES: Mapping[str, Mapping[str, str]] = {
     'kdsr.analysis.paper_results': {
         'paper_cells': 'kdsr.papers.results:paper_cells',
     },
+    'kdsr.deployment.exporting': {
+        'Wishes': 'kdsr.export_targets.exporting:Wishes',
+        'export': 'kdsr.export_targets.exporting:export',
+    },
     'kdsr.distillation.outputs': {
         'FeaturesOnly': 'kdsr.old_names:FeaturesOnly',
     },

@@ -10,7 +10,11 @@ from types import ModuleType
 from kdsr.errors import UserError
 from kdsr.wording import installing
 
-_EXTRAS = {'openvino': 'openvino'}  # package to extra of kdsr; all others come with kdsr[export]
+_EXTRAS = {
+    'openvino': 'openvino',
+    'ncnn': 'ncnn',
+    'pnnx': 'ncnn',
+}  # package to extra of kdsr; all others come with kdsr[export]
 
 
 def import_optional(module: str, purpose: str) -> ModuleType:

@@ -22,7 +22,7 @@ ORDER = [
     {'checks', 'networks'},
     {'cost', 'comparison', 'inspection'},
     {'benchmark', 'deployment', 'authoring', 'quickstart'},
-    {'methods', 'old_names', 'pipelines'},
+    {'export_targets', 'methods', 'old_names', 'pipelines'},
     {'commands'},
     {'first_use', 'cli'},
     {'train', 'test', 'run', '__init__'},

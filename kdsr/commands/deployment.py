@@ -15,10 +15,21 @@ ZOO_NETWORK = 'rfdn_small'  # what enlarges where no model is named
 
 
 def _export(args: argparse.Namespace) -> None:
-    from kdsr.deployment.exporting import Wishes, export
+    from kdsr.export_targets.exporting import Wishes, export
 
     size = tuple(args.size) if args.size else None
-    wishes = Wishes(args.formats, args.network, args.int8, args.gt, args.images, size, args.data_licence, args.repeats)
+    wanted = list(dict.fromkeys([*args.formats, *args.targets]))
+    wishes = Wishes(
+        wanted,
+        network=args.network,
+        int8=args.int8,
+        gt=args.gt,
+        images=args.images,
+        size=size,
+        data_licence=args.data_licence,
+        repeats=args.repeats,
+        everything=args.all,
+    )
     written = export(args.checkpoint, args.out, wishes, partial(print, flush=True))
     print(f'The page about it: {written[-1]}')
 
@@ -41,8 +52,17 @@ def add_export(commands: Commands) -> None:
         nargs='+',
         default=['onnx', 'safetensors'],
         metavar='FORMAT',
-        help='onnx, safetensors, torchscript, pt2 (torch.export); default: the first two',
+        help='onnx, safetensors, torchscript, pt2 (torch.export), and the names of the options below; default: the '
+        'first two',
     )
+    for name, text in (
+        ('ncnn', 'for Upscayl, realesrgan-ncnn-vulkan, phones: .param and .bin, fp32 and fp16'),
+        ('openvino', "OpenVINO's files, .xml and .bin"),
+    ):
+        export.add_argument(
+            f'--{name}', dest='targets', action='append_const', const=name, default=[], help=f'also {text}'
+        )
+    export.add_argument('--all', action='store_true', help='also every other target whose packages are installed')
     export.add_argument('--images', metavar='DIR', help='low-resolution images to check with, beside noise')
     export.add_argument('--int8', metavar='DIR', help='also an int8 ONNX file, calibrated on these images')
     export.add_argument('--gt', metavar='DIR', help='their ground truths, for the report of int8')

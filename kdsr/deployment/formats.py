@@ -74,12 +74,13 @@ def with_card(model: bytes, card: Card) -> bytes:
     return proto.SerializeToString()
 
 
-def torchscript_bytes(network: nn.Module, image: Tensor, card: Card) -> bytes:
-    """Export to TorchScript, by tracing."""
+def torchscript_bytes(network: nn.Module, image: Tensor, card: Card | None = None) -> bytes:
+    """Export to TorchScript, by tracing; without a card for a converter that reads it on."""
     file = io.BytesIO()
     with _exporting('TorchScript'):
         traced = torch.jit.trace(network, (image,), check_trace=False)
-        torch.jit.save(traced, file, _extra_files={CARD_FILE: json.dumps(card.metadata())})
+        extra = {CARD_FILE: json.dumps(card.metadata())} if card else {}
+        torch.jit.save(traced, file, _extra_files=extra)
     return file.getvalue()
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from kdsr.archs.bicubic import BicubicUpsample
 
-_LUMA = (65.481, 128.553, 24.966)  # Y of BT.601, 16..235, of R, G, B in [0, 1]
+LUMA_WEIGHTS = (65.481, 128.553, 24.966)  # Y of BT.601, 16..235, of R, G, B in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class PixelNetwork(nn.Module):
         needs_mirror = luminance and channels == 3 and not edges_are_cut
         self._tail = None if needs_mirror else tail
         self.bicubic = BicubicUpsample(scale)
-        self.register_buffer('luma', torch.tensor(_LUMA).view(1, 3, 1, 1) / 255, persistent=False)
+        self.register_buffer('luma', torch.tensor(LUMA_WEIGHTS).view(1, 3, 1, 1) / 255, persistent=False)
         self.register_buffer('kernels', self.bicubic.kernel.repeat(3, 1, 1, 1), persistent=False)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,8 +22,8 @@ from kdsr.benchmark.tasks import make_super_resolver
 from kdsr.cli import main
 from kdsr.data.benchmark_sets import find_sets
 from kdsr.data.matlab_bicubic import imresize_bicubic, upsample_bicubic
-from kdsr.deployment.exporting import Wishes, export
 from kdsr.errors import UserError
+from kdsr.export_targets.exporting import Wishes, export
 from kdsr.networks.candidates import Candidate, find_candidates
 from tests.conftest import network_opt
 

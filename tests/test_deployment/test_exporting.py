@@ -21,12 +21,12 @@ from kdsr.cli import main
 from kdsr.deployment import exportable as graph
 from kdsr.deployment import formats
 from kdsr.deployment.card import Card
-from kdsr.deployment.exporting import Wishes, export
 from kdsr.deployment.quantisation import psnr
 from kdsr.deployment.sources import last_scores, read_model
 from kdsr.deployment.verification import random_images, verify
 from kdsr.distillation.padding import run_padded
 from kdsr.errors import UserError
+from kdsr.export_targets.exporting import Wishes, export
 from kdsr.networks.candidates import find_candidates
 from tests.conftest import NETWORKS
 from tests.helpers.networks import LUMINANCE, TINY

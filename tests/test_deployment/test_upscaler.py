@@ -14,12 +14,12 @@ from torch import nn
 
 from kdsr.archs.bicubic import BicubicUpsample
 from kdsr.deployment import Upscaler, formats
-from kdsr.deployment.exporting import Wishes, export
 from kdsr.deployment.tiles import BUDGET, SHARE, SMALLEST, USEFUL, fitting_tile
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.padding import run_padded
 from kdsr.distillation.tiling import self_ensemble
 from kdsr.errors import UserError
+from kdsr.export_targets.exporting import Wishes, export
 from kdsr.networks.candidates import find_candidates
 from tests.conftest import NETWORKS
 from tests.helpers.networks import known

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdsr.archs.spandrel_arch import Spandrel
 from kdsr.deployment import formats
 from kdsr.deployment.calibration import read_inputs, read_truths
 from kdsr.deployment.card import Card, markdown
-from kdsr.deployment.exportable import exportable
+from kdsr.deployment.formats import ExportedRun
 from kdsr.deployment.quantisation import psnr_report, quantise
 from kdsr.deployment.sources import card_for, read_model
 from kdsr.deployment.timing import time_in_turns, timing_report
 from kdsr.deployment.verification import Difference, random_images, verify
-from kdsr.distillation.padding import run_padded
 from kdsr.errors import UserError, check_choice
+from kdsr.export_targets.making import SPANDREL_FILE, Maker
+from kdsr.export_targets.targets import TARGETS, writable_targets
 from kdsr.networks.candidates import Candidate
 
 _LONGEST_NAME = 150
-_SPANDREL_FILE = 'A network of spandrel stays in its own file, which kdsr reads as it is.'
 TIMED_SIDES = (128, 96, 64, 48, 32)  # the largest that PyTorch does in about a second
 
 
@@ -34,7 +33,7 @@ class Wishes:
     """What is to be exported, and how.
 
     Attributes:
-        formats: Of `kdsr.deployment.formats.SUFFIXES`.
+        formats: Of `kdsr.export_targets.targets.TARGETS`.
         network: Options of the network where the file does not tell.
         int8: Folder of low-resolution images to calibrate an int8 ONNX file with; None for none.
         gt: Folder of their ground truths, of the same names, for the report.
@@ -42,6 +41,7 @@ class Wishes:
         size: (h, w): only for images of this size; None for any.
         data_licence: Of the training data.
         repeats: Turns of the timing; 0 for none.
+        everything: Also all other targets whose packages are installed; those that fail are told, not raised.
     """
 
     formats: Sequence[str] = ('onnx', 'safetensors')
@@ -52,6 +52,7 @@ class Wishes:
     size: tuple[int, int] | None = None
     data_licence: str | None = None
     repeats: int = 5
+    everything: bool = False
 
 
 def export(checkpoint: str, out: str, wishes: Wishes, say: Callable[[str], object] = print) -> list[Path]:
@@ -80,14 +81,21 @@ def export(checkpoint: str, out: str, wishes: Wishes, say: Callable[[str], objec
     folder = Path(out).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(one.network, Spandrel) and set(wishes.formats) <= {'safetensors'}:
-        raise UserError(f'safetensors: {_SPANDREL_FILE} Name --formats onnx.')
+        raise UserError(f'safetensors: {SPANDREL_FILE} Name --formats onnx.')
     job = _Job(one, card, wishes, folder, say)
     for kind in wishes.formats:
-        job.write(kind)
+        if kind == 'safetensors' and isinstance(one.network, Spandrel):
+            job.try_to_write(kind)
+        else:
+            job.write(kind)
+    for kind in writable_targets() if wishes.everything else ():
+        if kind not in wishes.formats:
+            job.try_to_write(kind)
     if wishes.int8:
         job.write_int8(wishes.int8, wishes.gt)
-    if wishes.repeats and job.timed:
+    if wishes.repeats and len(job.timed) > 1:
         job.time(wishes.repeats)
+    job.describe_targets()
     page = markdown(card, job.sections)
     job.written.append(formats.write(page.encode(), folder / f'{card.name}.md'))
     return job.written
@@ -107,7 +115,7 @@ def file_name(name: str) -> str:
 
 def _check(wishes: Wishes) -> None:
     for kind in wishes.formats:
-        check_choice('--formats', kind, tuple(formats.SUFFIXES))
+        check_choice('--formats', kind, tuple(TARGETS))
     if wishes.int8 and 'onnx' not in wishes.formats:
         raise UserError('--int8 is made from the ONNX file: name onnx among --formats.')
     if wishes.gt and not wishes.int8:
@@ -118,74 +126,85 @@ class _Job:
     """One checkpoint's exports, and what was measured of them."""
 
     def __init__(self, one: Candidate, card: Card, wishes: Wishes, folder: Path, say: Callable[[str], object]) -> None:
-        assert one.network is not None
-        self.card, self.folder, self.say = card, folder, say
-        self.network: nn.Module = one.network
-        self.size = wishes.size
-        self.original = partial(run_padded, one.network, multiple=one.multiple)
-        self.exportable = exportable(one.network, one.multiple, one.scale)
-        self.channels = 1 if one.luminance else 3
-        self.example = formats.example(self.channels, self.size)
-        self.images = random_images(self.channels, self.size)
-        if wishes.images:
-            self.images += read_inputs(wishes.images, one.luminance, 5, self.size)
-        self.timed: dict[str, Callable[[Tensor], Tensor]] = {}
+        self.card, self.folder, self.say, self.size = card, folder, say, wishes.size
+        self.maker = Maker(one, card, wishes.size)
+        self.channels = self.maker.channels
+        self.original = self.maker.original(rgb=False)
+        self.images = {
+            channels: random_images(channels, self.size)
+            + (read_inputs(wishes.images, channels == 1, 5, self.size) if wishes.images else [])
+            for channels in {self.channels, 3}
+        }
+        self.timed: dict[str, tuple[ExportedRun, int]] = {'PyTorch': (self.original, self.channels)}
         self.sections: dict[str, str] = {}
         self.written: list[Path] = []
-        self.onnx = b''
+        self.targets: list[str] = []
 
     def write(self, kind: str) -> None:
-        """Export to one format, verify it, and write it."""
-        path = self.folder / f'{self.card.name}{formats.SUFFIXES[kind]}'
-        fixed = self.size is not None
-        if kind == 'safetensors':
-            self._write_weights(path)
-            return
-        if kind == 'onnx':
-            self.onnx = formats.onnx_bytes(self.exportable, self.example, fixed)
-            content = formats.with_card(self.onnx, self.card)
-            run = self.timed['onnxruntime'] = formats.onnx_runner(content)
-        elif kind == 'torchscript':
-            content = formats.torchscript_bytes(self.exportable, self.example, self.card)
-            run = formats.torchscript_runner(content)
-        else:
-            content = formats.pt2_bytes(self.exportable, self.example, fixed, self.card)
-            run = formats.pt2_runner(content)
-        found = verify(path.name, run, self.original, self.images)
-        self._done(path, content, found)
+        """Export to one target, verify its files, and write them."""
+        rgb = TARGETS[kind].rgb
+        original, images = self.maker.original(rgb), self.images[3 if rgb else self.channels]
+        clamped = rgb and self.channels == 1  # what enlarges colours in PyTorch gives [0, 1]
+        for made in self.maker.make(kind):
+            name = next(iter(made.files))
+            found: list[Difference] = []
+            if made.run is not None:
+                found = verify(name, _clamped(made.run) if clamped else made.run, original, images, made.tolerance)
+            self._done(made.files, found)
+            if made.default_run is not None:
+                self._tell_default(name, made.default_run, original, images)
+            if made.timed and made.run is not None:
+                self.timed[made.timed] = (made.run, 3 if rgb else self.channels)
+        self.targets.append(kind)
 
-    def _write_weights(self, path: Path) -> None:
-        if isinstance(self.network, Spandrel):  # its own file is the only one from which spandrel builds it again
-            self.say(f'{path.name}: not written. {_SPANDREL_FILE}')
-            return
-        content = formats.safetensors_bytes(self.network.state_dict(), self.card)
-        self._done(path, content, [])
+    def try_to_write(self, kind: str) -> None:
+        """Export to one target; where the network cannot be, say why and go on."""
+        try:
+            self.write(kind)
+        except UserError as error:
+            name = f'{self.card.name}{formats.SUFFIXES.get(kind, f" for {kind}")}'
+            self.say(f'{name}: not written. {error}')
+            self.sections[f'{name}: not written'] = str(error)
 
-    def _done(self, path: Path, content: bytes, found: Sequence[Difference]) -> None:
-        self.written.append(formats.write(content, path))
-        told = f'{path} ({len(content) / 1e6:.2f} MB)'
+    def _done(self, files: Mapping[str, bytes], found: Sequence[Difference]) -> None:
+        name = next(iter(files))
+        for path, content in files.items():
+            (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+            self.written.append(formats.write(content, self.folder / path))
+        told = f'{self.folder / name} ({sum(map(len, files.values())) / 1e6:.2f} MB)'
         if found:
             largest = max(one.largest for one in found)
             self.say(f'{told}: at most {largest:.1e} from PyTorch on {len(found)} images')
             rows = '\n'.join(f'| {one.what} | {one.largest:.1e} |' for one in found)
-            self.sections[f'{path.name}: largest difference to PyTorch, images in [0, 1]'] = (
+            self.sections[f'{name}: largest difference to PyTorch, images in [0, 1]'] = (
                 f'| image | difference |\n|---|---|\n{rows}'
             )
         else:
             self.say(told)
 
+    def _tell_default(
+        self, name: str, run: ExportedRun, original: ExportedRun, images: Sequence[tuple[str, Tensor]]
+    ) -> None:
+        """Say how far the runtime's default precision is from PyTorch."""
+        with torch.no_grad():
+            largest = max(float((run(image) - original(image)).abs().max()) for _, image in images)
+        text = f'With the default settings of its runtime on this processor: at most {largest:.1e} from PyTorch.'
+        self.say(f'{name}: {text[0].lower()}{text[1:]}')
+        self.sections[f'{name}: default precision'] = text
+
     def write_int8(self, folder: str, truths: str | None) -> None:
         """Quantise the ONNX model, report what it costs, and write it."""
         images = read_inputs(folder, self.channels == 1, 32, self.size)
-        content = formats.with_card(quantise(self.onnx, [image for _, image in images]), self.card)
-        run = self.timed['onnxruntime int8'] = formats.onnx_runner(content)
+        content = formats.with_card(quantise(self.maker.onnx, [image for _, image in images]), self.card)
+        run = formats.onnx_runner(content)
+        self.timed['onnxruntime int8'] = (run, self.channels)
         names, sizes = [name for name, _ in images], [(image.shape[2], image.shape[3]) for _, image in images]
         known = read_truths(truths, names, self.channels == 1, self.card.scale, sizes) if truths else None
         report = psnr_report(run, self.original, images, known)
-        path = self.folder / f'{self.card.name}_int8.onnx'
-        self._done(path, content, [])
+        name = f'{self.card.name}_int8.onnx'
+        self._done({name: content}, [])
         what = 'the Y channel' if self.channels == 1 else 'RGB'
-        self.sections[f'{path.name}: PSNR in dB, {what}, on the calibration images'] = report
+        self.sections[f'{name}: PSNR in dB, {what}, on the calibration images'] = report
         self.say(f'PSNR in dB, {what}:\n{report}')
 
     def _timed_size(self) -> tuple[int, int]:
@@ -196,9 +215,27 @@ class _Job:
         return side, side
 
     def time(self, repeats: int) -> None:
-        """Time PyTorch and onnxruntime in turns."""
-        image = torch.rand((1, self.channels, *(self.size or self._timed_size())))
-        times = time_in_turns({'PyTorch': self.original, **self.timed}, image, repeats)
+        """Time PyTorch and the other runtimes in turns."""
+        height, width = self.size or self._timed_size()
+        image = torch.rand((1, self.channels, height, width))
+        runs = {
+            name: run if channels == self.channels else _on_rgb(run) for name, (run, channels) in self.timed.items()
+        }
+        times = time_in_turns(runs, image, repeats)
         report = timing_report(times, image, repeats)
         self.sections['Latency'] = report
         self.say(report)
+
+    def describe_targets(self) -> None:
+        """Say for the page how images are given to each target."""
+        rows = [f'| {kind} | {TARGETS[kind].reads} | {TARGETS[kind].preprocessing} |' for kind in self.targets]
+        self.sections['Targets'] = '\n'.join(['| target | read by | input and output |', '|---|---|---|', *rows])
+
+
+def _clamped(run: ExportedRun) -> ExportedRun:
+    return lambda image: run(image).clamp(0, 1)
+
+
+def _on_rgb(run: ExportedRun) -> ExportedRun:
+    """Run what takes RGB on one channel, as grey; the work is that of a colour image."""
+    return lambda image: run(image.expand(-1, 3, -1, -1))

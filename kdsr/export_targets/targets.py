@@ -1,0 +1,73 @@
+"""The table of targets: what each is for, what it needs, and how its images are given to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kdsr.optional_packages import is_installed
+from kdsr.wording import installing
+
+_NCHW = '(N, C, h, w), float32 in [0, 1]; RGB, or Y of BT.601 for networks on luminance; not clamped'
+
+
+@dataclass(frozen=True)
+class Target:
+    """One kind of file.
+
+    Attributes:
+        reads: What reads it.
+        files: Their names.
+        preprocessing: Layout, range, channel order, and what sides must be multiples of.
+        packages: Which must be installed to write it.
+        extra: Of kdsr, which installs them.
+        rgb: It takes RGB whatever the network takes.
+    """
+
+    reads: str
+    files: str
+    preprocessing: str
+    packages: tuple[str, ...] = ()
+    extra: str = 'export'
+    rgb: bool = False
+
+    def missing(self) -> str:
+        """Return what has to be done before this target can be written; '' for nothing."""
+        absent = [package for package in self.packages if not is_installed(package)]
+        return f'{", ".join(absent)} missing: {installing(self.extra)}' if absent else ''
+
+
+TARGETS = {
+    'onnx': Target(
+        'onnxruntime and other runtimes; `kdsr upscale`',
+        '`NAME.onnx`, opset 20',
+        f'`lq`: {_NCHW}; any size',
+        ('onnx', 'onnxruntime'),
+    ),
+    'safetensors': Target(
+        '`kdsr upscale`; with its options, wherever a checkpoint is expected',
+        "`NAME.safetensors`, the weights in the network's own names",
+        f'as the network in PyTorch: {_NCHW}; windows need padding',
+    ),
+    'torchscript': Target('`torch.jit.load`, libtorch', '`NAME.torchscript.pt`', f'{_NCHW}; any size'),
+    'pt2': Target('`torch.export.load`', '`NAME.pt2`', f'{_NCHW}; any size'),
+    'openvino': Target(
+        'OpenVINO; compute in `f32` for the last bits (its default is bf16 where the processor has it)',
+        '`NAME.xml` and `NAME.bin`',
+        f'`lq`: {_NCHW}; any size',
+        ('openvino', 'onnx'),
+        'openvino',
+    ),
+    'ncnn': Target(
+        'Upscayl (custom models), realesrgan-ncnn-vulkan (`-m FOLDER -n NAME`), phones',
+        '`ncnn/NAME-x4.param` and `.bin`, and the same with `-fp16`',
+        'blob `data`: (3, h, w) RGB, float32 in [0, 1], no batch; blob `output`: (3, S*h, S*w), not clamped; any size',
+        ('pnnx', 'ncnn'),
+        'ncnn',
+        rgb=True,
+    ),
+}
+
+
+def writable_targets() -> list[str]:
+    """Return the targets whose packages are installed, in the order of the table."""
+    return [name for name, target in TARGETS.items() if not target.missing()]
