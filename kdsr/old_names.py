@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.machinery import ModuleSpec
-from importlib.util import module_from_spec
+from importlib.util import find_spec, module_from_spec
 from typing import Any
 
 from torch import Tensor
@@ -118,8 +118,11 @@ def _warn(old: str, new: str) -> None:
 
 
 def _make_module(name: str) -> Any:
-    """Make an empty module, and the package that it is in, for names whose module is gone."""
-    for made in (name.rpartition('.')[0], name):
+    """Make an empty module for names whose module is gone, and the package that it was in, if that is gone too."""
+    package = name.rpartition('.')[0]
+    if find_spec(package) is not None:
+        import_module(package)
+    for made in (package, name):
         if made not in sys.modules:
             sys.modules[made] = module_from_spec(ModuleSpec(made, None, is_package=made != name))
     return sys.modules[name]

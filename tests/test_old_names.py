@@ -1,6 +1,8 @@
 """Old public names work as they did, and the warning names the new one."""
 
 import importlib
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -158,3 +160,9 @@ def test_regressors_pair_by_the_old_name():
         pair = regressors.pair('L', 'f', ours=ours, theirs=theirs)
     assert pair[0] is ours
     assert torch.equal(pair[1], theirs)
+
+
+def test_a_gone_module_leaves_its_package_as_it_is():
+    code = 'import kdsr.archs, kdsr.deployment; kdsr.deployment.Upscaler; from kdsr.deployment.exporting import export'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr

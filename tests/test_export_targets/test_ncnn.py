@@ -3,40 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from basicsr.archs import build_network
 
 from kdsr.cli import main
-from kdsr.deployment.pixel_network import PixelNetwork
 from kdsr.errors import UserError
 from kdsr.export_targets.ncnn_files import ncnn_name, ncnn_runner, to_ncnn
 from kdsr.export_targets.plain import plain_network
-from tests.conftest import NETWORKS
-from tests.helpers.networks import LUMINANCE, TINY, known
+from tests.helpers.exports import built, in_rgb, photo
+from tests.helpers.networks import LUMINANCE, known
 
-ALL = {**TINY, **NETWORKS}
 PLAIN = ['FSRCNN', 'VDSR', 'RFDN', 'E-RFDN', 'IMDN', 'IDN', 'CARN', 'CARN-M', 'EDSR', 'RCAN']
-
-
-def photo(height, width):
-    generator = torch.Generator().manual_seed(height)
-    small = torch.rand((1, 3, height // 4 + 1, width // 4 + 1), generator=generator)
-    return torch.nn.functional.interpolate(small, (height, width), mode='bilinear')
-
-
-def built(name, scale):
-    torch.manual_seed(0)
-    network = build_network({**ALL[name], 'upscale': scale}).eval()
-    for parameter in network.parameters():  # attention starts near zero, where no mistake would show
-        if parameter.ndim == 2:
-            parameter.data *= 10
-    return network
-
-
-def in_rgb(network, name, scale, image):
-    if name not in LUMINANCE:
-        return network(image).clamp(0, 1)
-    pixels = PixelNetwork(network, scale, luminance=True, channels=3, eight_bit=False)
-    return pixels(image.permute(0, 2, 3, 1))[0].permute(0, 3, 1, 2)
 
 
 @pytest.mark.parametrize('scale', [2, 3])

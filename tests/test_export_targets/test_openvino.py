@@ -7,8 +7,8 @@ from kdsr.cli import main
 from kdsr.deployment import formats
 from kdsr.deployment.exportable import exportable
 from kdsr.export_targets.openvino_files import openvino_runner, to_openvino
+from tests.helpers.exports import built
 from tests.helpers.networks import LUMINANCE, known
-from tests.test_export_targets.test_ncnn import built
 
 openvino = pytest.importorskip('openvino')
 pytest.importorskip('onnx')
