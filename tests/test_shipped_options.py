@@ -13,7 +13,7 @@ FILES = sorted(p for p in FOLDER.rglob('*.yml'))
 OURS = re.compile(r'(mtkd_aggregator|((mtkd|baseline)_)?(edsr|rcan|swinir))_x\d\.yml')
 TRAINED = [p for p in FILES if 'ablations/mtkd' in p.as_posix() or (p.parent == FOLDER and OURS.fullmatch(p.name))]
 QUICKSTART = [p for p in FILES if p.parent.name == 'quickstart']
-TESTED = [p for p in FILES if p.parent.name == 'test' and p.name.startswith(('edsr', 'rcan', 'san', 'mtkd'))]
+TESTED = [p for p in FILES if p.parent.name == 'test' and re.match('(mtkd_)?(edsr|rcan|swinir|san)_x', p.name)]
 RELEASED = ('released_aggregator.yml', 'released_edsr.yml')  # with the settings of the released code
 STUDENTS = {
     ('EDSR', 2): 1_369_859, ('EDSR', 3): 1_554_499, ('EDSR', 4): 1_517_571,

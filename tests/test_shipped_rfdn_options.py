@@ -19,6 +19,7 @@ PARAMETERS = {
     'ablations/rfdn/table2_ratio_25': 523_434, 'ablations/rfdn/table2_ratio_50': 544_386,
     'ablations/rfdn/table2_ratio_75': 565_338,
     'ablations/rfdn/scratch_x3': 540_531, 'ablations/rfdn/scratch_x4': 549_624,
+    'ablations/rfdn/scratch_imdn_x4': 715_176,
 }  # fmt: skip
 STARTS_FROM = {
     'rfdn_x3': 'rfdn_x2', 'rfdn_x4': 'rfdn_x2', 'rfdn_l_x3': 'rfdn_l_x2', 'rfdn_l_x4': 'rfdn_l_x2',
@@ -49,14 +50,14 @@ def shrunk(opt, workspace):
 
 def test_the_table_holds_every_file():
     files = {str(p.relative_to(FOLDER).with_suffix('')) for p in FOLDER.rglob('*.yml') if 'rfdn' in str(p)}
-    assert files - {f for f in files if f.startswith(('test/', 'zoo/'))} == set(PARAMETERS)
+    assert files - {f for f in files if f.startswith(('test/', 'zoo/', 'tables/'))} == set(PARAMETERS)
 
 
 @pytest.mark.parametrize('name', PARAMETERS)
 def test_networks_have_the_published_sizes(name):
     opt = load(name)
     assert opt['network_g']['upscale'] == opt['scale']
-    assert opt['network_g']['img_range'] == 255
+    assert opt['network_g']['type'] == 'IMDN' or opt['network_g']['img_range'] == 255
     assert sum(p.numel() for p in build_network(opt['network_g']).parameters()) == PARAMETERS[name]
 
 

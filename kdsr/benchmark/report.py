@@ -31,10 +31,12 @@ class About:
     Attributes:
         protocol: How networks were run and scored.
         device: torch's name of the device.
+        decimals: Of PSNR in the table.
     """
 
     protocol: Protocol
     device: str
+    decimals: int = 2
 
     def lines(self, results: Sequence[SetScores]) -> list[str]:
         """Return the protocol in words.
@@ -90,13 +92,13 @@ def markdown(results: Sequence[SetScores], about: About) -> str:
     """
     blocks = ['# Benchmark', '\n'.join(f'* {line}' for line in about.lines(results))]
     for scale in sorted({r.scale for r in results}):
-        blocks.append(_table([r for r in results if r.scale == scale], scale))
+        blocks.append(_table([r for r in results if r.scale == scale], scale, about.decimals))
     files = {(f'{r.model} x{r.scale}', r.source, r.fingerprint[:16] or '-'): None for r in results}
     blocks.append(markdown_table(['model', 'weights', 'sha256'], list(files)))
     return '\n\n'.join(blocks) + '\n'
 
 
-def _table(results: Sequence[SetScores], scale: int) -> str:
+def _table(results: Sequence[SetScores], scale: int, decimals: int) -> str:
     sets = list(dict.fromkeys(r.set_name for r in results))
     counts = {r.set_name: len(r.images) for r in results}
     head = [f'x{scale}', 'parameters', *(f'{name} ({counts[name]})' for name in sets)]
@@ -104,13 +106,13 @@ def _table(results: Sequence[SetScores], scale: int) -> str:
     for model in dict.fromkeys(r.model for r in results):
         own = {r.set_name: r for r in results if r.model == model}
         size = next(iter(own.values())).parameters
-        cells = [_cell(own[name]) if name in own else '-' for name in sets]
+        cells = [_cell(own[name], decimals) if name in own else '-' for name in sets]
         rows.append([model, '-' if size is None else f'{size:,}', *cells])
     return markdown_table(head, rows, numbers=range(1, len(head)))
 
 
-def _cell(result: SetScores) -> str:
-    return f'{result.psnr:.2f} / {result.ssim:.4f}' + (f' {QUADRANTS}' if result.quadrants else '')
+def _cell(result: SetScores, decimals: int) -> str:
+    return f'{result.psnr:.{decimals}f} / {result.ssim:.4f}' + (f' {QUADRANTS}' if result.quadrants else '')
 
 
 def csv_text(results: Sequence[SetScores]) -> str:

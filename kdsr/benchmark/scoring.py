@@ -25,6 +25,7 @@ from kdsr.errors import UserError
 from kdsr.networks.candidates import Candidate, find_candidates
 from kdsr.networks.facts import parameters
 from kdsr.networks.onnx_network import OnnxNetwork
+from kdsr.papers.rows import find_decimals
 from kdsr.progress_bars import ProgressBar
 
 
@@ -61,6 +62,8 @@ def benchmark(
     scales: Sequence[int] = (),
     network: str | None = None,
     iteration: str | None = None,
+    teachers: bool = False,
+    decimals: int | None = None,
     say: Callable[[str], None] = print,
 ) -> tuple[list[Task], list[SetScores]]:
     """Score models on test sets and write `benchmark.md`, `.csv` and `.json`.
@@ -77,6 +80,8 @@ def benchmark(
         scales: See :func:`find_candidates`.
         network: See :func:`find_candidates`.
         iteration: See :func:`find_candidates`.
+        teachers: See :func:`find_candidates`.
+        decimals: Of PSNR in the table; None takes those of the papers whose option files are scored, at least 2.
         say: Receives one line for each finished task.
 
     Returns:
@@ -86,7 +91,7 @@ def benchmark(
         UserError: something is missing or does not fit.
     """
     _check(protocol, resources)
-    tasks = plan_tasks(find_candidates(models, scales, network, iteration), sets)
+    tasks = plan_tasks(find_candidates(models, scales, network, iteration, teachers), sets)
     out.mkdir(parents=True, exist_ok=True)
     results: list[SetScores] = []
     with _full_precision_convolutions():
@@ -100,7 +105,7 @@ def benchmark(
             network_of_task = task.candidate.network
             if network_of_task and all(later.candidate.network is not network_of_task for later in tasks[number:]):
                 network_of_task.cpu()
-    about = report.About(protocol, resources.device)
+    about = report.About(protocol, resources.device, decimals or find_decimals(models))
     write_durably(out / 'benchmark.md', report.markdown(results, about).encode())
     write_durably(out / 'benchmark.csv', report.csv_text(results).encode())
     write_durably(out / 'benchmark.json', report.json_text(results, about).encode())

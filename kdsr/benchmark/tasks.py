@@ -64,7 +64,7 @@ def run_on_set(
 
     def run(item: tuple[Pair, np.ndarray, np.ndarray]) -> tuple[Pair, np.ndarray | Tensor, np.ndarray, np.ndarray]:
         pair, lq, gt = item
-        sr = super_resolve(lq)
+        sr = super_resolve(gt if candidate.input == 'gt' else lq)
         _check_result(candidate, pair, sr, gt)
         return pair, sr, lq, gt
 
@@ -83,6 +83,8 @@ def make_super_resolver(
     candidate: Candidate, protocol: Protocol, set_name: str, device: torch.device
 ) -> Callable[[np.ndarray], np.ndarray | Tensor]:
     """Return a function that maps an LR image (h, w, 3), uint8, BGR, to the candidate's result.
+
+    The input of a candidate that sees the ground truth is that image instead.
 
     A network's result is (1, C, S*h, S*w) in [0, 1], not clamped, on the CPU. The result of bicubic is
     (S*h, S*w, 3), uint8, BGR, rounded as in MATLAB.

@@ -48,6 +48,8 @@ def _benchmark(args: argparse.Namespace) -> None:
         scales=args.scale,
         network=args.network,
         iteration=args.iter,
+        teachers=args.teachers,
+        decimals=args.decimals,
     )
     print(f'\n{(out / "benchmark.md").read_text(encoding="utf-8")}')
     if args.plot is not None:
@@ -81,6 +83,14 @@ def add_benchmark(commands: Commands) -> None:
     )
     benchmark.add_argument(
         '--network', metavar='OPTIONS', help="network of bare weights: '{type: RFDN, upscale: 4}' or a YAML file"
+    )
+    benchmark.add_argument(
+        '--teachers',
+        action='store_true',
+        help='also score the teachers of the option files, and their fused image (MT)',
+    )
+    benchmark.add_argument(
+        '--decimals', type=int, help="of PSNR in the table (default: 3 for LSFD's and FACD's option files, else 2)"
     )
     benchmark.add_argument('--iter', help='checkpoint of experiments: 5000, latest or best (default: the latest)')
     colour = benchmark.add_mutually_exclusive_group()

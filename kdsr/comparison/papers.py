@@ -8,14 +8,14 @@ from kdsr.comparison.parts import DASH, Table
 from kdsr.comparison.planned_runs import validation_sets
 from kdsr.comparison.significance import mean_and_spread
 from kdsr.comparison.summary import Summary
-from kdsr.papers.matching import comparable_rows, differences_from, metric_of_papers
+from kdsr.papers.matching import find_matches, metric_of_papers
 from kdsr.papers.results import SETS, Cell
 
 TEXT = (
     'Numbers printed in the papers for the same student, method, scale, test set and metric, with the value measured '
-    'here in parentheses. The last column names the known differences between the training here and in the paper. '
-    'Where it is not empty, two different numbers do not contradict each other. Rows that a paper only copied from '
-    'another one are left out.'
+    'here in parentheses. The last column names every difference between the options here and the option file of the '
+    'row (options/README.md). Where it is not empty, two different numbers do not contradict each other. Rows that '
+    'repeat another row are left out.'
 )
 MISPRINT = '\u2020'
 
@@ -28,14 +28,16 @@ def paper_table(summary: Summary) -> Table | None:
     metrics = {name: metric_of_papers(m, opt) for name, m in opt['val']['metrics'].items()}
     for label in comparison.shown:
         run = comparison.of(label)[0]
-        for (paper, table, row), cells in comparable_rows(run.opt).items():
+        for match in find_matches(run.opt):
+            cells, copied = match.cells, f' (copied from {match.origin})' if match.origin else ''
+            row = f'{match.row.paper}, Table {match.row.table}: {match.row.row}{copied}'
             for metric, kind in metrics.items():
                 texts = [_cell(summary, label, name, metric, kind, cells.get(sets[name])) for name in sets]
                 if not any(texts):
                     continue
-                different = '; '.join(differences_from(paper, run.opt)) or 'nothing known'
+                different = '; '.join(match.differences) or 'nothing known'
                 texts = [text or DASH for text in texts]
-                rows.append([run.title, f'{paper}, Table {table}: {row}', metric, *texts, different])
+                rows.append([run.title, row, metric, *texts, different])
                 misprints += _misprints(cells, kind, list(sets.values()))
     if not rows:
         return None

@@ -1,6 +1,7 @@
 """The result tables of the five papers.
 
-`results.csv` holds every printed cell as it is printed; its column `misprint` names the value that was likely meant.
+`results.csv` holds every printed cell as it is printed; its column `misprint` names the value that was likely meant,
+and `origin` says where a paper copied a number from. `rows.csv` names the option files of each row.
 `complexity.csv` holds parameters, MultiAdds and run times. PSNR and SSIM are on Y, with S pixels cut from each border.
 """
 
@@ -30,6 +31,8 @@ class Cell:
         psnr, ssim: As printed, PSNR in dB; None where the cell has none.
         kind: 'result', or another kind of number: a gain, the PSNR of features, of one image or of a crop, or the
             result of a teacher that sees the ground truth (privileged).
+        origin: Where the paper took the number from: another table ('LSFD, Table 3, LFD') or publication; empty for its
+            own number.
         misprint: Metric and likely value of a misprint, 'psnr 33.547'; empty where the cell looks right.
         note: A remark; empty for none.
     """
@@ -43,6 +46,7 @@ class Cell:
     psnr: float | None
     ssim: float | None
     kind: str
+    origin: str
     misprint: str
     note: str
 
@@ -72,6 +76,7 @@ def paper_cells() -> tuple[Cell, ...]:
                 psnr=float(r['psnr']) if r['psnr'] else None,
                 ssim=float(r['ssim']) if r['ssim'] else None,
                 kind=r['kind'],
+                origin=r['origin'],
                 misprint=r['misprint'],
                 note=r['note'],
             )

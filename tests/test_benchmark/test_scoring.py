@@ -25,6 +25,7 @@ from kdsr.data.matlab_bicubic import imresize_bicubic, upsample_bicubic
 from kdsr.errors import UserError
 from kdsr.export_targets.exporting import Wishes, export
 from kdsr.networks.candidates import Candidate, find_candidates
+from kdsr.papers.rows import find_decimals
 from tests.conftest import network_opt
 
 FSRCNN = {'type': 'FSRCNN', 'upscale': 2, 'num_feat': 8, 'num_shrink': 4, 'num_map': 1}
@@ -314,3 +315,118 @@ def test_onnx_files_are_scored_as_their_network(run, workspace):
             assert ours.psnr == pytest.approx(theirs.psnr, abs=0.01)
     with pytest.raises(UserError, match=r'nowhere\.onnx'):
         run('nowhere.onnx')
+
+
+def trained_mtkd(run, model_type='DistillationModel'):
+    """An option file of MTKD with two teachers, and the networks behind it: teachers, aggregator, student."""
+    workspace = run.workspace
+    teachers = [workspace.teacher(name) for name in ('EDSR', 'RCAN')]
+    fusing = {'type': 'DCTSwin', 'upscale': 2, 'num_teachers': 2, 'embed_dim': 6, 'depths': [1], 'num_heads': 1}
+    opt = workspace.options(model_type=model_type)
+    weights = workspace.weights(fusing, 'fusing', teachers=[t['name'] for t in teachers])
+    block = {'teachers': teachers}
+    if model_type == 'DistillationModel':
+        block |= {'aggregator': {'network': fusing, 'path': weights}, 'losses': {'l_dwt': {'type': 'WaveletLoss'}}}
+    else:
+        opt['network_g'] = fusing
+    opt |= {'distillation': block}
+    folder = workspace.root / 'experiments' / opt['name'] / 'models'
+    folder.mkdir(parents=True)
+    student = workspace.weights(opt['network_g'], 'student', seed=5, teachers=[t['name'] for t in teachers])
+    (folder / 'net_g_latest.pth').write_bytes(Path(student).read_bytes())
+    return workspace.write(opt), opt, student
+
+
+def loaded(network, path):
+    built = build_network(dict(network))
+    built.load_state_dict(torch.load(path, weights_only=True)['params'])
+    return built.eval()
+
+
+def mean_psnr(answer):
+    """The mean PSNR on Y of `answer`, an image function, over the three photos."""
+    found = []
+    for i in range(3):
+        gt = cv2.imread(f'sets/Set5/{i}.png')
+        gt = gt[: gt.shape[0] // 2 * 2, : gt.shape[1] // 2 * 2]
+        lq = imresize_bicubic(gt, 2)
+        image = torch.from_numpy(lq[..., ::-1].copy()).permute(2, 0, 1)[None].float() / 255
+        with torch.no_grad():
+            sr = answer(image)[0].clamp(0, 1).permute(1, 2, 0).numpy()[..., ::-1]
+        found.append(calculate_psnr((sr * 255).round().astype(np.uint8), gt, crop_border=2, test_y_channel=True))
+    return np.mean(found)
+
+
+@pytest.mark.parametrize('model_type', ['DistillationModel', 'AggregationModel'])
+def test_teachers_fused_image_and_student_stand_in_one_table(model_type, run):
+    path, opt, student = trained_mtkd(run, model_type)
+    _, results = run(path, teachers=True)
+    teachers = [loaded(t['network'], t['path']) for t in opt['distillation']['teachers']]
+    fusing_opt = opt['network_g'] if model_type == 'AggregationModel' else opt['distillation']['aggregator']['network']
+    fusing_weights = student if model_type == 'AggregationModel' else opt['distillation']['aggregator']['path']
+    fusing = loaded(fusing_opt, fusing_weights)
+    expected = {f'{t["name"]} (teacher)': n for t, n in zip(opt['distillation']['teachers'], teachers)}
+    expected['MT'] = lambda lq: fusing(torch.cat([teacher(lq) for teacher in teachers], dim=1))
+    if model_type == 'DistillationModel':
+        expected[opt['name']] = loaded(opt['network_g'], student)
+    assert [r.model for r in results] == list(expected)
+    for result in results:
+        assert result.psnr == pytest.approx(mean_psnr(expected[result.model]), abs=1e-6)
+    assert len({round(r.psnr, 4) for r in results}) == len(results)
+
+
+def test_an_aggregator_is_scored_with_its_teachers(run):
+    path, opt, _ = trained_mtkd(run, 'AggregationModel')
+    _, (alone,) = run(path)
+    _, results = run(path, teachers=True, out='out2')
+    assert alone.model == opt['name']
+    assert scores([alone]) == scores([r for r in results if r.model == 'MT'])
+
+
+def test_a_teacher_that_sees_the_ground_truth_is_shown_it(run):
+    workspace = run.workspace
+    decoder = {k: v for k, v in FSRCNN.items() if k != 'upscale'}
+    network = {'type': 'PISRTeacher', 'upscale': 2, 'num_feat': 4, 'num_shrink': 3, 'decoder': decoder}
+    opt = {
+        'name': 'privileged', 'model_type': 'PrivilegedTeacherModel', 'scale': 2, 'color': 'y', 'num_gpu': 0,
+        'datasets': {'test_1': workspace.images(count=2, size=44)}, 'network_g': network,
+        'path': {'pretrain_network_g': workspace.weights(network, 'w')}, 'val': {'metrics': metrics(2)},
+    }  # fmt: skip
+    _, (result,) = run(workspace.write(opt), sets=())
+    network = loaded(network, opt['path']['pretrain_network_g'])
+    found = []
+    assert result.luminance
+    images = sorted(Path(opt['datasets']['test_1']['dataroot_gt']).glob('*.png'))
+    for file in images:
+        rgb = torch.from_numpy(cv2.imread(str(file))[..., ::-1].copy()).double() / 255
+        y = (rgb @ torch.tensor([65.481, 128.553, 24.966], dtype=torch.float64) + 16) / 255
+        with torch.no_grad():
+            sr = (network(y[None, None].float())[0, 0].clamp(0, 1).numpy() * 255).round()
+        error = (sr - 255 * y.numpy())[2:-2, 2:-2]
+        found.append(10 * np.log10(255**2 / (error**2).mean()))
+    assert result.psnr == pytest.approx(np.mean(found), abs=1e-3)
+
+
+def test_teachers_are_asked_for_where_there_are_none(run):
+    opt = run.workspace.options()
+    with pytest.raises(UserError, match=r'--teachers: it has no .distillation'):
+        find_candidates([run.workspace.write(opt)], teachers=True)
+
+
+@pytest.mark.parametrize(
+    ('files', 'decimals'),
+    [
+        (['options/lsfd_rcan_x4.yml'], 3),
+        (['A=options/test/teacher_san_x2.yml'], 3),
+        (['options/mtkd_rcan_x4.yml', 'bicubic'], 2),
+        (['options/test/rfdn_x2.yml'], 2),
+    ],
+)
+def test_three_decimals_where_the_paper_prints_three(files, decimals):
+    assert find_decimals(files) == decimals
+
+
+def test_the_table_has_the_decimals_that_were_asked_for(run):
+    run('bicubic', scales=[2], decimals=3)
+    (line,) = (line for line in Path('out/benchmark.md').read_text().splitlines() if line.startswith('| bicubic | -'))
+    assert len(line.split('|')[3].split('/')[0].strip().partition('.')[2]) == 3

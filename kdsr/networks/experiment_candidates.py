@@ -1,0 +1,170 @@
+"""What an option file offers to a benchmark: its network, its teachers, and the fused image of several teachers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from glob import glob
+from typing import Any
+
+from torch import Tensor, nn
+
+from kdsr import options, plugins
+from kdsr.data.benchmark_sets import BenchmarkSet, pair_folders
+from kdsr.distillation.checkpoint import pick_weights, read_checkpoint
+from kdsr.distillation.outputs import Batch
+from kdsr.distillation.teacher import FrozenNetwork, TeacherEnsemble, build_teachers
+from kdsr.errors import UserError
+from kdsr.experiment import Experiment, read_experiment
+from kdsr.networks.candidate import Candidate, fingerprint_of, make_candidate
+from kdsr.networks.facts import input_channels
+from kdsr.networks.trained_run import find_checkpoint
+from kdsr.networks.weight_files import build
+
+FUSED = 'MT'  # its name in MTKD's tables
+AVERAGED = 'mean of the teachers'
+
+
+class FusedTeachers(nn.Module):
+    """Several teachers and what fuses their images, as one network.
+
+    Args:
+        teachers: They run on the low-quality image.
+
+    Maps (N, 3, h, w) in [0, 1], any size, to (N, 3, S*h, S*w).
+    """
+
+    multiple = 1  # every teacher pads its input itself
+    input_channels = 3
+
+    def __init__(self, teachers: TeacherEnsemble) -> None:
+        super().__init__()
+        self.teachers = teachers
+
+    def forward(self, lq: Tensor) -> Tensor:
+        """Run the teachers and fuse their images."""
+        return self.teachers(Batch(lq)).image
+
+
+def find_candidates_of(path: str, label: str, iteration: str | None, teachers: bool) -> list[Candidate]:
+    """Build the network of an option file with its weights; with `teachers` also these, and their fused image.
+
+    Args:
+        path: A test file (with the weights that it names) or a training file (with its experiment's).
+        label: Name of the network in the tables; empty for the name of the experiment.
+        iteration: Checkpoint of the experiment: a number, 'latest' or 'best'; the latest that is there when None.
+        teachers: Whether to score the teachers.
+
+    Returns:
+        The teachers in the order of the file, their fused image, then the network. A network that fuses images
+        (`AggregationModel`) is scored with its teachers, as their fused image.
+
+    Raises:
+        UserError: weights are missing or do not fit, or teachers are wanted and there are none.
+    """
+    opt = options.load_experiment(path)
+    experiment = read_experiment(opt).live()
+    plugins.import_named(experiment.imports)
+    if teachers and not experiment.teachers:
+        raise UserError(f'{path}: --teachers: it has no `distillation.teachers`.')
+    network, where, tests = _build_trained(opt, experiment, path, label or experiment.name, iteration)
+    aggregates = experiment.trained.input == 'teacher_images'
+    ensemble = build_teachers(experiment) if teachers or aggregates else None
+    found = list(_teacher_candidates(experiment, ensemble)) if ensemble is not None and teachers else []
+    if ensemble is not None and aggregates:
+        ensemble.aggregator = FrozenNetwork(network)  # it pads its input itself
+        found.append(_fused_candidate(experiment, ensemble, label or (FUSED if teachers else experiment.name), where))
+    else:
+        if ensemble is not None and len(ensemble.names) > 1 and set(ensemble.inputs.values()) == {'lq'}:
+            name = AVERAGED if ensemble.aggregator is None else FUSED
+            found.append(_fused_candidate(experiment, ensemble, name))
+        found.append(_own_candidate(experiment, network, label or experiment.name, where))
+    quadrants, sets = (opt.get('val') or {}).get('quadrants', False), _sets(path, tests, experiment.scale or 1)
+    return [replace(one, quadrants=quadrants, sets=sets) for one in found]
+
+
+def _build_trained(
+    opt: Mapping[str, Any], experiment: Experiment, path: str, label: str, iteration: str | None
+) -> tuple[nn.Module, str, list[Mapping[str, Any]]]:
+    """Return the network of an option file with its weights, their file, and the sets to test it on."""
+    trained = experiment.trained
+    tests = [d for phase, d in experiment.datasets.items() if phase.startswith('test')]
+    if tests:
+        if trained.weights is None:
+            raise UserError(f'{path}: path.pretrain_network_g names no weights to test.')
+        where, wanted = trained.weights, trained.param_key
+    else:
+        tests = [d for phase, d in experiment.datasets.items() if phase.startswith('val')]
+        where, wanted = _find_experiment_weights(experiment.name, path, iteration), 'params_ema'
+    content = read_checkpoint(where)
+    key = wanted if wanted in content or wanted is None else 'params'  # as BasicSR
+    return build(label, opt['network_g'], pick_weights(content, where, key), where), where, tests
+
+
+def _own_candidate(experiment: Experiment, network: nn.Module, label: str, where: str) -> Candidate:
+    trained = experiment.trained
+    one = make_candidate(label, network, trained.opt, where)
+    if trained.input == 'gt':  # its own `upscale` may be 1
+        return replace(one, input='gt', scale=experiment.scale, multiple=trained.multiple)
+    return one
+
+
+def _teacher_candidates(experiment: Experiment, ensemble: TeacherEnsemble) -> Iterator[Candidate]:
+    """Yield each teacher, without the reduced precision that it may have in training."""
+    for teacher, member in zip(experiment.teachers, ensemble.members):
+        files = [file for _, file in teacher.files()]
+        yield Candidate(
+            name=f'{teacher.name} (teacher)',
+            scale=experiment.scale,
+            network=member.network,
+            network_opt=teacher.opt,
+            source=', '.join(files) or 'its own',
+            fingerprint=_fingerprint_all(files),
+            multiple=member.multiple,
+            luminance=input_channels(member.network) == 1,
+            input='gt' if teacher.input == 'gt' else 'lq',
+        )
+
+
+def _fused_candidate(experiment: Experiment, ensemble: TeacherEnsemble, name: str, where: str = '') -> Candidate:
+    files = [file for network in experiment.frozen for _, file in network.files()] + ([where] if where else [])
+    own = {'aggregator': dict(experiment.trained.opt)} if where else {}
+    return Candidate(
+        name=name,
+        scale=experiment.scale,
+        network=FusedTeachers(ensemble),
+        network_opt={network.where: dict(network.opt) for network in experiment.frozen} | own,
+        source=files[-1] if ensemble.aggregator is not None else ', '.join(files),
+        fingerprint=_fingerprint_all(files),
+    )
+
+
+def _fingerprint_all(files: Sequence[str]) -> str:
+    hashes = [fingerprint_of(file) for file in files]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256(''.join(hashes).encode()).hexdigest()
+
+
+def _find_experiment_weights(name: str, option_file: str, iteration: str | None) -> str:
+    folder = os.path.join('experiments', name)
+    if iteration is None:
+        there = (os.path.join(folder, 'models', f'net_g_{label}.pth') for label in ('latest', 'best'))
+        numbered = sorted(glob(os.path.join(folder, 'models', 'net_g_*.pth')), key=lambda p: (len(p), p))
+        for path in (*there, *reversed(numbered)):
+            if os.path.isfile(path):
+                return path
+    return find_checkpoint(folder, iteration or 'latest', option_file)
+
+
+def _sets(path: str, datasets: Sequence[Mapping[str, Any]], scale: int) -> tuple[BenchmarkSet, ...]:
+    sets = []
+    for dataset in datasets:
+        gt, lq = dataset.get('dataroot_gt'), dataset.get('dataroot_lq')
+        on_disk = (dataset.get('io_backend') or {}).get('type', 'disk') == 'disk'
+        if dataset.get('type') != 'PairedImageDataset' or not on_disk or not (gt and lq) or 'meta_info_file' in dataset:
+            return ()  # the benchmark reports that it has no sets
+        if os.path.isdir(gt) and os.path.isdir(lq):
+            template = dataset.get('filename_tmpl', '{}')
+            sets.append(pair_folders(str(dataset.get('name', 'test')), scale, gt, lq, template))
+    return tuple(sets)
