@@ -18,7 +18,7 @@ TARGETS = {  # not in `dev`: the tests of these targets are skipped without them
     'openvino': ['openvino>=2024.0', 'onnx>=1.16'],
     'ncnn': ['ncnn>=1.0.20260114', 'pnnx>=20260114'],
 }
-CHECKS = ['pytest', 'pytest-xdist', 'pytest-timeout', 'ruff', 'mypy', 'types-PyYAML', 'packaging']
+CHECKS = ['pytest', 'pytest-xdist', 'pytest-timeout', 'ruff', 'mypy', 'types-PyYAML', 'packaging', 'setuptools>=77']
 
 
 class BuildWithOptions(build_py):
@@ -59,7 +59,7 @@ setup(
         'pillow>=10.3',
         'tifffile>=2023.1.23.1',
         'PyWavelets>=1.3',
-        'tqdm>=4.60',
+        'tqdm>=4.66',
         'safetensors>=0.4',
         'jinja2>=3.0',
         'filelock>=3.12',
