@@ -7,7 +7,8 @@
 #   SET=newest bash scripts/try_pythons.sh python3.13   # the newest ones; TORCH='torch==2.14.1 torchvision==0.29.1'
 #
 # TESTS='-n 2' has the arguments of pytest (TESTS=none leaves the tests out), FOLDER the place of clones and
-# environments (several GB each; they are removed at the end unless KEEP=1). The last commit is tried.
+# environments (several GB each; they are removed at the end unless KEEP=1). The last commit is tried. With the FOLDER
+# of an interrupted try, its environments are used again.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 set=${SET:-tested} tests=${TESTS:--n 2} folder=${FOLDER:-$(mktemp -d)}
@@ -51,24 +52,31 @@ print(' | '.join(cells))
 PY
 }
 
-try() { # try NUMBER PYTHON: one row of the table
-    local clone=$folder/$1 log=$folder/$1.log python installed=failed tested=- ran=-
-    git clone -q "$root" "$clone" || return
+clone_into() { # clone_into FOLDER: the last commit, whatever was there
+    [ -d "$1" ] || git clone -q "$root" "$1" || return
+    git -C "$1" fetch -q "$root" HEAD && git -C "$1" checkout -q --force --detach FETCH_HEAD
+}
+
+try() { # try PYTHON: one row of the table
+    local name clone log python installed=failed tested=- ran=- arguments=$tests
+    name=$("$1" -c 'import platform; print(platform.python_version())')-$set
+    clone=$folder/$name log=$folder/$name.log
+    clone_into "$clone" || return
     python=$clone/.venv/bin/python
-    echo "== $2 ($set): $log" >&2
-    if install_into "$2" "$clone" > "$log" 2>&1; then
+    echo "== $1 ($set): $log" >&2
+    if install_into "$1" "$clone" > "$log" 2>&1; then
         installed=yes
         if [ "$tests" != none ]; then
             # the newest pyparsing warns about the oldest matplotlib, and so on
-            [ "$set" = oldest ] && tests="$tests -W ignore::DeprecationWarning"
+            [ "$set" = oldest ] && arguments="$tests -W ignore::DeprecationWarning"
             # shellcheck disable=SC2086 # several arguments
-            (cd "$clone" && KDSR_SHARED="${KDSR_SHARED:-}" "$python" -m pytest $tests) >> "$log" 2>&1
+            (cd "$clone" && KDSR_SHARED="${KDSR_SHARED:-}" "$python" -m pytest $arguments) >> "$log" 2>&1
             tested=$(grep -E '^=* ?[0-9]+ (passed|failed).* in ' "$log" | tail -1 | sed 's/^=* *//; s/ in .*//')
         fi
         sed -i 's/total_iter: .*/total_iter: 8/; s/^distillation:/&\n  health_check: false  # of teachers that learnt nothing/' "$clone"/options/quickstart/*.yml
         (cd "$clone" && "$python" -m kdsr quickstart) >> "$log" 2>&1 && ran=yes || ran=failed
     fi
-    echo "| $(versions "$python" 2>/dev/null || echo "$2") | $installed | ${tested:-failed} | $ran |" | tee -a "$folder/rows" >&2
+    echo "| $(versions "$python" 2>/dev/null || echo "$1") | $installed | ${tested:-failed} | $ran |" | tee -a "$folder/rows" >&2
     [ -n "${KEEP:-}" ] || rm -rf "$clone"
 }
 
@@ -76,10 +84,9 @@ if [ $# -eq 0 ]; then
     mapfile -t pythons < <(find_pythons)
     set -- "${pythons[@]}"
 fi
-number=0
+: > "$folder/rows"
 for python in "$@"; do
-    number=$((number + 1))
-    try "$number-$set" "$python"
+    try "$python"
 done
 echo
 echo "$(date +%F), $(uname -s) $(uname -m), commit $(git -C "$root" rev-parse --short=10 HEAD), the $set versions:"
