@@ -11,7 +11,6 @@ from basicsr.utils.registry import LOSS_REGISTRY
 
 from kdsr.data.teacher_cache import make_cache
 from kdsr.deployment import Upscaler
-from kdsr.distillation.distillation_loss import DistillationLoss
 from kdsr.distillation.health import check_teacher
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.teacher import FrozenNetwork, TeacherEnsemble
@@ -287,52 +286,3 @@ def test_an_image_is_enlarged_as_on_the_cpu(monkeypatch):
     there, here = (Upscaler('rfdn_small_x2', device=device, tile=16) for device in ('standin:0', 'cpu'))
     difference = there(image).astype(int) - here(image).astype(int)
     assert abs(difference).max() <= 1
-
-
-# The tests of these tests: what they must find.
-
-
-class OnTheWrongDevice(DistillationLoss):
-    """Makes a tensor on the CPU."""
-
-    def forward(self, student, teacher, batch):
-        return (student.sr * torch.ones(student.sr.shape)).mean()
-
-
-class Waits(DistillationLoss):
-    """Looks at a value."""
-
-    def forward(self, student, teacher, batch):
-        mean = student.sr.mean()
-        return mean if mean > 0 else -mean
-
-
-class Uploads(DistillationLoss):
-    """Brings numbers from the CPU in each step."""
-
-    def forward(self, student, teacher, batch):
-        return (student.sr * torch.tensor([1.0, 2.0, 3.0], device=student.sr.device).view(3, 1, 1)).mean()
-
-
-class DrawsOnTheCpu(DistillationLoss):
-    """Draws with a generator of the wrong device."""
-
-    def forward(self, student, teacher, batch):
-        noise = torch.empty_like(student.sr).normal_(generator=torch.Generator())
-        return (student.sr * noise).mean()
-
-
-@pytest.mark.parametrize('loss', [OnTheWrongDevice, Waits, Uploads, DrawsOnTheCpu])
-def test_a_wrong_loss_is_found(workspace, monkeypatch, steps, loss):
-    monkeypatch.setitem(LOSS_REGISTRY._obj_map, loss.__name__, loss)
-    on_device(monkeypatch, DEVICE)
-    opt = distilled(workspace, losses={'l_wrong': {'type': loss.__name__}})
-    del opt['datasets']['val'], opt['val']
-    opt['logger']['print_freq'] = 100
-    if loss in (OnTheWrongDevice, DrawsOnTheCpu):
-        with pytest.raises(RuntimeError, match=r'same device|device type for generator'):
-            workspace.train(opt)
-    else:
-        workspace.train(opt)
-        assert len(steps) >= ITERATIONS - 1
-        assert all('checks.py' in step.split(' <- ')[0] for step in steps)
