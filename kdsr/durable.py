@@ -72,3 +72,16 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def tells_case_apart(path: Path) -> bool:
+    """Return whether names that differ only in capitals are two files there. On Windows and most Macs they are one.
+
+    Args:
+        path: A file or folder that need not exist.
+    """
+    for one in (path.absolute(), *path.absolute().parents):
+        swapped = one.with_name(one.name.swapcase()) if one.name else one
+        if swapped != one and one.exists():
+            return not (swapped.exists() and swapped.samefile(one))
+    return os.name != 'nt'

@@ -4,12 +4,13 @@ import errno
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 
 import pytest
 
 from kdsr import durable
-from kdsr.durable import remove_partial_files, write_durably
+from kdsr.durable import remove_partial_files, tells_case_apart, write_durably
 
 
 def write_often(path, letter, start):
@@ -95,3 +96,15 @@ def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_no
     remove_partial_files(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([living, elsewhere, foreign])
     remove_partial_files(tmp_path / 'nowhere')
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='plays both kinds of file system')
+def test_a_file_system_that_does_not_tell_case_apart_is_known(tmp_path):
+    folder = tmp_path / 'Photos'
+    folder.mkdir()
+    (tmp_path / 'pHOTOS').mkdir()
+    assert tells_case_apart(folder / '1.png')
+    (tmp_path / 'pHOTOS').rmdir()
+    (tmp_path / 'pHOTOS').symlink_to(folder)  # as Windows and macOS answer
+    assert not tells_case_apart(folder)
+    assert not tells_case_apart(folder / 'new' / '1.png')

@@ -122,11 +122,13 @@ def _make_name(path: Path, lmdb_names: bool) -> str:
 
 
 def _find_name_clashes(paths: list[Path], lmdb_names: bool) -> list[str]:
+    """Say which files would get one name; names that differ only in capitals are one on Windows and most Macs."""
     files = collections.defaultdict(list)
     for path in paths:
-        files[_make_name(path, lmdb_names)].append(path.name)
+        files[_make_name(path, lmdb_names).casefold()].append(path)
     return [
-        f'{", ".join(clashing)}: all would be named {name!r}. Rename or remove all but one.'
-        for name, clashing in files.items()
+        f'{", ".join(path.name for path in clashing)}: all would be named {_make_name(clashing[0], lmdb_names)!r}. '
+        'Rename or remove all but one.'
+        for clashing in files.values()
         if len(clashing) > 1
     ]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdsr.durable import tells_case_apart
 from kdsr.errors import UserError
 from kdsr.image_files.formats import WRITABLE, looks_like_image, output_format, readable_suffixes
 from kdsr.wording import counted
@@ -206,15 +207,19 @@ def _walk(root: Path, out: Path) -> Iterator[_Found]:
 
 def _check(work: Sequence[Work], naming: Naming) -> None:
     images: dict[Path, Path | None] = {}
+    folders = {one.target.parent for one in work if one.target is not None}
+    apart = {folder: tells_case_apart(folder) for folder in folders}
     for one in work:
         if one.target is None:
             continue
-        if one.target in images:
+        name = one.target.name if apart[one.target.parent] else one.target.name.casefold()
+        target = one.target.with_name(name)
+        if target in images:
             raise UserError(
-                f'{display(images[one.target] or STREAM)} and {one.name} would both be written to '
+                f'{display(images[target] or STREAM)} and {one.name} would both be written to '
                 f'{display(one.target)}: enlarge them one by one.'
             )
-        images[one.target] = one.source
+        images[target] = one.source
     sources = {one.source.resolve() for one in work if one.source is not None}
     for one in work:
         if one.target is not None and one.target.resolve() in sources:

@@ -358,6 +358,13 @@ def test_lmdb_keys_are_ascii_without_dots(folder, tmp_path):
         prepare(folder, tmp_path / 'other')
 
 
+@pytest.mark.parametrize('make', [prepare, benchmark])
+def test_names_that_windows_and_macos_take_for_one_are_refused(folder, tmp_path, make):
+    save(folder / 'IM0.bmp', noise(20, 20))
+    with pytest.raises(UserError, match=r"IM0\.bmp, im0\.png: all would be named 'IM0'"):
+        make(folder, tmp_path / 'out')
+
+
 def test_missing_and_empty_folders_are_named(tmp_path):
     with pytest.raises(UserError, match='gone does not exist'):
         prepare(tmp_path / 'gone', tmp_path / 'out')

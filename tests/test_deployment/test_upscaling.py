@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from kdsr.cli import main
-from kdsr.deployment import upscaling
+from kdsr.deployment import naming, upscaling
 from kdsr.deployment.upscaler import Upscaler
 from tests.conftest import NETWORKS
 from tests.helpers.image_files import pixels, png, tiff
@@ -76,6 +76,17 @@ def test_an_image_is_never_replaced_by_its_result(run, workspace):
     with pytest.raises(SystemExit, match='both be written'):
         run('in', 'out', '--format', 'png')
     assert not (workspace.root / 'out').exists()
+
+
+@pytest.mark.parametrize('apart', [True, False])
+def test_results_that_macos_would_take_for_one_are_refused_there(run, workspace, monkeypatch, apart):
+    monkeypatch.setattr(naming, 'tells_case_apart', lambda folder: apart)
+    Image.new('RGB', (4, 4)).save('in/A.webp')
+    if apart:
+        assert 'out/A.png' in run('in', 'out', '--format', 'png')
+    else:
+        with pytest.raises(SystemExit, match=r'A\.webp and .*a\.png would both be written'):
+            run('in', 'out', '--format', 'png')
 
 
 def test_nothing_to_do_is_one_message(run, workspace):
