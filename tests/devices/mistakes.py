@@ -18,10 +18,13 @@ from kdsr.models.number_guard import NumberGuard
 from kdsr.models.privileged_teacher_model import PrivilegedTeacherModel
 from kdsr.models.step import SteppingModel
 from kdsr.views.dukd_view import ZoomIn, ZoomOut
-from tests.devices import checks
-from tests.devices.checks import DEVICE, ITERATIONS, distilled, on_device, steps
+from tests.helpers import device_experiments as e
+from tests.helpers.device_experiments import DEVICE, ITERATIONS
 
-__all__ = ['steps']  # a fixture
+
+@pytest.fixture
+def steps(monkeypatch):
+    return e.record_steps(monkeypatch)
 
 
 class OnTheWrongDevice(DistillationLoss):
@@ -57,8 +60,8 @@ class DrawsOnTheCpu(DistillationLoss):
 @pytest.mark.parametrize('loss', [OnTheWrongDevice, Waits, Uploads, DrawsOnTheCpu])
 def test_a_wrong_loss_is_found(workspace, monkeypatch, steps, loss):
     monkeypatch.setitem(LOSS_REGISTRY._obj_map, loss.__name__, loss)
-    on_device(monkeypatch, DEVICE)
-    opt = distilled(workspace, losses={'l_wrong': {'type': loss.__name__}})
+    e.on_device(monkeypatch, DEVICE)
+    opt = e.distilled(workspace, losses={'l_wrong': {'type': loss.__name__}})
     del opt['datasets']['val'], opt['val']
     opt['logger']['print_freq'] = 100
     if loss in (OnTheWrongDevice, DrawsOnTheCpu):
@@ -72,19 +75,19 @@ def test_a_wrong_loss_is_found(workspace, monkeypatch, steps, loss):
 
 # Every part of a step, and an experiment that comes by it.
 PLACES = [
-    (ZoomIn, 'make', checks.all_image_losses),
-    (ZoomOut, 'run_student', checks.all_image_losses),
-    (FeatureTap, '_as_map', checks.all_feature_losses),
-    (FrozenNetwork, '_run', checks.teacher_options),
-    (TeacherEnsemble, 'forward', checks.fused),
-    (CachedTeachers, 'images', checks.cached),
-    (DistillationModel, 'loss_terms', checks.all_feature_losses),
-    (AggregationModel, 'network_input', checks.stage_one),
-    (PrivilegedTeacherModel, 'loss_terms', checks.privileged),
-    (SteppingModel, 'run', checks.all_feature_losses),
-    (SteppingModel, 'model_ema', checks.all_feature_losses),
-    (NumberGuard, 'note', checks.careful),
-    (validated, 'run_padded', checks.in_quadrants),
+    (ZoomIn, 'make', e.all_image_losses),
+    (ZoomOut, 'run_student', e.all_image_losses),
+    (FeatureTap, '_as_map', e.all_feature_losses),
+    (FrozenNetwork, '_run', e.teacher_options),
+    (TeacherEnsemble, 'forward', e.fused),
+    (CachedTeachers, 'images', e.cached),
+    (DistillationModel, 'loss_terms', e.all_feature_losses),
+    (AggregationModel, 'network_input', e.stage_one),
+    (PrivilegedTeacherModel, 'loss_terms', e.privileged),
+    (SteppingModel, 'run', e.all_feature_losses),
+    (SteppingModel, 'model_ema', e.all_feature_losses),
+    (NumberGuard, 'note', e.careful),
+    (validated, 'run_padded', e.in_quadrants),
 ]
 
 
@@ -134,7 +137,7 @@ def short(experiment, workspace):
 @pytest.mark.parametrize(('owner', 'name', 'experiment'), PLACES)
 def test_a_tensor_of_the_cpu_is_found_in_every_part_of_a_step(workspace, monkeypatch, owner, name, experiment):
     opt = short(experiment, workspace)
-    on_device(monkeypatch, DEVICE)
+    e.on_device(monkeypatch, DEVICE)
     add_mistake(monkeypatch, owner, name, use_on_the_cpu)
     with pytest.raises((RuntimeError, UserError), match='Expected all tensors to be on the same device'):
         workspace.train(opt)
@@ -146,7 +149,7 @@ def test_a_tensor_of_the_cpu_is_found_in_every_part_of_a_step(workspace, monkeyp
 def test_waiting_is_found_in_every_part_of_a_step(workspace, monkeypatch, steps, experiment):
     places = [(owner, name) for owner, name, its_experiment in PLACES if its_experiment is experiment]
     opt = short(experiment, workspace)
-    on_device(monkeypatch, DEVICE)
+    e.on_device(monkeypatch, DEVICE)
     found = set()
     for place in places:
 
