@@ -56,6 +56,7 @@ lint: $(TESTABLE)
 docs: $(TESTABLE)
 	$(PY) -c 'from kdsr import options; print(options.document(), end="")' > docs/options.md
 	$(PY) -m kdsr check --schema > docs/options.schema.json
+	$(PY) -c 'from kdsr.cli import command_page; print(command_page(), end="")' > docs/command_line.md
 	$(PY) -c 'from kdsr.methods.documents import write_documents; write_documents(".")'
 	$(PY) scripts/method_pictures/draw_methods.py
 	$(PY) -m kdsr estimate --page > docs/estimates.md

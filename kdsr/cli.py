@@ -9,7 +9,8 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import kdsr
-from kdsr.commands import data, deployment, evaluation, experiments
+from kdsr.commands import data, deployment, evaluation, experiments, page
+from kdsr.commands.shared import join_sizes
 from kdsr.errors import report_user_errors
 
 
@@ -37,6 +38,13 @@ def command_parsers() -> dict[str, argparse.ArgumentParser]:
     return dict(commands.choices)
 
 
+def command_page() -> str:
+    """Return docs/command_line.md."""
+    (commands,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    summaries = {choice.dest: str(choice.help) for choice in commands._choices_actions}
+    return page.write_page(command_parsers(), summaries)
+
+
 @contextlib.contextmanager
 def _until_nobody_reads() -> Iterator[None]:
     """End quietly when the reader of a pipe (`| head`) closes it, as other commands do."""
@@ -59,6 +67,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: The arguments; those of the process when None.
     """
-    args = _parser().parse_args(argv)
+    args = _parser().parse_args(join_sizes(sys.argv[1:] if argv is None else argv))
     with report_user_errors(), _until_nobody_reads():
         args.run(args)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from kdsr import options, plugins, zoo
 from kdsr.archs.convert import read_official
@@ -18,9 +18,13 @@ from kdsr.distillation.checkpoint import pick_weights, read_checkpoint
 from kdsr.durable import write_durably
 from kdsr.errors import UserError, check_choice
 from kdsr.networks.weight_files import identify
+from kdsr.options.method_names import normalise_method
 from kdsr.wording import with_article
 
-MethodName = Literal['kd', 'fitnet', 'at', 'fakd', 'lsfd', 'facd', 'mtkd', 'pisr']
+MethodName = Literal['kd', 'fitnet', 'at', 'fakd', 'lsfd', 'facd', 'mtkd', 'dukd', 'csd', 'pisr']
+_WITHOUT_RECIPE = {
+    'rfdn': 'it is a network, RFDN, and needs no teacher. docs/methods/rfdn.md has its option files.',
+}
 # The last hidden layer of each student in PISR's paper.
 _PISR_TAPS = {'FSRCNN': 'expanding', 'VDSR': 'body.17', 'IDN': 'body.3', 'CARN': 'body'}
 _AGGREGATOR = {'type': 'DCTSwin', 'embed_dim': 24, 'depths': [2, 2, 2, 2], 'num_heads': 6, 'window_size': 8}
@@ -35,12 +39,14 @@ class Recipe:
         losses: `distillation.losses`.
         pixel: `train.pixel_opt.loss_weight`; None to remove `pixel_opt`.
         features: The method taps features.
+        views: `distillation.views`.
     """
 
     about: str
     losses: dict[str, dict[str, Any]]
     pixel: float | None = 1.0
     features: bool = True
+    views: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 _KD = {'type': 'ResponseLoss', 'norm': 'l1', 'loss_weight': 0.5}
@@ -75,6 +81,19 @@ RECIPES: dict[MethodName, Recipe] = {
         0.1,
         False,
     ),
+    'dukd': Recipe(
+        "DUKD: the teacher's image, also on zoomed copies of each pair. The weights are those of the released code.",
+        {'l_kd': {'type': 'ResponseLoss'}},
+        5.0,
+        False,
+        {'zoom_in': {'type': 'ZoomIn', 'count': 1, 'consistency': 0.3}, 'zoom_out': {'type': 'ZoomOut'}},
+    ),
+    'csd': Recipe(
+        'CSD: VGG19 features of the image, with blurred images as negatives. BasicSR downloads VGG19.',
+        {'l_csd': {'type': 'CSDLoss', 'extractor': 'vgg19', 'loss_range': 1, 'loss_weight': 200}},
+        1.0,
+        False,
+    ),
     'pisr': Recipe(
         'PISR: the student starts as the decoder of a teacher that sees the ground truth, and learns its features.',
         {'l_vid': {'type': 'VIDLoss', 'pdf': 'laplace', 'loss_weight': 1e-6}},
@@ -84,17 +103,19 @@ RECIPES: dict[MethodName, Recipe] = {
 
 @dataclass
 class _Plan:
-    """The files to write, and notes for the user."""
+    """The files to write, notes for the user, and the file whose teachers are cached ('' for none)."""
 
     files: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    cached: str = ''
 
 
 def distil(
     option_file: str,
     teachers: Sequence[str],
-    method: MethodName | None = None,
+    method: MethodName | str | None = None,
     out: str | None = None,
+    cache: str | None = None,
 ) -> str:
     """Write an option file that adds a `distillation:` block to a BasicSR experiment, and check it.
 
@@ -105,9 +126,11 @@ def distil(
         option_file: A BasicSR training file.
         teachers: For each teacher its option file (YAML), its checkpoint, or a name of `kdsr zoo`. Checkpoints may come
             from `kdsr convert`, `kdsr export` (safetensors), or be files that the spandrel library recognises.
-        method: 'kd', 'fitnet', 'at', 'fakd', 'lsfd', 'facd', 'mtkd' or 'pisr'. Default: 'kd', or the method of the
-            translated file.
+        method: 'kd', 'fitnet', 'at', 'fakd', 'lsfd', 'facd', 'mtkd', 'dukd', 'csd' or 'pisr', or a longer name of
+            one ('response', 'attention_transfer'). Default: 'kd', or the method of the translated file.
         out: File to write. Default: `<option_file>_<method>.yml` beside the old file.
+        cache: Folder of a cache of the teachers' images, which the training then reads; 'auto' for
+            `datasets/cache/<name>.raw`. None runs the teachers in the training.
 
     Returns:
         A report: the written files, what `kdsr check` says about them, and the commands that follow.
@@ -124,21 +147,29 @@ def distil(
         >>> report.splitlines()[0] == f'Written: {out}'
         True
     """
-    if method is not None:
-        check_choice('method', method, get_args(MethodName))
+    chosen = None if method is None else _choose_method(method)
     opt = options.load(option_file)
     plugins.import_named(opt.get('import_modules') or ())
     plan = _Plan()
     if find_foreign_keys(opt):
-        _plan_translation(plan, opt, option_file, teachers, method, out)
+        _plan_translation(plan, opt, option_file, teachers, chosen, out)
     else:
-        _plan_variant(plan, opt, option_file, teachers, method or 'kd', out)
+        _plan_variant(plan, opt, option_file, teachers, chosen or 'kd', out, cache)
     for path in plan.files:
         if os.path.exists(path):
             raise UserError(f'{path} exists already: name another file with --out, or delete it.')
     for path, text in plan.files.items():
         write_durably(Path(path), text.encode())
     return _report(plan)
+
+
+def _choose_method(name: str) -> MethodName:
+    """Return the method with a name, if there is a recipe for it."""
+    word = normalise_method(name)
+    if word in _WITHOUT_RECIPE:
+        raise UserError(f'`kdsr distil` writes no file for {word}: {_WITHOUT_RECIPE[word]}')
+    check_choice('method', word, get_args(MethodName))
+    return cast('MethodName', word)
 
 
 def _plan_translation(
@@ -168,7 +199,13 @@ def _plan_translation(
 
 
 def _plan_variant(
-    plan: _Plan, opt: dict[str, Any], option_file: str, given: Sequence[str], method: MethodName, out: str | None
+    plan: _Plan,
+    opt: dict[str, Any],
+    option_file: str,
+    given: Sequence[str],
+    method: MethodName,
+    out: str | None,
+    cache: str | None,
 ) -> None:
     """Plan a file that contains the differences to a BasicSR experiment."""
     options.complete(opt, option_file)
@@ -193,6 +230,9 @@ def _plan_variant(
     change: dict[str, Any] = {'base': base, 'name': name, 'model_type': 'DistillationModel'}
     change['distillation'] = {'teachers': teachers, **_make_block(opt, teachers, method, option_file)}
     _set_image_loss(change, RECIPES[method])
+    if cache is not None:
+        change['distillation']['cache'] = f'datasets/cache/{name}.raw' if cache == 'auto' else cache
+        plan.cached = path
     if method == 'mtkd' and len(teachers) > 1:
         change['distillation']['aggregator'] = _plan_stage_1(plan, opt, change, path)
     options.check(options.merge(opt, {k: v for k, v in change.items() if k != 'base'}))
@@ -216,7 +256,7 @@ def _make_block(
         init = {'teacher': teachers[0]['name'], 'module': 'decoder'}
         return {'init_from': init, 'features': features, 'losses': recipe.losses}
     if not recipe.features:
-        return {'losses': recipe.losses}
+        return {'losses': recipe.losses, **({'views': recipe.views} if recipe.views else {})}
     features = propose_features({**opt, 'distillation': {'teachers': teachers}}, option_file)
     if not features:
         raise UserError(
@@ -277,7 +317,7 @@ def _describe_teacher(given: str) -> dict[str, Any]:
         return {'name': name, 'network': {'type': 'Spandrel', 'path': _check_spandrel(given, error)}}
     raise UserError(
         f'{given!r} is {with_article(network["type"])} with the tensor names of its authors: run '
-        f'`kdsr convert {given} NEW.pth` first, and give the new file.'
+        f'`kdsr convert {given} --out NEW.pth` first, and give the new file.'
     )
 
 
@@ -320,5 +360,7 @@ def _report(plan: _Plan) -> str:
     lines += [f'Look at: {line}' for line in plan.notes]
     text, _ = check_option_files(list(plan.files), ())
     lines += ['kdsr check:', *(f'  {line}' for line in text.splitlines()), 'Next:']
-    lines += [f'  kdsr train {path}' for path in plan.files]
+    for path in plan.files:
+        lines += [f'  kdsr cache {path}'] if path == plan.cached else []
+        lines.append(f'  kdsr train {path}')
     return '\n'.join(lines)

@@ -67,18 +67,19 @@ class Tapped:
     points: dict[str, str]
 
 
-def list_taps(option_file: str) -> str:
+def list_taps(option_file: str, overrides: Sequence[str] = ()) -> str:
     """Return a text with every module path of student and teachers, and the `features:` block to paste.
 
     The networks are built with random weights and run once on a small image; the weights' files are not needed.
 
     Args:
         option_file: YAML with `network_g`, `distillation.teachers`, or both.
+        overrides: As after `--force_yml`.
 
     Raises:
         UserError: the file or a network's options are wrong, or there is no network in it.
     """
-    opt = options.load(option_file)
+    opt = options.load(option_file, overrides)
     experiment = read_experiment(opt)
     plugins.import_named(experiment.imports)
     candidates = _candidates(opt, experiment, option_file)

@@ -23,6 +23,7 @@ from kdsr.data.benchmark_sets import BenchmarkSet, find_sets
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
 from kdsr.networks.candidates import Candidate, find_candidates
+from kdsr.networks.experiment_candidates import find_sets_of_file
 from kdsr.networks.facts import parameters
 from kdsr.networks.onnx_network import OnnxNetwork
 from kdsr.papers.rows import find_decimals
@@ -34,7 +35,7 @@ def plan_tasks(candidates: Sequence[Candidate], folders: Sequence[str]) -> list[
 
     Args:
         candidates: What is scored.
-        folders: Folders of test sets; when empty, each candidate's own sets are taken.
+        folders: Folders of test sets, and option files that name some; when empty, each candidate's own sets are taken.
 
     Raises:
         UserError: a candidate has no set, a folder has none at its scale, or images do not fit together.
@@ -44,12 +45,17 @@ def plan_tasks(candidates: Sequence[Candidate], folders: Sequence[str]) -> list[
     for candidate in candidates:
         scale = candidate.scale
         if folders and scale not in found:
-            found[scale] = find_sets(folders, scale)
+            found[scale] = [s for place in folders for s in _find_sets(place, scale)]
         test_sets = found[scale] if folders else candidate.sets
         if not test_sets:
             raise UserError(f'{candidate.name} x{scale} has no test sets: name their folders with --sets DIR ...')
         tasks += [Task(candidate, test_set) for test_set in test_sets]
     return tasks
+
+
+def _find_sets(place: str, scale: int) -> Sequence[BenchmarkSet]:
+    is_file = place.lower().endswith(('.yml', '.yaml'))
+    return find_sets_of_file(place, scale) if is_file else find_sets([place], scale)
 
 
 def benchmark(
@@ -64,6 +70,7 @@ def benchmark(
     iteration: str | None = None,
     teachers: bool = False,
     decimals: int | None = None,
+    overrides: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> tuple[list[Task], list[SetScores]]:
     """Score models on test sets and write `benchmark.md`, `.csv` and `.json`.
@@ -73,7 +80,7 @@ def benchmark(
 
     Args:
         models: See :func:`find_candidates`.
-        sets: Folders, see :func:`find_sets`; when empty, the sets of the option files.
+        sets: Folders, see :func:`find_sets`, and option files; when empty, the sets of the option files.
         out: Folder for the results, created if missing.
         protocol: How networks are run and scored.
         resources: Device, threads and folders to use.
@@ -82,6 +89,7 @@ def benchmark(
         iteration: See :func:`find_candidates`.
         teachers: See :func:`find_candidates`.
         decimals: Of PSNR in the table; None takes those of the papers whose option files are scored, at least 2.
+        overrides: See :func:`find_candidates`.
         say: Receives one line for each finished task.
 
     Returns:
@@ -91,7 +99,7 @@ def benchmark(
         UserError: something is missing or does not fit.
     """
     _check(protocol, resources)
-    tasks = plan_tasks(find_candidates(models, scales, network, iteration, teachers), sets)
+    tasks = plan_tasks(find_candidates(models, scales, network, iteration, teachers, overrides), sets)
     out.mkdir(parents=True, exist_ok=True)
     results: list[SetScores] = []
     with _full_precision_convolutions():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from kdsr.commands.shared import add_force_yml
+from kdsr.commands.shared import add_force_yml, add_out, add_size, add_workers, choose_old
 from kdsr.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def add_prepare(commands: Commands) -> None:
     prepare.add_argument(
         'hr_folder', help='folder of HR images, for example datasets/DIV2K/DIV2K_train_HR; with --raw also an LMDB'
     )
-    prepare.add_argument('--out', required=True, help='folder for the result, for example datasets/DIV2K')
+    add_out(prepare, 'DIR', 'folder for the result, for example datasets/DIV2K', required=True)
     prepare.add_argument('--scale', type=int, nargs='+', default=[2, 3, 4], help='default: 2 3 4')
     kind = prepare.add_mutually_exclusive_group()
     kind.add_argument('--benchmark', action='store_true', help='make a test set: whole images, PNG')
@@ -67,7 +67,7 @@ def add_prepare(commands: Commands) -> None:
     kind.add_argument('--raw', action='store_true', help='write raw pixels for RawPairedImageDataset instead of LMDBs')
     prepare.add_argument('--crop-size', type=int, default=480, help='side of an HR sub-image (default: 480)')
     prepare.add_argument('--step', type=int, default=240, help='distance between HR sub-images (default: 240)')
-    prepare.add_argument('--workers', type=int, help='processes (default: all processors)')
+    add_workers(prepare, 'processes (default: all processors)')
     prepare.add_argument('--verify', action='store_true', help=_VERIFY)
     prepare.set_defaults(run=_prepare)
 
@@ -75,7 +75,8 @@ def add_prepare(commands: Commands) -> None:
 def _dead_leaves(args: argparse.Namespace) -> None:
     from kdsr.data.dead_leaves import draw_dead_leaves
 
-    draw_dead_leaves(args.folder, args.count, args.size, args.first, args.workers)
+    folder = choose_old(args.out, args.folder, 'the folder of the images (--out)')
+    draw_dead_leaves(folder, args.count, args.size, args.first, args.workers)
 
 
 def add_dead_leaves(commands: Commands) -> None:
@@ -86,13 +87,14 @@ def add_dead_leaves(commands: Commands) -> None:
         description='Draws random overlapping shapes, which have edges and a spectrum like photos. Networks of '
         '`kdsr zoo` are trained on them. If the command is killed, run it again: it continues.',
     )
-    leaves.add_argument('folder', help='folder for the images, for example datasets/leaves/HR')
-    leaves.add_argument('--count', type=int, default=400, help='number of images (default: 400)')
-    leaves.add_argument('--size', type=int, default=480, help='their height and width (default: 480)')
+    leaves.add_argument('folder', nargs='?', help=argparse.SUPPRESS)
+    add_out(leaves, 'DIR', 'folder for the images, for example datasets/leaves/HR')
+    leaves.add_argument('--count', type=int, metavar='N', default=400, help='number of images (default: 400)')
+    add_size(leaves, 'their height and width (default: 480)', 480, square=True)
     leaves.add_argument(
         '--first', type=int, default=0, help='number of the first image; every number is a different image (default: 0)'
     )
-    leaves.add_argument('--workers', type=int, help='processes (default: all processors)')
+    add_workers(leaves, 'processes (default: all processors)')
     leaves.set_defaults(run=_dead_leaves)
 
 
@@ -121,7 +123,7 @@ def add_cache(commands: Commands) -> None:
         'file. The training then reads them and runs no teacher. If the command is killed, run it again: it continues.',
     )
     cache.add_argument('option_file', help='the training file of the student')
-    cache.add_argument('--workers', type=int, help='processes (default: one per GPU; one without GPUs)')
+    add_workers(cache, 'processes (default: one per GPU; one without GPUs)')
     cache.add_argument(
         '--tile', type=int, help='side of tiles in LR pixels, 0 for whole images (default: 384 beyond 512x512 pixels)'
     )
@@ -133,7 +135,7 @@ def add_cache(commands: Commands) -> None:
 def _convert(args: argparse.Namespace) -> None:
     from kdsr.archs.convert import convert_checkpoint
 
-    print(convert_checkpoint(args.source, args.out))
+    print(convert_checkpoint(args.source, choose_old(args.out, args.old_out, 'the file to write (--out)')))
 
 
 def add_convert(commands: Commands) -> None:
@@ -146,7 +148,8 @@ def add_convert(commands: Commands) -> None:
         'file.',
     )
     convert.add_argument('source', help='the official file')
-    convert.add_argument('out', help='the file to write, for example experiments/pretrained_models/RCAN/RCAN_x4.pth')
+    convert.add_argument('old_out', nargs='?', help=argparse.SUPPRESS)
+    add_out(convert, 'FILE', 'the file to write, for example experiments/pretrained_models/RCAN/RCAN_x4.pth')
     convert.set_defaults(run=_convert)
 
 

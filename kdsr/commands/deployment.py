@@ -6,6 +6,7 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from kdsr.commands.shared import add_device, add_images, add_network, add_out, add_size
 from kdsr.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ ZOO_NETWORK = 'rfdn_small'  # what enlarges where no model is named
 def _export(args: argparse.Namespace) -> None:
     from kdsr.export_targets.exporting import Wishes, export
 
-    size = tuple(args.size) if args.size else None
     wanted = list(dict.fromkeys([*args.formats, *args.targets]))
     wishes = Wishes(
         wanted,
@@ -25,7 +25,7 @@ def _export(args: argparse.Namespace) -> None:
         int8=args.int8,
         gt=args.gt,
         images=args.images,
-        size=size,
+        size=args.size,
         data_licence=args.data_licence,
         repeats=args.repeats,
         everything=args.all,
@@ -43,10 +43,8 @@ def add_export(commands: Commands) -> None:
         'network (options, training, scores) goes into the files and onto a page beside them: docs/deployment.md.',
     )
     export.add_argument('checkpoint', help='net_g_*.pth of an experiment, any .pth, .safetensors, or an option file')
-    export.add_argument(
-        '--network', '--options', metavar='OPTIONS', help="of bare weights: '{type: RFDN, upscale: 4}' or a YAML"
-    )
-    export.add_argument('--out', default='exported', metavar='DIR', help='default: exported')
+    add_network(export, "of bare weights: '{type: RFDN, upscale: 4}' or a YAML")
+    add_out(export, 'DIR', 'default: exported', 'exported')
     export.add_argument(
         '--formats',
         nargs='+',
@@ -63,10 +61,10 @@ def add_export(commands: Commands) -> None:
             f'--{name}', dest='targets', action='append_const', const=name, default=[], help=f'also {text}'
         )
     export.add_argument('--all', action='store_true', help='also every other target whose packages are installed')
-    export.add_argument('--images', metavar='DIR', help='low-resolution images to check with, beside noise')
+    add_images(export, 'low-resolution images to check with, beside noise')
     export.add_argument('--int8', metavar='DIR', help='also an int8 ONNX file, calibrated on these images')
     export.add_argument('--gt', metavar='DIR', help='their ground truths, for the report of int8')
-    export.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help='only for images of this size')
+    add_size(export, 'only for images of this size')
     export.add_argument('--data-licence', metavar='TEXT', help='of the training data, for the card')
     export.add_argument('--repeats', type=int, default=5, help='turns of the timing, 0 for none (default: 5)')
     export.set_defaults(run=_export)
@@ -142,21 +140,19 @@ def add_upscale(commands: Commands) -> None:
         '-m', '--model', help=f'.pth, .safetensors, .onnx, or a name of `kdsr zoo`; default: {ZOO_NETWORK}_x<scale>'
     )
     upscale.add_argument('--scale', type=int, choices=[2, 3, 4], help='of the default network (default: 2)')
-    upscale.add_argument('-o', '--out', required=True, help='a folder; for one image a file, or - for standard output')
+    add_out(upscale, 'DIR|FILE', 'a folder; for one image a file, or - for standard output', required=True)
     upscale.add_argument('-r', '--recursive', action='store_true', help='subfolders too, which the results keep')
     size = upscale.add_mutually_exclusive_group()
     size.add_argument('--outscale', type=float, metavar='FACTOR', help='resize the result: 1.5, 3.25, 8, ...')
     size.add_argument('--width', type=int, metavar='PIXELS', help='resize the result to this width')
-    upscale.add_argument(
-        '--network', '--options', metavar='OPTIONS', help="of bare weights: '{type: RFDN, upscale: 4}' or a YAML"
-    )
+    add_network(upscale, "of bare weights: '{type: RFDN, upscale: 4}' or a YAML")
     upscale.add_argument(
         '--engine',
         choices=['auto', 'torch', 'onnx', 'openvino'],
         default='auto',
         help='what computes; auto: the fastest that is installed',
     )
-    upscale.add_argument('--device', default='auto', help='auto (a GPU, if there is one), cpu, cuda, cuda:1')
+    add_device(upscale)
     precision = upscale.add_mutually_exclusive_group()
     for name in ('fp16', 'bf16'):
         precision.add_argument(f'--{name}', dest='precision', action='store_const', const=name, default='fp32')
@@ -199,7 +195,7 @@ def add_zoo(commands: Commands) -> None:
     zoo = commands.add_parser(
         'zoo',
         help='list the small networks that come with kdsr, or show the card of one',
-        description='Their names stand for files wherever a model is asked for: `kdsr upscale photo.png -o large -m '
+        description='Their names stand for files wherever a model is asked for: `kdsr upscale photo.png --out large -m '
         'rfdn_small_x4`, `kdsr export rfdn_small_x4`, `kdsr benchmark rfdn_small_x4 --sets Set5`. docs/zoo.md.',
     )
     zoo.add_argument('name', nargs='?', help='of one network')

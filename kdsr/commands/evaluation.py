@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING
 
-from kdsr.commands.shared import add_force_yml
+from kdsr.commands.shared import (
+    add_device,
+    add_force_yml,
+    add_images,
+    add_iter,
+    add_network,
+    add_out,
+    add_size,
+    add_workers,
+)
 from kdsr.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,11 +25,10 @@ if TYPE_CHECKING:
 def _benchmark(args: argparse.Namespace) -> None:
     from pathlib import Path
 
-    import torch
-
     from kdsr.benchmark.protocol import Protocol, Resources
     from kdsr.benchmark.scoring import benchmark
     from kdsr.data.benchmark_sets import locate_lr_cache
+    from kdsr.networks.devices import find_device
 
     if args.plot is not None:  # matplotlib may be missing: fail now, not after hours of work
         from kdsr.benchmark.figure import plot_costs
@@ -34,7 +43,7 @@ def _benchmark(args: argparse.Namespace) -> None:
     )
     out = Path(args.out)
     resources = Resources(
-        device=args.device or ('cuda' if torch.cuda.is_available() else 'cpu'),
+        device=str(find_device(args.device)),
         workers=args.workers,
         lr_cache=Path(args.lr_cache).expanduser() if args.lr_cache else locate_lr_cache(),
         pictures=out / 'images' if args.save_images else None,
@@ -50,6 +59,7 @@ def _benchmark(args: argparse.Namespace) -> None:
         iteration=args.iter,
         teachers=args.teachers,
         decimals=args.decimals,
+        overrides=args.force_yml,
     )
     print(f'\n{(out / "benchmark.md").read_text(encoding="utf-8")}')
     if args.plot is not None:
@@ -75,15 +85,14 @@ def add_benchmark(commands: Commands) -> None:
         '--sets',
         nargs='+',
         default=[],
-        metavar='DIR',
-        help='folders of test sets (default: the sets of the option files)',
+        metavar='DIR|FILE',
+        help='folders of test sets, or option files that name some (default: the sets of the option files)',
     )
     benchmark.add_argument(
         '--scale', type=int, nargs='+', default=[], help='scales to test (default: the scales of the networks)'
     )
-    benchmark.add_argument(
-        '--network', metavar='OPTIONS', help="network of bare weights: '{type: RFDN, upscale: 4}' or a YAML file"
-    )
+    add_network(benchmark, "network of bare weights: '{type: RFDN, upscale: 4}' or a YAML file")
+    add_iter(benchmark, 'checkpoint of experiments: 5000, latest or best (default: the latest)')
     benchmark.add_argument(
         '--teachers',
         action='store_true',
@@ -92,7 +101,6 @@ def add_benchmark(commands: Commands) -> None:
     benchmark.add_argument(
         '--decimals', type=int, help="of PSNR in the table (default: 3 for LSFD's and FACD's option files, else 2)"
     )
-    benchmark.add_argument('--iter', help='checkpoint of experiments: 5000, latest or best (default: the latest)')
     colour = benchmark.add_mutually_exclusive_group()
     colour.add_argument('--y', action='store_true', help='score the Y channel (the default)')
     colour.add_argument('--rgb', action='store_true', help='score R, G and B')
@@ -124,25 +132,37 @@ def add_benchmark(commands: Commands) -> None:
         metavar='COST',
         help='draw PSNR against parameters, multi-adds, activations or latency (default: the first two)',
     )
-    benchmark.add_argument('--out', default='results/benchmark', help='folder (default: results/benchmark)')
-    benchmark.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU if there is one)')
-    benchmark.add_argument('--workers', type=int, default=4, help='threads that read and score images (default: 4)')
+    add_out(benchmark, 'DIR', 'folder (default: results/benchmark)', 'results/benchmark')
+    add_device(benchmark)
+    add_workers(benchmark, 'threads that read and score images (default: 4)', 4)
+    add_force_yml(benchmark)
     benchmark.set_defaults(run=_benchmark)
+
+
+def _with_ending(old: str, file: str) -> str:
+    """Return the file of `--csv` or `--json`, which may have any ending, as `--out` reads it."""
+    return f'{old[2:]}:{file}'
 
 
 def _complexity(args: argparse.Namespace) -> None:
     from kdsr.cost import complexity_report as report
     from kdsr.cost.latency import Timing
+    from kdsr.networks.devices import find_device
+    from kdsr.networks.weight_files import read_network_opt
 
-    timing = Timing(args.device, args.repeats, precision=args.precision) if args.latency else None
-    networks = [report.parse_network(text) for text in args.network]
-    sizes = {'output_size': tuple(args.output_size), 'input_size': tuple(args.input_size)}
-    tables = report.complexity_tables(args.option_files, networks, **sizes, timing=timing)
+    device = str(find_device(args.device)) if args.latency else 'cpu'
+    timing = Timing(device, args.repeats, precision=args.precision) if args.latency else None
+    tables = report.complexity_tables(
+        args.option_files,
+        [read_network_opt(text) for text in args.network],
+        output_size=args.output_size,
+        input_size=args.input_size,
+        timing=timing,
+        overrides=args.force_yml,
+    )
     print(report.markdown(tables, timing))
-    if args.csv:
-        report.write_csv(tables, args.csv)
-    if args.json:
-        report.write_json(tables, args.json, timing)
+    for file in args.out:
+        report.write_tables(tables, file, timing)
 
 
 def add_complexity(commands: Commands) -> None:
@@ -155,25 +175,26 @@ def add_complexity(commands: Commands) -> None:
         'docs/benchmark.md explains what is counted.',
     )
     complexity.add_argument('option_files', nargs='*', help='their students, teachers and aggregators are counted')
-    complexity.add_argument(
-        '--network',
-        action='append',
-        default=[],
-        metavar='OPTIONS',
-        help="'{type: RFDN, upscale: 4}'; repeat for several",
-    )
-    complexity.add_argument(
-        '--output-size', type=int, nargs=2, default=(720, 1280), metavar=('H', 'W'), help='default: 720 1280'
-    )
-    complexity.add_argument(
-        '--input-size', type=int, nargs=2, default=(256, 256), metavar=('H', 'W'), help='default: 256 256'
-    )
+    add_network(complexity, "'{type: RFDN, upscale: 4}' or a YAML; repeat for several", repeat=True)
+    add_size(complexity, 'default: 720x1280', (720, 1280), name='--output-size')
+    add_size(complexity, 'default: 256x256', (256, 256), name='--input-size')
     complexity.add_argument('--latency', action='store_true', help='run the networks and time them')
-    complexity.add_argument('--device', default='cpu', help='where to time them (default: cpu)')
+    add_device(complexity, 'where to time them')
     complexity.add_argument('--repeats', type=int, default=10, help='timed runs; the median is printed (default: 10)')
     complexity.add_argument('--precision', choices=['fp32', 'bf16', 'fp16'], default='fp32', help='default: fp32')
-    complexity.add_argument('--csv', metavar='FILE', help='also write the tables as CSV')
-    complexity.add_argument('--json', metavar='FILE', help='also write the tables as JSON')
+    complexity.add_argument(
+        '-o',
+        '--out',
+        action='append',
+        default=[],
+        metavar='FILE',
+        help='also write the tables, as CSV, JSON or Markdown (.csv, .json, .md); repeat for several',
+    )
+    for old in ('--csv', '--json'):
+        complexity.add_argument(
+            old, dest='out', action='append', type=partial(_with_ending, old), help=argparse.SUPPRESS
+        )
+    add_force_yml(complexity)
     complexity.set_defaults(run=_complexity)
 
 
@@ -221,7 +242,15 @@ def add_estimate(commands: Commands) -> None:
 def _diagnose(args: argparse.Namespace) -> None:
     from kdsr.inspection.diagnosis import diagnose
 
-    text = diagnose(args.option_file, iteration=args.iter, images=args.images, pictures=args.pictures, out=args.out)
+    text = diagnose(
+        args.option_file,
+        iteration=args.iter,
+        images=args.count,
+        pictures=args.pictures,
+        out=args.out,
+        device=args.device,
+        overrides=args.force_yml,
+    )
     print(text)
 
 
@@ -235,29 +264,38 @@ def add_diagnose(commands: Commands) -> None:
         "against the teacher's, and a picture of LSFD's attention map, as Markdown and PNG.",
     )
     diagnose.add_argument('option_file', help='the option file of the training')
-    diagnose.add_argument('--iter', default='latest', help='checkpoint, for example 5000 (default: latest)')
-    diagnose.add_argument('--images', type=int, help='how many images of each validation set to take (default: all)')
+    add_iter(diagnose, 'checkpoint, for example 5000 (default: latest)', 'latest')
+    diagnose.add_argument(
+        '--count', type=int, metavar='N', help='how many images of each validation set to take (default: all)'
+    )
+    diagnose.add_argument('--images', dest='count', type=int, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     diagnose.add_argument('--pictures', type=int, default=3, help='how many images to draw (default: 3)')
-    diagnose.add_argument('--out', help='folder (default: experiments/<name>/diagnosis)')
+    add_out(diagnose, 'DIR', 'folder (default: experiments/<name>/diagnosis)')
+    add_device(diagnose)
+    add_force_yml(diagnose)
     diagnose.set_defaults(run=_diagnose)
 
 
 def _attribution(args: argparse.Namespace) -> None:
-    from kdsr import options
     from kdsr.inspection.attribution import attribution
     from kdsr.inspection.local_attribution import BlurPath
+    from kdsr.networks.weight_files import read_network_opt
 
+    if not args.images:
+        raise UserError('name ground-truth images: --images datasets/Set14/HR/zebra.png')
     text = attribution(
         args.sources,
-        args.image,
+        args.images,
         position=args.window,
         size=args.size,
         field=args.field,
         path=BlurPath(args.sigma, args.kernel, args.steps),
-        network_opt=options.parse_value(args.network) if args.network else None,
+        network_opt=read_network_opt(args.network) if args.network else None,
         iteration=args.iter,
         with_teachers=args.teachers,
         out=args.out,
+        device=args.device,
+        overrides=args.force_yml,
     )
     print(text)
 
@@ -274,7 +312,7 @@ def add_attribution(commands: Commands) -> None:
     attribution.add_argument(
         'sources', nargs='+', metavar='[NAME=]FILE', help='option file of a training or test, or a file of weights'
     )
-    attribution.add_argument('--image', nargs='+', required=True, help='ground-truth images')
+    add_images(attribution, 'ground-truth images', True, '--image')
     attribution.add_argument(
         '--window',
         type=int,
@@ -282,7 +320,7 @@ def add_attribution(commands: Commands) -> None:
         metavar=('X', 'Y'),
         help='top left pixel of the window (default: the most textured window)',
     )
-    attribution.add_argument('--size', type=int, default=16, help='side of the window in pixels (default: 16)')
+    add_size(attribution, 'side of the window in pixels (default: 16)', 16, square=True)
     attribution.add_argument(
         '--field',
         type=int,
@@ -294,10 +332,12 @@ def add_attribution(commands: Commands) -> None:
     )
     attribution.add_argument('--sigma', type=float, default=1.2, help='sigma of the strongest blur (default: 1.2)')
     attribution.add_argument('--kernel', type=int, default=9, help='side of the kernel of the blur, odd (default: 9)')
-    attribution.add_argument('--network', metavar='OPTIONS', help="network of bare weights: '{type: RFDN, upscale: 4}'")
-    attribution.add_argument('--iter', default='latest', help='checkpoint of trainings (default: latest)')
+    add_network(attribution, "network of bare weights: '{type: RFDN, upscale: 4}' or a YAML")
+    add_iter(attribution, 'checkpoint of trainings (default: latest)', 'latest')
+    add_device(attribution)
+    add_force_yml(attribution)
     attribution.add_argument('--teachers', action='store_true', help='also take the teachers of option files')
-    attribution.add_argument('--out', default='results/attribution', help='folder (default: results/attribution)')
+    add_out(attribution, 'DIR', 'folder (default: results/attribution)', 'results/attribution')
     attribution.set_defaults(run=_attribution)
 
 
@@ -333,9 +373,9 @@ def add_pictures(commands: Commands) -> None:
     )
     pictures.add_argument('--scale', type=int, help='also draw bicubic at this scale, made from the ground truth')
     pictures.add_argument('--crop', nargs='+', default=[], metavar='IMAGE:X,Y,W,H', help='crops chosen by hand')
-    pictures.add_argument('--count', type=int, default=3, help='how many photos to choose (default: 3)')
-    pictures.add_argument('--size', type=int, default=96, help='side of the chosen crops in pixels (default: 96)')
-    pictures.add_argument('--out', default='results/pictures', help='folder (default: results/pictures)')
+    pictures.add_argument('--count', type=int, metavar='N', default=3, help='how many photos to choose (default: 3)')
+    add_size(pictures, 'side of the chosen crops in pixels (default: 96)', 96, square=True)
+    add_out(pictures, 'DIR', 'folder (default: results/pictures)', 'results/pictures')
     pictures.set_defaults(run=_pictures)
 
 

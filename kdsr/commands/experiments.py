@@ -8,7 +8,8 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from kdsr.commands.shared import add_force_yml
+from kdsr.commands.shared import add_force_yml, add_out, add_workers
+from kdsr.errors import UserError
 from kdsr.options.run_arguments import add_run_arguments, run_arguments
 
 if TYPE_CHECKING:
@@ -104,7 +105,10 @@ def add_check(commands: Commands) -> None:
 def _options(args: argparse.Namespace) -> None:
     from kdsr.options.shipped import copy_shipped, list_shipped
 
-    print(copy_shipped(args.names, args.copy) if args.copy else list_shipped(args.names))
+    if args.out and args.copy:
+        raise UserError(f'the folder is given twice: {args.out} and {args.copy}.')
+    folder = args.out or args.copy
+    print(copy_shipped(args.names, folder) if folder else list_shipped(args.names))
 
 
 def add_options(commands: Commands) -> None:
@@ -112,11 +116,12 @@ def add_options(commands: Commands) -> None:
     shipped = commands.add_parser(
         'options',
         help='list the option files that come with kdsr, or copy some of them',
-        description='Lists the option files and their purpose. With --copy DIR it copies them to a folder, together '
+        description='Lists the option files and their purpose. With --out DIR it copies them to a folder, together '
         'with the files that they are based on.',
     )
     shipped.add_argument('names', nargs='*', help="for example 'mtkd_*' or ablations/rfdn/*.yml (default: all)")
-    shipped.add_argument('--copy', metavar='DIR', help='folder for the copies, for example options')
+    add_out(shipped, 'DIR', 'folder for copies, for example options')
+    shipped.add_argument('--copy', help=argparse.SUPPRESS)
     shipped.set_defaults(run=_options)
 
 
@@ -141,7 +146,7 @@ def add_methods(commands: Commands) -> None:
 def _distil(args: argparse.Namespace) -> None:
     from kdsr.authoring.distil import distil
 
-    print(distil(args.option_file, args.teacher, args.method, args.out))
+    print(distil(args.option_file, args.teacher, args.method, args.out, args.cache))
 
 
 def add_distil(commands: Commands) -> None:
@@ -160,15 +165,22 @@ def add_distil(commands: Commands) -> None:
         metavar='FILE',
         help='option file or checkpoint of a teacher; repeat for several teachers',
     )
-    distil.add_argument('--method', help='kd (default), fitnet, at, fakd, lsfd, facd, mtkd or pisr')
-    distil.add_argument('--out', help='file to write (default: <option_file>_<method>.yml)')
+    distil.add_argument('--method', help='kd (default), fitnet, at, fakd, lsfd, facd, mtkd, dukd, csd or pisr')
+    add_out(distil, 'FILE', 'file to write (default: <option_file>_<method>.yml)')
+    distil.add_argument(
+        '--cache',
+        nargs='?',
+        const='auto',
+        metavar='DIR',
+        help="let the training read the teachers' images from a cache (default: datasets/cache/<name>.raw)",
+    )
     distil.set_defaults(run=_distil)
 
 
 def _taps(args: argparse.Namespace) -> None:
     from kdsr.authoring.tap_listing import list_taps
 
-    print(list_taps(args.option_file))
+    print(list_taps(args.option_file, args.force_yml))
 
 
 def add_taps(commands: Commands) -> None:
@@ -180,6 +192,7 @@ def add_taps(commands: Commands) -> None:
         'the points that the papers use, and a `features:` block to paste. It needs no weights.',
     )
     taps.add_argument('option_file', help='the training file of a student')
+    add_force_yml(taps)
     taps.set_defaults(run=_taps)
 
 
@@ -208,7 +221,7 @@ def add_compare(commands: Commands) -> None:
         'it again: finished runs are not trained again. docs/compare.md describes the file.',
     )
     compare.add_argument('comparison_file', help='YAML file, see docs/compare.md')
-    compare.add_argument('--workers', type=int, default=1, help='how many runs to train at a time (default: 1)')
+    add_workers(compare, 'how many runs to train at a time (default: 1)', 1)
     compare.add_argument(
         '--only', nargs='+', default=[], metavar='LABEL', help='train only these runs, and the runs that they need'
     )
@@ -217,7 +230,7 @@ def add_compare(commands: Commands) -> None:
         '--pictures', type=int, default=3, help='photos to show as crops; 0 runs no network (default: 3)'
     )
     compare.add_argument('--crop', nargs='+', default=[], metavar='IMAGE:X,Y,W,H', help='show these crops instead')
-    compare.add_argument('--out', help='folder of the report (default: results/<name>)')
+    add_out(compare, 'DIR', 'folder of the report (default: results/<name>)')
     compare.set_defaults(run=_compare)
 
 

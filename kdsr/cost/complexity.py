@@ -152,6 +152,7 @@ def count_option_files(
     output_size: tuple[int, int] = (720, 1280),
     input_size: tuple[int, int] | None = None,
     timing: Timing | None = None,
+    overrides: Sequence[str] = (),
 ) -> list[Complexity]:
     """Count the student, teachers and aggregator of each option file, every network once.
 
@@ -160,10 +161,11 @@ def count_option_files(
         output_size: (H, W) of the super-resolved image.
         input_size: (h, w) of the low-resolution image, in place of `output_size`.
         timing: How to time the networks; None runs none.
+        overrides: As after `--force_yml`, for all files.
     """
     rows: dict[str, Complexity] = {}
     for path in paths:
-        opt = options.load(path)
+        opt = options.load(path, overrides)
         experiment = read_experiment(opt).live()
         plugins.import_named(experiment.imports)
         check_networks(opt, path)

@@ -15,21 +15,8 @@ from kdsr.cost.latency import Timing
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
 from kdsr.markdown import markdown_table
-from kdsr.options import parse_value
 
 Tables = Mapping[str, Sequence[Complexity]]
-
-
-def parse_network(text: str) -> dict[str, Any]:
-    """Read the options of a network from the command line, ``{type: RFDN, upscale: 4}``.
-
-    Raises:
-        UserError: the text is not a mapping with a `type`.
-    """
-    options = parse_value(text)
-    if not isinstance(options, dict) or 'type' not in options:
-        raise UserError(f"--network {text!r}: write a mapping with a type, for example '{{type: RFDN, upscale: 4}}'.")
-    return options
 
 
 def complexity_tables(
@@ -38,6 +25,7 @@ def complexity_tables(
     output_size: tuple[int, int] = (720, 1280),
     input_size: tuple[int, int] = (256, 256),
     timing: Timing | None = None,
+    overrides: Sequence[str] = (),
 ) -> dict[str, list[Complexity]]:
     """Count networks at two sizes: the input of the challenges, and the output of the papers.
 
@@ -47,6 +35,7 @@ def complexity_tables(
         output_size: (H, W) of the super-resolved image.
         input_size: (h, w) of the low-resolution image.
         timing: How to time the networks; None runs none.
+        overrides: As after `--force_yml`, for all option files.
 
     Returns:
         Heading of each table to its rows.
@@ -62,7 +51,7 @@ def complexity_tables(
     }
     return {
         heading: [
-            *count_option_files(option_files, output_size, size, timing),
+            *count_option_files(option_files, output_size, size, timing, overrides),
             *count_networks(networks, output_size, size, timing),
         ]
         for heading, size in sizes.items()
@@ -102,6 +91,30 @@ def _cells(row: Complexity) -> list[str]:
         f'{row.memory / 1e6:,.1f}',
     ]
     return cells if row.seconds is None else [*cells, f'{row.seconds * 1e3:,.1f}']
+
+
+def write_tables(tables: Tables, file: str, timing: Timing | None = None) -> None:
+    """Write the tables to a file; its ending says the format.
+
+    Args:
+        tables: Heading of each table to its rows.
+        file: Ends in .csv, .json or .md; or ``csv:FILE``, ``json:FILE`` for a file with any ending.
+        timing: How the networks were timed; None if they were not.
+
+    Raises:
+        UserError: the ending is another one.
+    """
+    kind, colon, path = file.partition(':')
+    if not colon or kind not in ('csv', 'json'):
+        kind, path = Path(file).suffix.lower().lstrip('.'), file
+    if kind == 'csv':
+        write_csv(tables, path)
+    elif kind == 'json':
+        write_json(tables, path, timing)
+    elif kind == 'md':
+        write_durably(Path(path), f'{markdown(tables, timing)}\n'.encode())
+    else:
+        raise UserError(f'--out {file}: the name must end in .csv, .json or .md.')
 
 
 def write_csv(tables: Tables, path: str) -> None:

@@ -22,7 +22,7 @@ def read_inputs(
     """Read the first images of a folder as a network takes them.
 
     Args:
-        folder: Of low-resolution images.
+        folder: Of low-resolution images; or one image.
         luminance: Give the Y channel of BT.601, else RGB.
         count: At most so many.
         size: (h, w) that all must have; None for any up to 256x256. Of larger ones the middle is taken.
@@ -84,10 +84,10 @@ def read_truths(
 
 def _image_files(folder: str) -> list[Path]:
     path = Path(folder).expanduser()
-    files = sorted(path.iterdir()) if path.is_dir() else []
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
     images = [p for p in files if p.suffix.lower() in readable_suffixes() and not p.name.startswith('.')]
     if not images:
-        raise UserError(f'{folder!r} is no folder with images.')
+        raise UserError(f'{folder!r} holds no images.')
     return images
 
 

@@ -22,6 +22,7 @@ from kdsr.deployment.sources import bytes_per_pixel, read_model
 from kdsr.deployment.tiled_network import Progress, TiledNetwork, TileSettings
 from kdsr.errors import UserError, check_choice
 from kdsr.image_files.rows import in_blocks
+from kdsr.networks.devices import find_device
 from kdsr.networks.onnx_network import OnnxNetwork
 from kdsr.optional_packages import is_installed
 
@@ -213,23 +214,6 @@ class Upscaler:
             if sharp:  # the network's rounding must not make what is opaque or invisible a little different
                 plain = np.where((plain == 0) | (plain == opaque), plain, sharp[0])
             yield np.concatenate([colour, plain], axis=2)
-
-
-def find_device(device: str) -> torch.device:
-    """Return a device that can be used; 'auto' is a GPU, if there is one.
-
-    Raises:
-        UserError: PyTorch does not know it or does not find it.
-    """
-    if device == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        found = torch.device(device)
-        torch.zeros(1, device=found)
-    except Exception as error:  # RuntimeError, AssertionError, NotImplementedError, by backend
-        reason = str(error).strip().split('\n')[0]
-        raise UserError(f'--device {device}: PyTorch cannot use it ({reason}). Try auto, cpu or cuda.') from None
-    return found
 
 
 def check_image(image: np.ndarray) -> None:

@@ -37,7 +37,7 @@ class Wishes:
         network: Options of the network where the file does not tell.
         int8: Folder of low-resolution images to calibrate an int8 ONNX file with; None for none.
         gt: Folder of their ground truths, of the same names, for the report.
-        images: Folder of low-resolution images to verify with, beside noise.
+        images: Folders of low-resolution images to verify with, beside noise.
         size: (h, w): only for images of this size; None for any.
         data_licence: Of the training data.
         repeats: Turns of the timing; 0 for none.
@@ -48,7 +48,7 @@ class Wishes:
     network: str | None = None
     int8: str | None = None
     gt: str | None = None
-    images: str | None = None
+    images: Sequence[str] = ()
     size: tuple[int, int] | None = None
     data_licence: str | None = None
     repeats: int = 5
@@ -132,7 +132,7 @@ class _Job:
         self.original = self.maker.original(rgb=False)
         self.images = {
             channels: random_images(channels, self.size)
-            + (read_inputs(wishes.images, channels == 1, 5, self.size) if wishes.images else [])
+            + [image for path in wishes.images for image in read_inputs(path, channels == 1, 5, self.size)]
             for channels in {self.channels, 3}
         }
         self.timed: dict[str, tuple[ExportedRun, int]] = {'PyTorch': (self.original, self.channels)}

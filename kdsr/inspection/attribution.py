@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from basicsr.utils import img2tensor, tensor2img
 from basicsr.utils.color_util import rgb2ycbcr_pt
 from torch import Tensor
 
+from kdsr.compat.dataset_files import list_folder
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
 from kdsr.inspection.local_attribution import BlurPath, attribute, attribution_map
 from kdsr.inspection.scenes import Finding, Scene, make_scene
 from kdsr.markdown import markdown_table
+from kdsr.networks.devices import find_device
 from kdsr.networks.subjects import Fusion, Subject, read_networks
 from kdsr.progress_bars import ProgressBar
 from kdsr.wording import installing
@@ -41,12 +44,14 @@ def attribution(
     iteration: str = 'latest',
     with_teachers: bool = False,
     out: str = 'results/attribution',
+    device: str = 'auto',
+    overrides: Sequence[str] = (),
 ) -> str:
     """Draw local attribution maps and write the table of diffusion indices.
 
     Args:
         sources: See :func:`read_networks`.
-        images: Ground-truth images; their low resolution is made as MATLAB does.
+        images: Ground-truth images, or folders of them; their low resolution is made as MATLAB does.
         position: (x, y) of the window in the image; None takes the most textured window.
         size: Side of the window in pixels.
         field: Side of the low-resolution crop around the window that the networks are given; 0 for the whole image.
@@ -55,6 +60,8 @@ def attribution(
         iteration: Checkpoint of runs: a number or 'latest'.
         with_teachers: Also take the teachers of option files.
         out: Folder for `<image>.png`, `<image>_<run>_teachers.png`, `attribution.md` and `attribution.csv`.
+        device: 'auto' (a GPU, if there is one), 'cpu', 'cuda', 'cuda:1', ...
+        overrides: As after `--force_yml`, for option files.
 
     Returns:
         The table as Markdown, and where everything was written.
@@ -66,12 +73,13 @@ def attribution(
         raise UserError(f'drawing needs matplotlib; {installing("plots")}')
     from kdsr.inspection.attribution_figure import draw_maps, draw_shares  # matplotlib is optional
 
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    subjects, fusions = _merge([read_networks(s, network_opt, iteration, with_teachers, device) for s in sources])
+    where = str(find_device(device))
+    read = [read_networks(s, network_opt, iteration, with_teachers, where, overrides) for s in sources]
+    subjects, fusions = _merge(read)
     scale = _common_scale(subjects)
     folder, path = Path(out), path or BlurPath()
     folder.mkdir(parents=True, exist_ok=True)
-    scenes = [make_scene(file, scale, position, size, field) for file in images]
+    scenes = [make_scene(file, scale, position, size, field) for file in _list_files(images)]
     rows: list[Sequence[str]] = []
     with ProgressBar(
         total=len(scenes) * (len(subjects) + len(fusions)), desc='attribution', unit='map', leave=False
@@ -79,12 +87,12 @@ def attribution(
         for scene in scenes:
             found = []
             for subject in subjects:
-                found.append(attribute_network(subject, scene, path, device))
+                found.append(attribute_network(subject, scene, path, where))
                 bar.update()
             draw_maps(scene, found, folder / f'{scene.name}.png')
             rows += (_row(scene, finding) for finding in found)
             for fusion in fusions:
-                parts = list(attribute_teachers(fusion, scene, path, device))
+                parts = list(attribute_teachers(fusion, scene, path, where))
                 bar.update()
                 draw_shares(scene, parts, folder / f'{scene.name}_{fusion.name}_teachers.png')
                 rows += (_row(scene, part) for part in parts)
@@ -92,6 +100,15 @@ def attribution(
     write_durably(folder / 'attribution.md', text.encode())
     write_durably(folder / 'attribution.csv', _csv(rows).encode())
     return f'{text}\nWritten to {folder}/: attribution.md, attribution.csv and a picture of each image.'
+
+
+def _list_files(images: Sequence[str]) -> list[str]:
+    """Return image files, those of folders in the order of their names."""
+    return [
+        file
+        for path in images
+        for file in ([os.path.join(path, name) for name in list_folder(path).names] if os.path.isdir(path) else [path])
+    ]
 
 
 def _merge(read: Sequence[tuple[list[Subject], Fusion | None]]) -> tuple[list[Subject], list[Fusion]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from kdsr.durable import write_durably
@@ -22,6 +22,8 @@ def diagnose(
     images: int | None = None,
     pictures: int = 3,
     out: str | None = None,
+    device: str = 'auto',
+    overrides: Sequence[str] = (),
 ) -> str:
     """Analyse a trained experiment and write `diagnosis_<iteration>.md` and `.png`.
 
@@ -31,6 +33,8 @@ def diagnose(
         images: How many images of each validation set to take, from the first; None for all.
         pictures: How many images to draw, from the first; 0 draws nothing.
         out: Folder to write to; `experiments/<name>/diagnosis` when None.
+        device: See :class:`TrainedRun`.
+        overrides: As after `--force_yml`.
 
     Returns:
         The report as Markdown, and where it was written.
@@ -40,7 +44,7 @@ def diagnose(
     """
     if pictures and importlib.util.find_spec('matplotlib') is None:
         raise UserError(f'drawing needs matplotlib (`--pictures 0` draws nothing); {installing("plots")}')
-    run = TrainedRun(option_file, iteration)
+    run = TrainedRun(option_file, iteration, device, overrides)
     found, scores = compare_patches(run, images), teacher_scores(run, images)
     folder = out or os.path.join(run.folder, 'diagnosis')
     os.makedirs(folder, exist_ok=True)

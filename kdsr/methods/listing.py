@@ -5,12 +5,13 @@ from __future__ import annotations
 from kdsr.errors import UserError, did_you_mean
 from kdsr.methods.files import files_of, kinds_of_files, networks_of
 from kdsr.methods.table import METHODS, Method
+from kdsr.options.method_names import normalise_method
 from kdsr.wording import counted
 
 
 def list_methods() -> str:
     """Return one line per method: its name, its source, and what it compares."""
-    rows = [(m.name, f'{m.title} ({m.source})', m.compares) for m in METHODS]
+    rows = [(m.word or m.name, f'{m.title} ({m.source})', m.compares) for m in METHODS]
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
     lines = [f'{name:<{widths[0]}}  {source:<{widths[1]}}  {compares}' for name, source, compares in rows]
     return '\n'.join([*lines, '', 'More about one of them: kdsr methods NAME'])
@@ -20,7 +21,7 @@ def show_method(name: str) -> str:
     """Return the facts about one method, with its option files and its page.
 
     Args:
-        name: Its name, or its name in `kdsr distil --method`; upper and lower case are equal.
+        name: Its name, as `kdsr distil --method` takes it, or that of its page; upper and lower case are equal.
 
     Raises:
         UserError: there is no such method.
@@ -45,9 +46,9 @@ def show_method(name: str) -> str:
 
 def _find(name: str) -> Method:
     for method in METHODS:
-        if name.lower() in (method.name, method.word, method.title.lower()):
+        if normalise_method(name) in (method.word or method.name, method.title.lower()):
             return method
-    names = [method.name for method in METHODS]
+    names = [method.word or method.name for method in METHODS]
     raise UserError(f'unknown method {name!r}.{did_you_mean(name, names) or " Methods: " + ", ".join(names) + "."}')
 
 

@@ -44,7 +44,7 @@ class Method:
     """One method.
 
     Attributes:
-        name: Its name for `kdsr methods`; its page is docs/methods/<name>.md.
+        name: Its page is docs/methods/<name>.md.
         title: Its name in the papers.
         authors, paper, venue, url: The paper.
         compares: What it compares between student and teacher.
@@ -59,7 +59,7 @@ class Method:
         ablated: What these vary, in words.
         rows: The rows of the papers' tables that its page shows.
         measured: The measurement that its page shows.
-        word: Its name in `kdsr distil --method`; empty where that command does not offer it.
+        word: Its name in every command; empty where `kdsr distil` does not offer it, and `name` is used.
     """
 
     name: str
@@ -207,7 +207,7 @@ METHODS = (
         'dukd', 'DUKD', 'Zhang, Li, Hu, et al.', 'Data Upcycling Knowledge Distillation for Image Super-Resolution',
         '2023', 'https://arxiv.org/abs/2309.14162',
         compares='the image, also on extra batches made from the training pair',
-        classes=('ZoomIn', 'ZoomOut'), teachers='any number: their mean',
+        classes=('ZoomIn', 'ZoomOut'), teachers='any number: their mean', word='dukd',
         runs=('comparisons/mtkd/dukd_*.yml',), rows=(Rows('MTKD', ('Compact', 'KD', 'DUKD'), 'DUKD'),),
     ),
     Method(
@@ -215,6 +215,6 @@ METHODS = (
         'Towards Compact Single Image Super-Resolution via Contrastive Self-distillation', 'IJCAI 2021',
         'https://arxiv.org/abs/2105.11683',
         compares='VGG19 features of the image, with blurred images as negatives', classes=('CSDLoss',),
-        teachers='any number: their mean', cache='yes',
+        teachers='any number: their mean', cache='yes', word='csd',
     ),
 )  # fmt: skip

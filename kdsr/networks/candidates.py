@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kdsr import options, zoo
+from kdsr import zoo
 from kdsr.errors import UserError
 from kdsr.networks.candidate import Candidate as Candidate
 from kdsr.networks.candidate import fingerprint_of, make_candidate
 from kdsr.networks.experiment_candidates import find_candidates_of
 from kdsr.networks.onnx_network import OnnxNetwork
-from kdsr.networks.weight_files import build, identify
+from kdsr.networks.weight_files import build, identify, read_network_opt
 
 BICUBIC = 'bicubic'
 
@@ -24,6 +24,7 @@ def find_candidates(
     network: str | None = None,
     iteration: str | None = None,
     teachers: bool = False,
+    overrides: Sequence[str] = (),
 ) -> list[Candidate]:
     """Build everything that is to be tested, with its weights.
 
@@ -35,18 +36,19 @@ def find_candidates(
         network: Options of the networks of bare weights, as a mapping or an option file.
         iteration: Checkpoint of experiments: a number, 'latest' or 'best'; the latest that is there when None.
         teachers: Also test the teachers of option files, and their fused image.
+        overrides: As after `--force_yml`, for all option files.
 
     Raises:
         UserError: something is missing or does not fit; the message names the model.
     """
-    given = _network_opt(network) if network else None
+    given = read_network_opt(network) if network else None
     found: list[Candidate] = []
     for model in models:
         label, path = _label(model)
         if path == BICUBIC:
             continue
         if _is_yaml(path):
-            found += find_candidates_of(path, label if label != _stem(path) else '', iteration, teachers)
+            found += find_candidates_of(path, label if label != _stem(path) else '', iteration, teachers, overrides)
         else:
             found += _of_weights(label, path, given, scales)
     found = [_at_scale(one, scales) for one in found]
@@ -75,13 +77,6 @@ def _stem(path: str) -> str:
 
 def _is_yaml(path: str) -> bool:
     return path.lower().endswith(('.yml', '.yaml'))
-
-
-def _network_opt(text: str) -> dict[str, Any]:
-    value = options.load(text).get('network_g') if _is_yaml(text) else options.parse_value(text)
-    if not isinstance(value, dict) or 'type' not in value:
-        raise UserError(f"--network {text!r}: write a mapping with a type, '{{type: RFDN, upscale: 4}}', or a file.")
-    return value
 
 
 def _with_different_names(found: list[Candidate]) -> list[Candidate]:

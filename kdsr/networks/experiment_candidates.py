@@ -48,7 +48,9 @@ class FusedTeachers(nn.Module):
         return self.teachers(Batch(lq)).image
 
 
-def find_candidates_of(path: str, label: str, iteration: str | None, teachers: bool) -> list[Candidate]:
+def find_candidates_of(
+    path: str, label: str, iteration: str | None, teachers: bool, overrides: Sequence[str] = ()
+) -> list[Candidate]:
     """Build the network of an option file with its weights; with `teachers` also these, and their fused image.
 
     Args:
@@ -56,6 +58,7 @@ def find_candidates_of(path: str, label: str, iteration: str | None, teachers: b
         label: Name of the network in the tables; empty for the name of the experiment.
         iteration: Checkpoint of the experiment: a number, 'latest' or 'best'; the latest that is there when None.
         teachers: Whether to score the teachers.
+        overrides: As after `--force_yml`.
 
     Returns:
         The teachers in the order of the file, their fused image, then the network. A network that fuses images
@@ -64,12 +67,12 @@ def find_candidates_of(path: str, label: str, iteration: str | None, teachers: b
     Raises:
         UserError: weights are missing or do not fit, or teachers are wanted and there are none.
     """
-    opt = options.load_experiment(path)
+    opt = options.load_experiment(path, overrides)
     experiment = read_experiment(opt).live()
     plugins.import_named(experiment.imports)
     if teachers and not experiment.teachers:
         raise UserError(f'{path}: --teachers: it has no `distillation.teachers`.')
-    network, where, tests = _build_trained(opt, experiment, path, label or experiment.name, iteration)
+    network, where = _build_trained(opt, experiment, path, label or experiment.name, iteration)
     aggregates = experiment.trained.input == 'teacher_images'
     ensemble = build_teachers(experiment) if teachers or aggregates else None
     found = list(_teacher_candidates(experiment, ensemble)) if ensemble is not None and teachers else []
@@ -81,26 +84,24 @@ def find_candidates_of(path: str, label: str, iteration: str | None, teachers: b
             name = AVERAGED if ensemble.aggregator is None else FUSED
             found.append(_fused_candidate(experiment, ensemble, name))
         found.append(_own_candidate(experiment, network, label or experiment.name, where))
-    quadrants, sets = (opt.get('val') or {}).get('quadrants', False), _sets(path, tests, experiment.scale or 1)
+    quadrants, sets = (opt.get('val') or {}).get('quadrants', False), _sets(_tested(experiment), experiment.scale or 1)
     return [replace(one, quadrants=quadrants, sets=sets) for one in found]
 
 
 def _build_trained(
     opt: Mapping[str, Any], experiment: Experiment, path: str, label: str, iteration: str | None
-) -> tuple[nn.Module, str, list[Mapping[str, Any]]]:
-    """Return the network of an option file with its weights, their file, and the sets to test it on."""
+) -> tuple[nn.Module, str]:
+    """Return the network of an option file with its weights, and their file."""
     trained = experiment.trained
-    tests = [d for phase, d in experiment.datasets.items() if phase.startswith('test')]
-    if tests:
+    if any(phase.startswith('test') for phase in experiment.datasets):
         if trained.weights is None:
             raise UserError(f'{path}: path.pretrain_network_g names no weights to test.')
         where, wanted = trained.weights, trained.param_key
     else:
-        tests = [d for phase, d in experiment.datasets.items() if phase.startswith('val')]
         where, wanted = _find_experiment_weights(experiment.name, path, iteration), 'params_ema'
     content = read_checkpoint(where)
     key = wanted if wanted in content or wanted is None else 'params'  # as BasicSR
-    return build(label, opt['network_g'], pick_weights(content, where, key), where), where, tests
+    return build(label, opt['network_g'], pick_weights(content, where, key), where), where
 
 
 def _own_candidate(experiment: Experiment, network: nn.Module, label: str, where: str) -> Candidate:
@@ -157,7 +158,35 @@ def _find_experiment_weights(name: str, option_file: str, iteration: str | None)
     return find_checkpoint(folder, iteration or 'latest', option_file)
 
 
-def _sets(path: str, datasets: Sequence[Mapping[str, Any]], scale: int) -> tuple[BenchmarkSet, ...]:
+def find_sets_of_file(path: str, scale: int) -> tuple[BenchmarkSet, ...]:
+    """Return the test or validation sets that an option file names, as far as they are on the disk.
+
+    Args:
+        path: Option file.
+        scale: Of the network that is tested.
+
+    Raises:
+        UserError: it is for another scale, or none of its sets is there.
+    """
+    experiment = read_experiment(options.load(path))
+    if experiment.scale and experiment.scale != scale:
+        raise UserError(f'--sets {path}: it is an experiment for x{experiment.scale}, but the network is for x{scale}.')
+    found = _sets(_tested(experiment), scale)
+    if not found:
+        raise UserError(f'--sets {path}: none of its test or validation sets is a pair of folders on this disk.')
+    return found
+
+
+def _tested(experiment: Experiment) -> list[Mapping[str, Any]]:
+    """Return the test sets of an experiment; the validation sets of a training."""
+    for kind in ('test', 'val'):
+        datasets = [dataset for phase, dataset in experiment.datasets.items() if phase.startswith(kind)]
+        if datasets:
+            return datasets
+    return []
+
+
+def _sets(datasets: Sequence[Mapping[str, Any]], scale: int) -> tuple[BenchmarkSet, ...]:
     sets = []
     for dataset in datasets:
         gt, lq = dataset.get('dataroot_gt'), dataset.get('dataroot_lq')

@@ -68,6 +68,7 @@ def read_networks(
     iteration: str = 'latest',
     with_teachers: bool = False,
     device: str = 'cpu',
+    overrides: Sequence[str] = (),
 ) -> tuple[list[Subject], Fusion | None]:
     """Build the networks that a source names.
 
@@ -78,6 +79,7 @@ def read_networks(
         iteration: Which checkpoint of a run, a number or 'latest'.
         with_teachers: Take the teachers of an option file too; those of an aggregator always come with it.
         device: Where they are put.
+        overrides: As after `--force_yml`, for an option file.
 
     Returns:
         The networks, and the fusion if the option file has an aggregator and its teachers are taken.
@@ -89,7 +91,7 @@ def read_networks(
     if not equals:
         name = ''
     if file.endswith(OPTION_FILES):
-        return _of_option_file(file, name, iteration, with_teachers, device)
+        return _of_option_file(file, name, iteration, with_teachers, device, overrides)
     label = name or os.path.splitext(os.path.basename(file))[0]
     found, weights = identify(file, network_opt)
     network = build(label, found, weights, file)
@@ -104,9 +106,9 @@ def _subject(name: str, network: nn.Module, window: int, scale: int) -> Subject:
 
 
 def _of_option_file(
-    file: str, name: str, iteration: str, with_teachers: bool, device: str
+    file: str, name: str, iteration: str, with_teachers: bool, device: str, overrides: Sequence[str]
 ) -> tuple[list[Subject], Fusion | None]:
-    opt = options.load_experiment(file)
+    opt = options.load_experiment(file, overrides)
     plugins.import_named(opt.get('import_modules') or ())
     experiment = read_experiment(opt)
     trained, scale = experiment.trained, experiment.scale

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from kdsr.errors import UserError
 from kdsr.experiment import Experiment, read_experiment
 from kdsr.experiment.missing_files import check_files
 from kdsr.models.distillation_model import DistillationModel
+from kdsr.networks.devices import find_device
 
 
 class TrainedRun:
@@ -31,14 +32,19 @@ class TrainedRun:
     Args:
         option_file: The YAML that the run was trained with.
         iteration: Number of a checkpoint, or 'latest'.
+        device: 'auto' (a GPU, if there is one and the options allow it), 'cpu', 'cuda', 'cuda:1', ...
+        overrides: As after `--force_yml`.
 
     Raises:
         UserError: the run has no teachers, is not trained yet, or lacks data or weights.
     """
 
-    def __init__(self, option_file: str, iteration: str = 'latest') -> None:
+    def __init__(
+        self, option_file: str, iteration: str = 'latest', device: str = 'auto', overrides: Sequence[str] = ()
+    ) -> None:
         get_root_logger(log_level=logging.WARNING)  # BasicSR would print every layer
-        self.opt = options.load_experiment(option_file)
+        self.opt = options.load_experiment(option_file, overrides)
+        _choose_device(self.opt, device)
         self.experiment = read_experiment(self.opt).live()
         plugins.import_named(self.experiment.imports)
         _check_kind(self.opt, self.experiment, option_file)
@@ -83,6 +89,16 @@ class TrainedRun:
                 raise UserError(f'the validation set {set_name!r} has no ground truth (`dataroot_gt`).')
             self.model.feed_data({key: data[key].unsqueeze(0) for key in ('lq', 'gt')})
             yield os.path.splitext(os.path.basename(data['lq_path']))[0], self.model.lq, self.model.gt
+
+
+def _choose_device(opt: dict[str, Any], device: str) -> None:
+    """Let BasicSR build its model on a device: it knows the CPU, and the current GPU."""
+    if device == 'auto':
+        return
+    found = find_device(device)
+    opt['num_gpu'] = 0 if found.type == 'cpu' else 1
+    if found.index is not None and found.type == 'cuda':
+        torch.cuda.set_device(found)
 
 
 def _check_kind(opt: Mapping[str, Any], experiment: Experiment, option_file: str) -> None:

@@ -55,6 +55,22 @@ def identify(path: str, given: Mapping[str, Any] | None = None) -> tuple[Mapping
         return by_spandrel, None  # names of no family, or like a family's but of another network
 
 
+def read_network_opt(text: str) -> dict[str, Any]:
+    """Return the options of a network from the text after `--network`.
+
+    Args:
+        text: A mapping, ``{type: RFDN, upscale: 4}``, or an option file, of which `network_g` is taken.
+
+    Raises:
+        UserError: it is neither.
+    """
+    is_file = text.lower().endswith(('.yml', '.yaml'))
+    value = options.load(text).get('network_g') if is_file else options.parse_value(text)
+    if not isinstance(value, dict) or 'type' not in value:
+        raise UserError(f"--network {text!r}: write a mapping with a type, '{{type: RFDN, upscale: 4}}', or a file.")
+    return value
+
+
 def build(label: str, network_opt: Mapping[str, Any], weights: Weights | None, path: str) -> nn.Module:
     """Build an identified network with its weights, frozen and in eval mode.
 

@@ -6,7 +6,7 @@ NAVIGATION = {
         'datasets/README', 'docs/speed', 'docs/teacher_cache', 'docs/resuming', 'docs/compare', 'docs/benchmark',
         'docs/attribution', 'docs/deployment', 'docs/add_a_method',
     ),
-    'Reference': ('docs/options', 'docs/commands', 'docs/api', 'docs/modules', 'options/README'),
+    'Reference': ('docs/options', 'docs/command_line', 'docs/commands', 'docs/api', 'docs/modules', 'options/README'),
     'Methods': (
         'docs/methods', 'docs/methods/mtkd', 'docs/methods/lsfd', 'docs/methods/facd', 'docs/methods/pisr',
         'docs/methods/rfdn', 'docs/methods/fitnet', 'docs/methods/attention_transfer', 'docs/methods/fakd',

@@ -8,9 +8,10 @@ from torch import nn
 
 from kdsr.cli import main
 from kdsr.cost.complexity import count
-from kdsr.cost.complexity_report import complexity_tables, markdown, parse_network
+from kdsr.cost.complexity_report import complexity_tables, markdown
 from kdsr.cost.latency import Timing, time_network
 from kdsr.errors import UserError
+from kdsr.networks.weight_files import read_network_opt
 from kdsr.wording import counted
 
 FSRCNN = '{type: FSRCNN, upscale: 2}'
@@ -36,7 +37,7 @@ def test_latency_is_measured_and_said(capsys):
     told = capsys.readouterr().out
     assert 'latency [ms] |' in told
     assert f'{counted(torch.get_num_threads(), "thread")}, fp32, batch 1, median of 2 runs after 3' in told
-    tables = complexity_tables([], [parse_network(FSRCNN)], (16, 24), (8, 12), Timing(repeats=1))
+    tables = complexity_tables([], [read_network_opt(FSRCNN)], (16, 24), (8, 12), Timing(repeats=1))
     assert all(row.seconds > 0 for rows in tables.values() for row in rows)
     assert 'latency' in markdown(tables, Timing())
 
@@ -72,7 +73,7 @@ def test_a_device_that_is_not_there():
 @pytest.mark.parametrize('text', ['RFDN', '{upscale: 4}', '[1]'])
 def test_what_is_no_network_is_told(text):
     with pytest.raises(UserError, match='write a mapping'):
-        parse_network(text)
+        read_network_opt(text)
 
 
 def test_nothing_to_count_is_told():
