@@ -2,10 +2,14 @@
 
 import pytest
 import torch
+from basicsr.archs import build_network
+from basicsr.archs.swinir_arch import SwinTransformerBlock
 from torch import nn
 from torch.nn import functional as F
 
+from kdsr.compat.swinir import basicsr_calculate_mask
 from kdsr.cost.live_memory import peak_memory
+from kdsr.cost.on_meta import on_meta
 
 
 class Chain(nn.Module):
@@ -39,3 +43,15 @@ def test_views_and_repeats_of_one_storage_count_once():
             return x.flatten(1).view(1, 2, -1).transpose(1, 2)
 
     assert peak_memory(Views(), (4, 5, 6)) == 4 * 120
+
+
+@pytest.mark.parametrize('size', [(3, 32, 32), (3, 24, 40)])
+def test_the_mask_that_swinir_keeps_counts_once(size, monkeypatch):
+    """A wide MLP has the peak. BasicSR's own SwinIR holds no mask there; kdsr's holds one, which all blocks share."""
+    options = {'type': 'SwinIR', 'upscale': 2, 'img_size': 8, 'window_size': 8, 'embed_dim': 12, 'mlp_ratio': 64}
+    network = on_meta(build_network({**options, 'depths': [2, 4], 'num_heads': [2, 2]})).eval()
+    kept = peak_memory(network, size)
+    assert peak_memory(network, size) == kept  # also if the mask was made before
+    monkeypatch.setattr(SwinTransformerBlock, 'calculate_mask', basicsr_calculate_mask)
+    windows = size[1] * size[2] // 64
+    assert kept - peak_memory(network, size) == windows * 64 * 64 * 4
