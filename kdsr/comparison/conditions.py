@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import kdsr
 from kdsr.comparison.costs import run_facts
 from kdsr.comparison.parts import Table
-from kdsr.comparison.planned_runs import PlannedRun, option_differences, validation_sets
+from kdsr.comparison.planned_runs import PlannedRun, option_differences
 from kdsr.comparison.summary import Summary
 from kdsr.data.benchmark_sets import describe_crop, find_crop_of
 
@@ -28,23 +28,23 @@ def conditions_table(summary: Summary, command: str, warnings: Sequence[str] = (
         warnings: What a reader must know first.
     """
     comparison = summary.comparison
-    opt = comparison.baseline_opt
+    experiment = comparison.baseline_run.experiment
     facts = [run_facts(result) for result in summary.all]
-    scale = int(opt.get('scale') or 1)
+    scale = experiment.scale or 1
     sets = ', '.join(
         f'{name} (`{portable_path(str(d.get("dataroot_gt")))}`, {describe_crop(find_crop_of(d, scale), scale)})'
-        for name, d in validation_sets(opt).items()
+        for name, d in experiment.validation_sets.items()
     )
     dates = sorted(f[key] for f in facts for key in ('started', 'ended') if f.get(key))
     stages = [label for label in comparison.labels if label not in comparison.shown]
     rows = [
         *(('**warning**', text) for text in warnings),
         ('command', f'`{command}`'),
-        ('metrics', '; '.join(f'{name}: {_metric(m)}' for name, m in opt['val']['metrics'].items())),
-        ('validation sets', f'{sets}; x{opt.get("scale", "?")}'),
+        ('metrics', '; '.join(f'{name}: {_describe_metric(m)}' for name, m in experiment.validation.metrics.items())),
+        ('validation sets', f'{sets}; x{scale}'),
         ('seeds', ', '.join(map(str, comparison.seeds))),
         ('budget', _budget(summary)),
-        ('baseline', comparison.of(comparison.baseline)[0].title),
+        ('baseline', comparison.baseline_run.title),
         ('stages, not shown', ', '.join(stages)),
         ('trained', f'{dates[0]} to {dates[-1]}' if dates else 'not yet'),
         ('code', f'kdsr {kdsr.__version__}, commit {_distinct(facts, "commit")}; PyTorch {_distinct(facts, "torch")}'),
@@ -59,8 +59,8 @@ def portable_path(path: str) -> str:
     return os.path.basename(os.path.normpath(path)) if relative.startswith(os.pardir) else relative
 
 
-def _metric(opt: dict[str, Any]) -> str:
-    return f'{opt.get("type")} ({", ".join(f"{k} {v}" for k, v in opt.items() if k != "type")})'
+def _describe_metric(metric: Mapping[str, Any]) -> str:
+    return f'{metric.get("type")} ({", ".join(f"{k} {v}" for k, v in metric.items() if k != "type")})'
 
 
 def _distinct(facts: Sequence[dict[str, Any]], key: str) -> str:
@@ -70,7 +70,7 @@ def _distinct(facts: Sequence[dict[str, Any]], key: str) -> str:
 def _budget(summary: Summary) -> str:
     """Return the budget of the baseline, and how other runs differ from it."""
     comparison = summary.comparison
-    base = _budget_of(comparison.of(comparison.baseline)[0])
+    base = _budget_of(comparison.baseline_run)
     parts = [', '.join(f'{key.split(".")[-1]} {value}' for key, value in base.items() if 'dataroot' not in key)]
     for label in comparison.shown:
         changed = option_differences(base, _budget_of(comparison.of(label)[0]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kdsr.comparison.parts import DASH, Table
-from kdsr.comparison.planned_runs import validation_sets
 from kdsr.comparison.significance import mean_and_spread
 from kdsr.comparison.summary import Summary
 from kdsr.papers.matching import find_matches, metric_of_papers
@@ -23,9 +22,9 @@ MISPRINT = '\u2020'
 def paper_table(summary: Summary) -> Table | None:
     """Return the rows of the papers that belong to the runs of a comparison; None where there are none."""
     comparison, rows, misprints = summary.comparison, [], []
-    opt = comparison.baseline_opt
-    sets = {name: SETS.get(name.lower(), name) for name in validation_sets(opt)}
-    metrics = {name: metric_of_papers(m, opt) for name, m in opt['val']['metrics'].items()}
+    opt, experiment = comparison.baseline_run.opt, comparison.baseline_run.experiment
+    sets = {name: SETS.get(name.lower(), name) for name in experiment.validation_sets}
+    metrics = {name: metric_of_papers(m, opt) for name, m in experiment.validation.metrics.items()}
     for label in comparison.shown:
         run = comparison.of(label)[0]
         for match in find_matches(run.opt):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +14,7 @@ from basicsr.utils.color_util import rgb2ycbcr_pt
 from torch import Tensor
 
 from kdsr import options
-from kdsr.comparison.planned_runs import validation_sets
+from kdsr.comparison.planned_runs import PlannedRun
 from kdsr.comparison.summary import RunResult, Summary
 from kdsr.comparison.validation_images import read_images
 from kdsr.data.matlab_bicubic import upsample_bicubic
@@ -24,7 +23,6 @@ from kdsr.distillation.padding import run_padded
 from kdsr.distillation.quadrants import run_in_quadrants
 from kdsr.distillation.teacher import TeacherEnsemble, build_teachers
 from kdsr.errors import UserError
-from kdsr.experiment import read_experiment
 from kdsr.models.validation import colour_image
 from kdsr.networks.subjects import find_weights, read_weights_of
 from kdsr.pictures.folders import with_boxes
@@ -32,13 +30,14 @@ from kdsr.pictures.photo_rows import BICUBIC, Box, Row, choose_rows_by_differenc
 from kdsr.progress_bars import ProgressBar
 
 MOST_IMAGES = 24  # how many images of all validation sets together are searched for differences
-_Run = Callable[[Batch], np.ndarray]  # lq and gt, RGB, to (S*h, S*w, 3), uint8, BGR
+# lq and gt, RGB, and the name of their set, to (S*h, S*w, 3), uint8, BGR
+_Run = Callable[[Batch, str], np.ndarray]
 
 
 def choose_rows(
     summary: Summary, count: int, size: int = 96, crops: Mapping[str, Sequence[Box]] | None = None
 ) -> tuple[list[Row], list[str]]:
-    """_Run the finished students on validation images, and choose the photos to show.
+    """Run the finished students on validation images, and choose the photos to show.
 
     Args:
         summary: The comparison; each label is shown with its first finished seed.
@@ -75,7 +74,7 @@ def _methods(summary: Summary) -> tuple[dict[str, _Run], dict[str, _Run], list[s
             continue
         try:
             methods[result.run.title] = _student(result)
-            teachers.update(_teachers(result.run.opt, teachers))
+            teachers.update(_teachers(result.run, teachers))
         except UserError as error:
             problems.append(f'{label} is not among the crops: {error}')
     return methods, teachers, problems
@@ -86,42 +85,41 @@ def _device() -> str:
 
 
 def _student(result: RunResult) -> _Run:
-    opt = result.run.opt
-    experiment = read_experiment(opt)
+    experiment = result.run.experiment
     network = read_weights_of(experiment, lambda: find_weights(experiment, 'latest', result.run.label), _device())
     trained = experiment.trained
     padded = partial(run_padded, network, multiple=trained.multiple)
-    run = partial(run_in_quadrants, padded) if (opt.get('val') or {}).get('quadrants') else padded
     teachers = build_teachers(experiment).to(_device()) if trained.input == 'teacher_images' else None
 
-    def run_trained(batch: Batch) -> Tensor:
+    def run_trained(batch: Batch, set_name: str) -> Tensor:
         if teachers is not None:
             batch = replace(batch, teacher_images=teachers.images(batch))
-        return run(batch.require(trained.input, trained.name))
+        image = batch.require(trained.input, trained.name)
+        return run_in_quadrants(padded, image) if experiment.validation.in_quadrants(set_name) else padded(image)
 
     return partial(_run_in_colour, run_trained, experiment.luminance)
 
 
-def _teachers(opt: Mapping[str, Any], known: Mapping[str, _Run]) -> dict[str, _Run]:
+def _teachers(run: PlannedRun, known: Mapping[str, _Run]) -> dict[str, _Run]:
     """Return the teachers of a run as one network, unless they are known already."""
-    experiment = read_experiment(opt)
+    experiment = run.experiment
     names = experiment.teacher_names
     if not names or experiment.student is None:
         return {}
     title = f'teacher {names[0]}' if len(names) == 1 else f'fused {" + ".join(names)}'
     if title in known:
         return {}
-    options.check(opt)
+    options.check(run.opt)
     ensemble: TeacherEnsemble = build_teachers(experiment).to(_device())
-    return {title: partial(_run_in_colour, lambda batch: ensemble(batch).image, experiment.luminance)}
+    return {title: partial(_run_in_colour, lambda batch, _: ensemble(batch).image, experiment.luminance)}
 
 
-def _run_in_colour(run: Callable[[Batch], Tensor], luminance: bool, batch: Batch) -> np.ndarray:
-    """_Run a network on RGB images, or on their luminance with bicubic chroma."""
+def _run_in_colour(run: Callable[[Batch, str], Tensor], luminance: bool, batch: Batch, set_name: str) -> np.ndarray:
+    """Run a network on RGB images, or on their luminance with bicubic chroma."""
     if not luminance or batch.lq.shape[1] == 1:
-        return _picture(run(batch))
+        return _picture(run(batch, set_name))
     lq, gt = (rgb2ycbcr_pt(image, y_only=True) for image in (batch.lq, batch.gt))
-    return colour_image(run(Batch(lq, gt)).float().cpu(), batch.lq.cpu())
+    return colour_image(run(Batch(lq, gt), set_name).float().cpu(), batch.lq.cpu())
 
 
 def _picture(image: Tensor) -> np.ndarray:
@@ -134,13 +132,13 @@ def _rows(
     summary: Summary, methods: Mapping[str, _Run], references: frozenset[str], names: Sequence[str] | None
 ) -> Iterator[Row]:
     """Yield the first validation images of each set, or the named ones, with the outputs of all methods."""
-    opt = summary.comparison.of(summary.comparison.baseline)[0].opt
-    scale, sets = int(opt['scale']), validation_sets(opt)
+    experiment = summary.comparison.baseline_run.experiment
+    scale, sets = experiment.scale, experiment.validation_sets
     share = max(1, MOST_IMAGES // len(sets))
-    for dataset_opt in sets.values():
+    for set_name, dataset_opt in sets.items():
         images_of_set = read_images(dataset_opt, scale, share, names or ())
         for title, lq, gt in ProgressBar(images_of_set, desc='crops', unit='image', leave=False):
             images = {BICUBIC: upsample_bicubic(_picture(lq), scale)}
             batch = Batch(lq.to(_device()), gt.to(_device()))
-            images.update((method, run(batch)) for method, run in methods.items())
+            images.update((method, run(batch, set_name)) for method, run in methods.items())
             yield Row(title, _picture(gt), images, references=references)

@@ -12,8 +12,9 @@ from typing import Any
 
 from kdsr import options, plugins
 from kdsr.checks.experiment import find_problems
-from kdsr.comparison.planned_runs import Comparison, PlannedRun, option_differences, protocol, validation_sets
+from kdsr.comparison.planned_runs import Comparison, PlannedRun, describe_validation, option_differences
 from kdsr.errors import UserError, did_you_mean
+from kdsr.experiment import read_experiment
 from kdsr.options import Places
 
 KEYS = {
@@ -211,17 +212,17 @@ def _filled_in(where: str, value: Any, needed: Mapping[str, str], labels: Sequen
 
 def _check_options(where: str, file: options.OptionFile) -> None:
     """Refuse options that cannot be trained or that give no numbers."""
-    opt = file.opt
-    if not (opt.get('train') or {}).get('total_iter'):
+    experiment = read_experiment(file.opt)
+    if not experiment.training.iterations:
         raise UserError(f'{where}: `train.total_iter` is missing: every run of a comparison needs a budget.')
-    if not opt['datasets'].get('train'):
+    if not experiment.datasets.get('train'):
         raise UserError(f'{where}: `datasets.train` is missing.')
-    phases = [phase for phase in opt['datasets'] if str(phase).split('_')[0] == 'val']
+    phases = [phase for phase in experiment.datasets if phase.split('_')[0] == 'val']
     if not phases:
         raise UserError(f'{where}: there is no validation set: add `datasets: {{val_1: ...}}` (to `common:`).')
-    if not (opt.get('val') or {}).get('metrics'):
+    if not experiment.validation.metrics:
         raise UserError(f'{where}: there is no metric: add `val: {{metrics: {{psnr: ...}}}}` (to `common:`).')
-    sets = validation_sets(opt)
+    sets = experiment.validation_sets
     if 'None' in sets or len(sets) < len(phases):
         raise UserError(f'{where}: every validation set needs its own `name:`.')
     errors = [problem for problem in find_problems(file, is_train=True, files=False) if problem.kind == options.ERROR]
@@ -232,10 +233,10 @@ def _check_options(where: str, file: options.OptionFile) -> None:
 def _check_protocols(comparison: Comparison, stages: set[str]) -> None:
     """Refuse a run with another validation than the baseline, unless it is a stage that another run needs."""
     shown = comparison.shown
-    baseline = protocol(comparison.baseline_opt)
+    baseline = describe_validation(comparison.baseline_run.experiment)
     for label in comparison.labels:
         if label not in shown and label not in stages:
-            changed = option_differences(baseline, protocol(comparison.of(label)[0].opt))
+            changed = option_differences(baseline, describe_validation(comparison.of(label)[0].experiment))
             raise UserError(
                 f'{comparison.file}: runs.{label} has another validation than the baseline, so that their numbers '
                 f'cannot be compared:\n{_bulleted(changed)}\nPut the validation into `common:`.'

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
-NOT_COMPARED = ('val_freq', 'save_img', 'suffix', 'pbar')  # keys of `val` that do not change its numbers
+from kdsr.experiment import Experiment, read_experiment
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,12 @@ class PlannedRun:
     @property
     def iterations(self) -> int:
         """The number of training iterations."""
-        return int(self.opt['train']['total_iter'])
+        return self.experiment.training.iterations
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """What the options describe."""
+        return read_experiment(self.opt)
 
 
 @dataclass(frozen=True)
@@ -73,9 +79,9 @@ class Comparison:
         return [run for run in self.runs if run.label == label]
 
     @property
-    def baseline_opt(self) -> dict[str, Any]:
-        """The options of the baseline with its first seed."""
-        return self.of(self.baseline)[0].opt
+    def baseline_run(self) -> PlannedRun:
+        """The baseline with its first seed."""
+        return self.of(self.baseline)[0]
 
     def full_title(self, label: str) -> str:
         """Return the title of a label with its note in parentheses."""
@@ -85,20 +91,19 @@ class Comparison:
     @property
     def shown(self) -> list[str]:
         """The labels in the tables: those with the validation of the baseline. The others are only stages."""
-        wanted = protocol(self.baseline_opt)
-        return [label for label in self.labels if protocol(self.of(label)[0].opt) == wanted]
+        wanted = describe_validation(self.baseline_run.experiment)
+        return [label for label in self.labels if describe_validation(self.of(label)[0].experiment) == wanted]
 
 
-def protocol(opt: Mapping[str, Any]) -> dict[str, Any]:
+def describe_validation(experiment: Experiment) -> dict[str, Any]:
     """Return what must be equal in all runs of one table: validation sets, metrics, and how images are run."""
-    sets = {name: {k: v for k, v in dataset.items() if k != 'name'} for name, dataset in validation_sets(opt).items()}
-    val = {key: value for key, value in (opt.get('val') or {}).items() if key not in NOT_COMPARED}
-    return {'scale': opt.get('scale'), 'color': opt.get('color'), 'datasets': sets, 'val': val}
-
-
-def validation_sets(opt: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return name to options of the validation sets of an experiment."""
-    return {str(d.get('name')): d for phase, d in opt['datasets'].items() if str(phase).split('_')[0] == 'val'}
+    sets = experiment.validation_sets
+    return {
+        'scale': experiment.scale,
+        'color': 'y' if experiment.luminance else None,
+        'datasets': {name: {k: v for k, v in dataset.items() if k != 'name'} for name, dataset in sets.items()},
+        'val': asdict(experiment.validation),
+    }
 
 
 def option_differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = '') -> list[str]:

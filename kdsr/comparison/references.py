@@ -17,17 +17,17 @@ from torch import Tensor
 
 import kdsr
 from kdsr import options
-from kdsr.comparison.planned_runs import Comparison, protocol, validation_sets
+from kdsr.comparison.planned_runs import Comparison, PlannedRun, describe_validation
 from kdsr.comparison.significance import mean_and_spread
 from kdsr.comparison.summary import Column, Summary
-from kdsr.comparison.validation_images import as_validated, read_images
+from kdsr.comparison.validation_images import read_images, to_network_colours
 from kdsr.data.matlab_bicubic import upsample_bicubic
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.quadrants import run_in_quadrants
 from kdsr.distillation.teacher import TeacherEnsemble, build_teachers
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
-from kdsr.experiment import Network, read_experiment
+from kdsr.experiment import Experiment, Network
 from kdsr.models.validation import measure
 from kdsr.pictures.photo_rows import BICUBIC
 from kdsr.progress_bars import ProgressBar
@@ -78,14 +78,15 @@ def score_references(summary: Summary, run_teachers: bool = True) -> tuple[list[
         The references, and what could not be scored and why.
     """
     comparison, problems = summary.comparison, []
+    experiment = comparison.baseline_run.experiment
     file = Path('experiments') / comparison.name / 'references.json'
     kept = _read(file)
     found: list[Reference] = []
     for network in _networks(comparison):
         try:
-            key = _key(network, comparison.baseline_opt)
+            key = _hash_dependencies(network, experiment)
             if key not in kept and (run_teachers or network.title == BICUBIC):
-                kept[key] = _score(network, comparison.baseline_opt)
+                kept[key] = _score(network, experiment)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_durably(file, (json.dumps(kept, indent=1) + '\n').encode())
         except (UserError, OSError) as error:
@@ -129,11 +130,11 @@ def _read(file: Path) -> dict[str, list[tuple[str, str, float]]]:
 
 def _networks(comparison: Comparison) -> Iterator[_Network]:
     """Yield bicubic, and every teacher of the runs in the tables once."""
-    yield _Network(BICUBIC, BICUBIC, lambda: _run_bicubic(comparison.baseline_opt))
+    yield _Network(BICUBIC, BICUBIC, lambda: _run_bicubic(comparison.baseline_run.experiment))
     titles: dict[str, str] = {}
     in_tables = tuple(f'experiments/{run.name}/' for run in comparison.runs if run.label in comparison.shown)
     for label in comparison.shown:
-        for network in _teachers(comparison.of(label)[0].opt, in_tables):
+        for network in _teachers(comparison.of(label)[0], in_tables):
             identity = json.dumps(network.identity, sort_keys=True, default=str)
             if identity not in titles:
                 taken = network.title in titles.values()
@@ -141,18 +142,20 @@ def _networks(comparison: Comparison) -> Iterator[_Network]:
                 yield _Network(titles[identity], network.identity, network.build)
 
 
-def _teachers(opt: Mapping[str, Any], in_tables: tuple[str, ...]) -> Iterator[_Network]:
-    """Yield the teachers of an experiment that are not runs in the tables, and what combines several of them."""
-    experiment = read_experiment(opt).live()
+def _teachers(run: PlannedRun, in_tables: tuple[str, ...]) -> Iterator[_Network]:
+    """Yield the teachers of a run that are not runs in the tables, and what combines several of them."""
+    experiment = run.experiment.live()
     for teacher in experiment.teachers:
         if (teacher.weights or '').startswith(in_tables or ('\0',)):
             continue
         name = teacher.name
         sees = ' (sees the ground truth)' if teacher.input == 'gt' else ''
-        yield _Network(f'teacher {name}{sees}', _identity(teacher), lambda name=name: _one_teacher(opt, name))  # type: ignore[misc]
+        yield _Network(f'teacher {name}{sees}', _identity(teacher), lambda name=name: _one_teacher(run, name))  # type: ignore[misc]
     if len(experiment.teachers) > 1 and experiment.student is not None:
         names = ' + '.join(experiment.teacher_names)
-        yield _Network(f'fused {names}', [*map(_identity, experiment.frozen)], lambda: _run_ensemble(_build(opt), opt))
+        yield _Network(
+            f'fused {names}', [*map(_identity, experiment.frozen)], lambda: _run_ensemble(_build(run), experiment)
+        )
 
 
 def _identity(network: Network) -> dict[str, Any]:
@@ -168,23 +171,24 @@ def _identity(network: Network) -> dict[str, Any]:
     }
 
 
-def _build(opt: Mapping[str, Any]) -> TeacherEnsemble:
-    options.check(dict(opt))
-    return build_teachers(opt).to('cuda' if torch.cuda.is_available() else 'cpu')
+def _build(run: PlannedRun) -> TeacherEnsemble:
+    options.check(run.opt)
+    return build_teachers(run.experiment).to('cuda' if torch.cuda.is_available() else 'cpu')
 
 
-def _one_teacher(opt: Mapping[str, Any], name: str) -> _Run:
-    ensemble = _build(opt)
+def _one_teacher(run: PlannedRun, name: str) -> _Run:
+    ensemble = _build(run)
     member = dict(zip(ensemble.names, ensemble.members))[name]
-    return _run_ensemble(TeacherEnsemble({name: member}, ensemble.inputs), opt)
+    return _run_ensemble(TeacherEnsemble({name: member}, ensemble.inputs), run.experiment)
 
 
-def _run_ensemble(ensemble: TeacherEnsemble, opt: Mapping[str, Any]) -> _Run:
+def _run_ensemble(ensemble: TeacherEnsemble, experiment: Experiment) -> _Run:
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     privileged = 'gt' in ensemble.inputs.values()
 
     def run(lq: Tensor, gt: Tensor, in_quarters: bool) -> Tensor:
-        batch = Batch(as_validated(lq, opt).to(device), as_validated(gt, opt).to(device))
+        lq, gt = (to_network_colours(image, experiment.luminance).to(device) for image in (lq, gt))
+        batch = Batch(lq, gt)
         if in_quarters and not privileged:
             return run_in_quadrants(lambda quarter: ensemble(Batch(quarter)).image, batch.lq)
         return ensemble(batch).image
@@ -192,50 +196,45 @@ def _run_ensemble(ensemble: TeacherEnsemble, opt: Mapping[str, Any]) -> _Run:
     return run
 
 
-def _run_bicubic(opt: Mapping[str, Any]) -> _Run:
+def _run_bicubic(experiment: Experiment) -> _Run:
     """Return bicubic upsampling as MATLAB does it, in 8 bits."""
-    scale = int(opt['scale'])
 
     def run(lq: Tensor, gt: Tensor, in_quarters: bool) -> Tensor:
         pixels = np.atleast_3d(tensor2img(lq, rgb2bgr=False))
-        image = torch.from_numpy(upsample_bicubic(pixels, scale).astype(np.float32) / 255)
-        return as_validated(image.permute(2, 0, 1)[None], opt)
+        image = torch.from_numpy(upsample_bicubic(pixels, experiment.scale).astype(np.float32) / 255)
+        return to_network_colours(image.permute(2, 0, 1)[None], experiment.luminance)
 
     return run
 
 
-def _key(network: _Network, opt: Mapping[str, Any]) -> str:
+def _hash_dependencies(network: _Network, experiment: Experiment) -> str:
     """Return a hash of everything that the values of a network depend on."""
     depends = {
         'kdsr': kdsr.__version__,
         'network': network.identity,
-        'protocol': protocol(opt),
-        'images': {name: _listing(dataset) for name, dataset in validation_sets(opt).items()},
+        'protocol': describe_validation(experiment),
+        'images': {name: _list_files(dataset) for name, dataset in experiment.validation_sets.items()},
     }
     return hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
-def _listing(dataset: Mapping[str, Any]) -> list[tuple[str, int, int]]:
+def _list_files(dataset: Mapping[str, Any]) -> list[tuple[str, int, int]]:
     folders = [dataset[key] for key in ('dataroot_gt', 'dataroot_lq') if dataset.get(key)]
     entries = [entry for folder in folders if os.path.isdir(folder) for entry in os.scandir(folder)]
     return sorted((entry.path, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries)
 
 
 @torch.no_grad()
-def _score(network: _Network, opt: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+def _score(network: _Network, experiment: Experiment) -> list[tuple[str, str, float]]:
     """Return (set, metric, mean over the images) of a network."""
-    run, scale, val_opt = network.build(), int(opt['scale']), opt['val']
+    run, validation = network.build(), experiment.validation
     values = []
-    for name, dataset in validation_sets(opt).items():
-        quadrants = val_opt.get('quadrants', False)
-        in_quarters = quadrants if isinstance(quadrants, bool) else name in (quadrants or ())
-        scores = []
-        for _, lq, gt in ProgressBar(
-            read_images(dataset, scale), desc=f'{network.title}, {name}', unit='image', leave=False
-        ):
-            sr = run(lq, gt, in_quarters).float().cpu()
-            round_gt = bool(val_opt.get('round_gt', False))
-            scores.append(measure(sr, as_validated(gt, opt), val_opt['metrics'], round_gt))
-        for metric in val_opt['metrics'] if scores else ():
+    for name, dataset in experiment.validation_sets.items():
+        images, scores = read_images(dataset, experiment.scale), []
+        for _, lq, gt in ProgressBar(images, desc=f'{network.title}, {name}', unit='image', leave=False):
+            sr = run(lq, gt, validation.in_quadrants(name)).float().cpu()
+            gt = to_network_colours(gt, experiment.luminance)
+            scores.append(measure(sr, gt, validation.metrics, validation.round_gt))
+        for metric in validation.metrics if scores else ():
             values.append((name, metric, float(np.mean([of_image[metric] for of_image in scores]))))
     return values

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kdsr.comparison.planned_runs import Comparison, PlannedRun, validation_sets
+from kdsr.comparison.planned_runs import Comparison, PlannedRun
 from kdsr.comparison.runs import is_finished
 from kdsr.comparison.significance import Gain, gain, holm
 from kdsr.comparison.training_record import Point, Record, read_record
@@ -63,12 +63,12 @@ class Summary:
     @property
     def columns(self) -> list[Column]:
         """The validation sets with their metrics, in the order of the options."""
-        opt = self.comparison.baseline_opt
-        return [(name, metric) for metric in opt['val']['metrics'] for name in validation_sets(opt)]
+        experiment = self.comparison.baseline_run.experiment
+        return [(name, metric) for metric in experiment.validation.metrics for name in experiment.validation_sets]
 
     def lower_is_better(self, column: Column) -> bool:
         """Return whether smaller values of a metric are better (`better: lower`)."""
-        return self.comparison.baseline_opt['val']['metrics'][column[1]].get('better') == 'lower'
+        return self.comparison.baseline_run.experiment.validation.metrics[column[1]].get('better') == 'lower'
 
     def values(self, label: str, column: Column) -> dict[int, float]:
         """Return seed to last value, for the finished runs of a label."""

@@ -35,6 +35,11 @@ def read_images(
             yield name, *(image.float() / 255 if image.dtype == torch.uint8 else image for image in (lq, gt))
 
 
-def as_validated(image: Tensor, opt: Mapping[str, Any]) -> Tensor:
-    """Return an image (1, C, h, w), RGB in [0, 1], as validation gives it to a network: luminance with `color: y`."""
-    return rgb2ycbcr_pt(image, y_only=True) if opt.get('color') == 'y' and image.shape[1] == 3 else image
+def to_network_colours(image: Tensor, luminance: bool) -> Tensor:
+    """Return an image (1, C, h, w), RGB in [0, 1], as validation gives it to a network.
+
+    Args:
+        image: RGB, or luminance already.
+        luminance: The experiment has `color: y`.
+    """
+    return rgb2ycbcr_pt(image, y_only=True) if luminance and image.shape[1] == 3 else image

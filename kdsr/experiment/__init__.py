@@ -1,6 +1,6 @@
 """The experiment that an option file describes, built once; the rules that its parts must keep."""
 
-from kdsr.experiment.experiment import Experiment, Feature, InitFrom, Training
+from kdsr.experiment.experiment import Experiment, Feature, InitFrom, Training, Validation
 from kdsr.experiment.network import Network, argument_of, window_of
 from kdsr.experiment.reading import check_networks, read_experiment
 
@@ -10,6 +10,7 @@ __all__ = [
     'InitFrom',
     'Network',
     'Training',
+    'Validation',
     'argument_of',
     'check_networks',
     'read_experiment',

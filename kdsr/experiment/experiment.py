@@ -79,6 +79,25 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Validation:
+    """How images are validated and tested (`val`).
+
+    Attributes:
+        metrics: Name in the log to the options of a metric of BasicSR.
+        quadrants: Run images in four quarters: all of them, or those of the named sets.
+        round_gt: Round the luminance of the ground truth to 8 bits, as that of the network's image is.
+    """
+
+    metrics: Mapping[str, Options] = field(default_factory=dict)
+    quadrants: bool | tuple[str, ...] = False
+    round_gt: bool = False
+
+    def in_quadrants(self, set_name: str) -> bool:
+        """Return whether the images of a set are run in four quarters."""
+        return self.quadrants if isinstance(self.quadrants, bool) else set_name in self.quadrants
+
+
+@dataclass(frozen=True)
 class Experiment:
     """What is trained or tested, with what, on what: everything that kdsr reads from an option file.
 
@@ -106,8 +125,10 @@ class Experiment:
         imports: Other packages whose networks, losses or models it names (`import_modules`).
         resumes: The run goes on from a saved state.
         distributed: It is one of several processes.
+        cpu_only: `num_gpu: 0`: it uses no GPU even where there is one.
         datasets: Phase to options.
         training: How a step is taken.
+        validation: How images are validated.
     """
 
     name: str
@@ -127,8 +148,10 @@ class Experiment:
     imports: tuple[str, ...] = ()
     resumes: bool = False
     distributed: bool = False
+    cpu_only: bool = False
     datasets: Mapping[str, Options] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
+    validation: Validation = field(default_factory=Validation)
 
     @property
     def trained(self) -> Network:
@@ -161,6 +184,11 @@ class Experiment:
     def frozen(self) -> tuple[Network, ...]:
         """The teachers, then the aggregator if there is one."""
         return tuple(network for network in self.networks if network.frozen)
+
+    @property
+    def validation_sets(self) -> dict[str, Options]:
+        """Name to options of the validation sets, in the order of the file."""
+        return {str(d.get('name')): d for phase, d in self.datasets.items() if phase.split('_')[0] == 'val'}
 
     def uses(self, network: Network) -> bool:
         """Return whether a network is part of this run: a finished student is tested without its teachers."""

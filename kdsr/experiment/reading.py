@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdsr.errors import UserError
-from kdsr.experiment.experiment import Experiment, Feature, InitFrom, Options, Training
+from kdsr.experiment.experiment import Experiment, Feature, InitFrom, Options, Training, Validation
 from kdsr.experiment.network import Network
 from kdsr.options import (
     KeyPath,
@@ -66,8 +66,10 @@ def read_experiment(opt: Mapping[str, Any] | Experiment, is_train: bool | None =
         imports=_names(opt.get('import_modules')),
         resumes=bool(block_of(opt, 'path').get('resume_state')),
         distributed=bool(opt.get('dist')),
+        cpu_only=opt.get('num_gpu') == 0,
         datasets=datasets,
         training=_training(block_of(opt, 'train'), datasets.get('train', {})),
+        validation=_validation(block_of(opt, 'val')),
     )
 
 
@@ -207,6 +209,15 @@ def _training(train: Mapping[str, Any], train_set: Options) -> Training:
         ema_decay=float(train['ema_decay']) if isinstance(train.get('ema_decay'), NUMBER) else 0.0,
         image_losses={key: train[key] for key in IMAGE_LOSSES if isinstance(train.get(key), Mapping) and train[key]},
         optimiser=block_of(train, 'optim_g'),
+    )
+
+
+def _validation(val: Mapping[str, Any]) -> Validation:
+    quadrants = val.get('quadrants')
+    return Validation(
+        metrics=_given(block_of(val, 'metrics')),
+        quadrants=_names(quadrants) if isinstance(quadrants, list) else bool(quadrants),
+        round_gt=bool(val.get('round_gt')),
     )
 
 

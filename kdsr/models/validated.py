@@ -89,6 +89,5 @@ class ValidatedModel(SavedModel):
 
     def nondist_validation(self, dataloader: Any, current_iter: int, tb_logger: Any, save_img: bool) -> None:
         """Validate on one set, see `kdsr.models.validation`; `val.quadrants` may name the sets that it is for."""
-        chosen = self.opt['val'].get('quadrants', False)
-        self.in_quadrants = dataloader.dataset.opt['name'] in chosen if isinstance(chosen, list) else bool(chosen)
+        self.in_quadrants = self.experiment.validation.in_quadrants(dataloader.dataset.opt['name'])
         validate(self, dataloader, current_iter, tb_logger, save_img)

@@ -34,7 +34,7 @@ def validate(model: Any, loader: Any, current_iter: int | str, tb_logger: Any, s
     network works on the next image.
 
     Args:
-        model: With `feed_data`, `test`, `output`, `gt`, and BasicSR's memory of the best results.
+        model: With `experiment`, `feed_data`, `test`, `output`, `gt`, and BasicSR's memory of the best results.
         loader: Batches of one image; `loader.dataset.opt['name']` names the set.
         current_iter: Iteration, for the log and the names of the images.
         tb_logger: TensorBoard's writer, or None.
@@ -43,8 +43,7 @@ def validate(model: Any, loader: Any, current_iter: int | str, tb_logger: Any, s
     Raises:
         UserError: the set is empty.
     """
-    name, val_opt = loader.dataset.opt['name'], model.opt['val']
-    metrics = val_opt.get('metrics') or {}
+    name, metrics = loader.dataset.opt['name'], model.experiment.validation.metrics
     totals = dict.fromkeys(metrics, 0.0)
     count = 0
     for values in _measure_images(model, loader, current_iter, save_img, metrics):
@@ -79,7 +78,7 @@ def _measure_images(
             path = (
                 _image_path(model, loader.dataset.opt['name'], data['lq_path'][0], current_iter) if save_img else None
             )
-            round_gt = bool(model.opt['val'].get('round_gt', False))
+            round_gt = model.experiment.validation.round_gt
             source = data['lq_path'][0]
             yield partial(
                 _judge, image, gt, lq=chroma_source, path=path, source=source, metrics=metrics, round_gt=round_gt

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -45,6 +47,19 @@ def test_the_finished_students_and_their_teacher_are_shown(workspace, finished):
     lq = cv2.imread(f'photos/lq2/{rows[0].title}.png')
     np.testing.assert_array_equal(rows[0].methods['plain'], super_resolve(network, lq))
     np.testing.assert_array_equal(rows[0].gt, cv2.imread(f'photos/gt/{rows[0].title}.png'))
+
+
+@pytest.mark.parametrize(('quadrants', 'cut'), [(['Photos'], True), (['other'], False), (True, True)])
+def test_students_run_in_quadrants_on_the_sets_that_the_option_names(workspace, finished, quadrants, cut):
+    (name,) = finished.baseline_run.experiment.validation_sets
+    chosen = [name if one == 'Photos' else one for one in quadrants] if isinstance(quadrants, list) else quadrants
+    runs = [replace(run, opt={**run.opt, 'val': {**run.opt['val'], 'quadrants': chosen}}) for run in finished.runs]
+    finished = replace(finished, runs=tuple(runs))
+    rows, _ = choose_rows(summarise(finished), 1, 20)
+    network = build_network(finished.of('plain')[0].opt['network_g']).eval()
+    load_weights(network, f'{finished.of("plain")[0].folder}/models/net_g_latest.pth')
+    whole = super_resolve(network, cv2.imread(f'photos/lq2/{rows[0].title}.png'))
+    assert (not np.array_equal(rows[0].methods['plain'], whole)) is cut
 
 
 def test_a_teacher_that_is_not_there_is_told(workspace, finished):

@@ -160,6 +160,23 @@ def test_what_a_variant_switches_off_is_left_out():
 
 
 @pytest.mark.parametrize(
+    ('val', 'in_quadrants', 'round_gt'),
+    [
+        ({}, (False, False), False),
+        ({'quadrants': True, 'round_gt': True}, (True, True), True),
+        ({'quadrants': ['Set5']}, (True, False), False),
+        ({'quadrants': []}, (False, False), False),
+        ({'quadrants': None, 'metrics': 3}, (False, False), False),
+    ],
+)
+def test_how_images_are_validated(val, in_quadrants, round_gt):
+    validation = read_experiment({**distilling(), 'val': val}).validation
+    assert tuple(map(validation.in_quadrants, ('Set5', 'Set14'))) == in_quadrants
+    assert validation.round_gt is round_gt
+    assert validation.metrics == {}
+
+
+@pytest.mark.parametrize(
     'changes',
     [
         {'scale': 'four'}, {'network_g': 5}, {'network_g': None}, {'distillation': []}, {'datasets': 'x'}, {'train': 3},
