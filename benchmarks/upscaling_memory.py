@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 MODELS = {2: 'fsrcnn_x2', 4: 'rfdn_tiny_x4'}
-SIZES = {2: ((1000, 1500), (2000, 3000), (4000, 6000)), 4: ((1000, 1500), (2000, 1500), (3000, 4000))}
+SIZES = {2: ((1000, 1500), (4000, 1500), (4000, 6000)), 4: ((750, 1000), (3000, 1000), (3000, 4000))}
 WAYS = ('now', 'before', 'whole')
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--before', help='checkout of an older kdsr')
     parser.add_argument('--scale', type=int, nargs='+', default=[2, 4])
-    parser.add_argument('--formats', nargs='+', default=['png', 'jpg', 'tif'])
+    parser.add_argument('--formats', nargs='+', default=['jpg', 'png', 'tif'])
     parser.add_argument('--worker', nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
@@ -44,8 +44,9 @@ def main() -> None:
             for height, width in SIZES[scale]:
                 photo = str(Path(folder) / f'{height}x{width}.jpg')
                 _draw_photo(photo, height, width)
+                largest = (height, width) == SIZES[scale][-1]
                 for way in WAYS:
-                    for format_ in args.formats if way == 'now' else args.formats[:1]:
+                    for format_ in args.formats if way == 'now' and largest else args.formats[:1]:
                         peak = _peak(way, photo, str(Path(folder) / f'out.{format_}'), scale, args.before)
                         pixels = scale**2 * height * width
                         cells = ['', ''] if peak is None else [f'{peak / 2**20:,.0f}', f'{peak / pixels:.1f}']
@@ -55,7 +56,8 @@ def main() -> None:
         '# Peak memory of enlarging one photo',
         '',
         'MB, and bytes for each pixel of the result, of the whole process: Python and libraries take about 450 MB of',
-        f'it. `kdsr upscale` with {MODELS[2]} and {MODELS[4]}. {machine()}',
+        'it. "Now" and "before" are `kdsr upscale`, "whole" keeps image and result in floating point, as many',
+        f'programs do. With {MODELS[2]} and {MODELS[4]}. {machine()}',
         '',
         markdown_table(
             ['photo', 'result, megapixels', 'build', 'format', 'peak MB', 'bytes a pixel'], rows, numbers=[1, 4, 5]
@@ -85,7 +87,7 @@ def _peak(way: str, photo: str, out: str, scale: int, before: str | None) -> int
     else:
         command = [sys.executable, '-m', 'kdsr', 'upscale', photo, '-o', out, '-m', MODELS[scale]]
     Path(out).unlink(missing_ok=True)
-    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, env=env, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     told = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)

@@ -20,13 +20,14 @@ def _export(args: argparse.Namespace) -> None:
 
     wanted = list(dict.fromkeys([*args.formats, *args.targets]))
     wishes = Wishes(
-        wanted,
+        formats=wanted,
         network=args.network,
         int8=args.int8,
         gt=args.gt,
         images=args.images,
         size=args.size,
         data_licence=args.data_licence,
+        purpose=args.purpose,
         repeats=args.repeats,
         everything=args.all,
     )
@@ -66,6 +67,7 @@ def add_export(commands: Commands) -> None:
     export.add_argument('--gt', metavar='DIR', help='their ground truths, for the report of int8')
     add_size(export, 'only for images of this size')
     export.add_argument('--data-licence', metavar='TEXT', help='of the training data, for the card')
+    export.add_argument('--purpose', metavar='TEXT', help='the images that the network is for, for the card')
     export.add_argument('--repeats', type=int, default=5, help='turns of the timing, 0 for none (default: 5)')
     export.set_defaults(run=_export)
 

@@ -34,6 +34,7 @@ class Card:
         metrics: Validation set to metric to value.
         protocol: How `metrics` were measured, in words; empty where they are from the run's own log.
         data_licence: Of the training data, in the words of who exports.
+        purpose: The images that the network is for, likewise.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Card:
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     protocol: str = ''
     data_licence: str = 'not stated'
+    purpose: str = ''
 
     def metadata(self) -> dict[str, str]:
         """Return the card as text by key, as ONNX and safetensors files keep it."""
@@ -66,6 +68,7 @@ class Card:
             'metrics': json.dumps(self.metrics),
             'protocol': self.protocol,
             'data_licence': self.data_licence,
+            'purpose': self.purpose,
             'made_by': f'kdsr {kdsr.__version__}',
         }
 
@@ -92,6 +95,7 @@ def card_of(metadata: Mapping[str, str], path: str) -> Card | None:
             metrics=json.loads(metadata['metrics']),
             protocol=metadata.get('protocol', ''),  # older files have none
             data_licence=metadata['data_licence'],
+            purpose=metadata.get('purpose', ''),  # likewise
         )
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(f'{path!r}: its metadata is damaged ({type(error).__name__}: {error}).') from None
@@ -136,6 +140,7 @@ def markdown(card: Card, sections: Mapping[str, str]) -> str:
         '',
         '| | |',
         '|---|---|',
+        *([f'| for | {card.purpose} |'] if card.purpose else []),
         f'| network | `{json.dumps(dict(card.network))}` |',
         f'| parameters | {card.parameters:,} |',
         f'| input `lq` | (N, {channels}, h, w), float32, {colour}, [0, 1] |',

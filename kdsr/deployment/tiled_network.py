@@ -133,7 +133,7 @@ class TiledNetwork:
         on_cpu = self._device.type == 'cpu'
         budget = None
         if on_cpu:
-            budget = CACHED if self._ramp == 0 and engine == 'torch' else BUDGET
+            budget = CACHED if self._ramp == 0 else BUDGET
         return fitting_tile(
             height,
             width,

@@ -9,7 +9,7 @@ import torch
 
 UNKNOWN = 16_000  # bytes a pixel of a network that says nothing of itself
 SHARE = 0.5  # of the free memory: kernels need some that nothing counts
-BUDGET = 512 * 2**20  # bytes that a tile holds on a CPU; more would save little overlap
+BUDGET = 256 * 2**20  # bytes that a tile holds on a CPU; more would save little overlap
 CACHED = 48 * 2**20  # bytes that a tile holds where small tiles cost nothing: they stay in the processor's cache
 USEFUL = 256  # pixels; smaller tiles read more overlap than they produce
 SMALLEST = 32

@@ -15,16 +15,16 @@ def listing() -> str:
     cards = sorted(map(_card, zoo.list_names()), key=lambda card: (card.scale, card.parameters))
     sets = list(dict.fromkeys(name for card in cards for name in card.metrics))
     lines = [
-        f'| name | scale | input | parameters | file | {" | ".join(f"{name}, PSNR / SSIM" for name in sets)} |',
-        '|---|---|---|---|---|' + '---|' * len(sets),
+        f'| name | scale | for | input | parameters | file | {" | ".join(f"{name}, PSNR / SSIM" for name in sets)} |',
+        '|---|---|---|---|---|---|' + '---|' * len(sets),
     ]
     for card in cards:
         colour = 'Y' if card.luminance else 'RGB'
         size = Path(zoo.find_file(card.name)).stat().st_size / 1e6
         scores = (_scores(card, name) for name in sets)
-        lines.append(
-            f'| `{card.name}` | x{card.scale} | {colour} | {card.parameters:,} | {size:.2f} MB | {" | ".join(scores)} |'
-        )
+        purpose = card.purpose.split(':')[0]
+        cells = [f'`{card.name}`', f'x{card.scale}', purpose, colour, f'{card.parameters:,}', f'{size:.2f} MB', *scores]
+        lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 
 

@@ -40,6 +40,7 @@ class Wishes:
         images: Folders of low-resolution images to verify with, beside noise.
         size: (h, w): only for images of this size; None for any.
         data_licence: Of the training data.
+        purpose: The images that the network is for.
         repeats: Turns of the timing; 0 for none.
         everything: Also all other targets whose packages are installed; those that fail are told, not raised.
     """
@@ -51,6 +52,7 @@ class Wishes:
     images: Sequence[str] = ()
     size: tuple[int, int] | None = None
     data_licence: str | None = None
+    purpose: str | None = None
     repeats: int = 5
     everything: bool = False
 
@@ -77,7 +79,7 @@ def export(checkpoint: str, out: str, wishes: Wishes, say: Callable[[str], objec
         raise UserError('bicubic has no network to export.')
     card = card or card_for(one, one.source)
     card = replace(card, name=file_name(card.name))
-    card = replace(card, data_licence=wishes.data_licence) if wishes.data_licence else card
+    card = replace(card, data_licence=wishes.data_licence or card.data_licence, purpose=wishes.purpose or card.purpose)
     folder = Path(out).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(one.network, Spandrel) and set(wishes.formats) <= {'safetensors'}:

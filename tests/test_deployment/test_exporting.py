@@ -123,7 +123,7 @@ def test_every_file_says_what_it_is(workspace, capsys):
     checkpoint = experiment(workspace)
     formats_wanted = ['onnx', 'safetensors', 'torchscript', 'pt2']
     main(['export', checkpoint, '--out', 'files', '--formats', *formats_wanted, '--repeats', '1',
-          '--data-licence', 'CC0'])  # fmt: skip
+          '--data-licence', 'CC0', '--purpose', 'scans'])  # fmt: skip
     told = capsys.readouterr().out
     assert '| onnxruntime |' in told
     folder = workspace.root / 'files'
@@ -141,9 +141,11 @@ def test_every_file_says_what_it_is(workspace, capsys):
     assert json.loads(metadata['network']) == EDSR
     assert json.loads(metadata['metrics']) == {'Set5': {'psnr': 31.5, 'ssim': 0.9}}
     assert (metadata['scale'], metadata['colour'], metadata['data_licence']) == ('2', 'RGB', 'CC0')
+    assert metadata['purpose'] == 'scans'
     assert int(metadata['parameters']) == sum(p.numel() for p in build_network(EDSR).parameters())
     page = (folder / 'photos_x2.md').read_text()
     assert '| Set5 | 31.5000 | 0.9000 |' in page
+    assert '| for | scans |' in page
     for text in (page, *metadata.values()):
         assert '/home/me' not in text
     training = yaml.safe_load(metadata['training'])
