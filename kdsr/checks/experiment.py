@@ -16,11 +16,15 @@ from kdsr.checks.weights import find_weight_problems
 from kdsr.errors import UserError
 from kdsr.experiment import Experiment, read_experiment, rules
 from kdsr.experiment.missing_files import find_missing_files
-from kdsr.options import ERROR, WARNING, OptionFile, Problem, find_option_problems, report
+from kdsr.options import ERROR, WARNING, OptionFile, Problem, block_of, find_option_problems, report
 
 
 def find_problems(
-    file: OptionFile, is_train: bool | None = None, files: bool = True, auto_resume: bool = False
+    file: OptionFile,
+    is_train: bool | None = None,
+    files: bool = True,
+    auto_resume: bool = False,
+    thorough: bool = False,
 ) -> list[Problem]:
     """Find everything that is wrong with an experiment; nothing is written, and no weights are made.
 
@@ -29,6 +33,7 @@ def find_problems(
         is_train: For a training, or for a test; as the file says when None.
         files: Also look at data and weights.
         auto_resume: The run resumes from the newest state, so it needs no initial weights.
+        thorough: Also compare every tensor of the weights, as a start does when it loads them.
     """
     experiment = read_experiment(file.opt, is_train)
     problems = [*file.problems, *find_option_problems(file.opt, experiment.is_train)]
@@ -42,7 +47,8 @@ def find_problems(
         problems += _training_problems(experiment) if experiment.is_train else ()
         if files:
             problems += find_missing_files(experiment, auto_resume)
-            problems += find_weight_problems(experiment, auto_resume)
+            strict = block_of(file.opt, 'path').get('strict_load_g') is not False
+            problems += find_weight_problems(experiment, auto_resume, strict, thorough)
             if not any(problem.kind == ERROR for problem in problems):  # what follows relies on the keys
                 problems += find_pair_problems(experiment)
     return file.add_places(dict.fromkeys(problems))

@@ -44,7 +44,8 @@ def _scale_problems(network: Network, scale: int) -> Iterator[Problem]:
     if own == scale or (keeps_size and own == 1) or isinstance(own, (list, tuple)):
         return
     text = f'the network enlarges x{own}' if name in network.opt else f'left out, {network.opt["type"]} enlarges x{own}'
-    yield Problem((*network.path, name), f'{text}, but the experiment is x{scale} (`scale`): make them agree.')
+    text = f'{text}, but the experiment is x{scale} (`scale`): make them agree.'
+    yield Problem((*network.path, name), text, rivals=(('scale',),))
 
 
 def _tap_problems(experiment: Experiment, usable: list[Network]) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ from kdsr.compat.lmdb_files import open_lmdb, read_meta_info
 from kdsr.data.image_headers import Header
 from kdsr.data.pair_orientation import find_turned_pairs
 from kdsr.data.set_headers import read_folder_headers, read_lmdb_headers
+from kdsr.data.swapped_pairs import are_swapped, describe_swapped
 from kdsr.errors import UserError
 from kdsr.options import WARNING, KeyPath, Problem, block_of
 from kdsr.wording import counted, printable
@@ -223,6 +224,10 @@ def _size_problems(
     if scale < 1:
         return
     wrong = [name for name, (lq, gt) in pairs.items() if not _is_pair(lq, gt, scale, trains)]
+    if wrong and are_swapped(pairs.values(), scale):
+        lq, gt = pairs[wrong[0]]
+        yield Problem(where, describe_swapped(wrong[0], _by(lq), _by(gt)))
+        return
     if wrong:
         lq, gt = pairs[wrong[0]]
         more = f' In all {len(wrong)} of {len(pairs)} pairs: {_some(wrong)}.' if len(wrong) > 1 else ''

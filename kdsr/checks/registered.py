@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,9 +22,9 @@ from kdsr.distillation.views import VIEW_REGISTRY, View
 from kdsr.errors import did_you_mean
 from kdsr.experiment import Experiment
 from kdsr.experiment.reading import IMAGE_LOSSES
-from kdsr.options import KeyPath, Problem, block_of
+from kdsr.options import WARNING, KeyPath, Problem, block_of
 from kdsr.plugins import describe_origin
-from kdsr.wording import with_article
+from kdsr.wording import counted, with_article
 
 # Classes whose constructors are quick and have no effects: they are called to check the values of their arguments.
 _BUILT = (DistillationLoss, View, L1Loss, MSELoss, CharbonnierLoss, WeightedTVLoss)
@@ -59,18 +60,45 @@ def _loss_problems(opt: Mapping[str, Any], experiment: Experiment) -> Iterator[P
     for key in IMAGE_LOSSES:
         if train.get(key) is not None:
             yield from find_type_problems(LOSS_REGISTRY, ('train', key), train[key])
+            yield from _negative_weights(('train', key), train[key])
     features = [feature.name for feature in experiment.features]
     for name, loss in experiment.losses.items():
         where: KeyPath = ('distillation', 'losses', name)
         yield from find_type_problems(LOSS_REGISTRY, where, loss)
+        yield from _negative_weights(where, loss)
         yield from _listed_names((*where, 'features'), loss, features, 'feature')
         kind = loss.get('type')
         registered = LOSS_REGISTRY.get(kind) if isinstance(kind, str) and kind in LOSS_REGISTRY else None
         if isinstance(registered, type) and not issubclass(registered, DistillationLoss):
             yield Problem(where, foreign_loss(registered))
+        elif isinstance(registered, type):
+            yield from _batch_problems(registered, experiment)
     for name, view in experiment.views.items():
         yield from find_type_problems(VIEW_REGISTRY, ('distillation', 'views', name), view)
+        yield from _negative_weights(('distillation', 'views', name), view)
         yield from _listed_names(('distillation', 'views', name, 'losses'), view, list(experiment.losses), 'loss')
+
+
+def _negative_weights(path: KeyPath, block: Any) -> Iterator[Problem]:
+    """Report factors below 0: the training would enlarge what it should make small."""
+    for key, value in block.items() if isinstance(block, Mapping) else ():
+        if str(key).endswith('weight') and isinstance(value, (int, float)) and value < 0:
+            yield Problem((*path, key), f'must be at least 0, is {value!r}: the training would enlarge this term.')
+
+
+def _batch_problems(kind: type[DistillationLoss], experiment: Experiment) -> Iterator[Problem]:
+    """Report batches that are too small for a loss that compares the samples of a batch with each other."""
+    training = experiment.training
+    part = training.batch_size // training.accumulate
+    processes = int(os.environ.get('WORLD_SIZE', 1))  # some losses compare the samples of all processes
+    if not part or part * processes >= max(kind.needed_samples, kind.wanted_samples):
+        return
+    path: KeyPath = ('train', 'accumulate') if training.accumulate > 1 else ('datasets', 'train', 'batch_size_per_gpu')
+    text = f'{kind.__name__} contrasts the samples of a batch with each other, and {counted(part, "sample")} at a time'
+    if part * processes < kind.needed_samples:
+        yield Problem(path, f'{text} leaves nothing to contrast: take at least {kind.needed_samples}.')
+    else:
+        yield Problem(path, f'{text} leaves it the image itself alone: take at least {kind.wanted_samples}.', WARNING)
 
 
 def _listed_names(path: KeyPath, block: Any, known: list[str], what: str) -> Iterator[Problem]:

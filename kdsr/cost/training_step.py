@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from basicsr.archs.vgg_arch import VGG_PRETRAIN_PATH
 from torch import Tensor, nn
 
 from kdsr.cost.meta_model import Cuts, CutTap, MeteredTeacher, build_on_meta
@@ -62,6 +64,34 @@ def step_cost(opt: Mapping[str, Any]) -> StepCost:
             return _count(build_on_meta(_without_files(opt)), experiment)
     except (RuntimeError, NotImplementedError) as error:
         raise UserError(f'{experiment.name} cannot be estimated: {error}') from error
+
+
+def find_dry_run_problem(opt: Mapping[str, Any]) -> str | None:
+    """Take one training step on shapes alone, and return what it refuses: features, losses and views that do not fit.
+
+    Args:
+        opt: Checked options of a training, see :func:`kdsr.options.load_experiment`.
+
+    Returns:
+        The message of a start; None where all fits, and where the step needs files or numbers that are not there.
+    """
+    experiment = read_experiment(opt, is_train=True)
+    if experiment.model.name not in MODELS or _downloads(experiment):
+        return None
+    try:
+        with autocast_on_meta(), torch.random.fork_rng(devices=[]):
+            _count(build_on_meta(_without_files(opt)), experiment)
+    except UserError as error:
+        return str(error)
+    except Exception:  # networks of others do what shapes alone cannot; a start runs them with numbers
+        return None
+    return None
+
+
+def _downloads(experiment: Experiment) -> bool:
+    """Return whether building the losses would download VGG19."""
+    vgg = any(loss.get('extractor') == 'vgg19' for loss in experiment.losses.values())
+    return vgg and not os.path.isfile(VGG_PRETRAIN_PATH)
 
 
 def _without_files(opt: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torchvision.transforms.functional import normalize
 
 from kdsr.data.random_crops import crop_randomly
 from kdsr.data.raw_images import RawImages
+from kdsr.data.swapped_pairs import describe_swapped
 from kdsr.errors import UserError
 
 # of 8-bit R, G, B: what BasicSR's bgr2ycbcr adds up to Y in [0, 1] of an image divided by 255 in float32
@@ -113,6 +114,9 @@ class RawPairedImageDataset(Dataset[dict[str, Any]]):
         wrong = np.flatnonzero(((target != lq * scale) if self._train else (target < lq * scale)).any(axis=1))
         if len(wrong):
             size, lq_size = ('x'.join(map(str, sizes[wrong[0]])) for sizes in (target, lq))
+            if name == 'gt' and scale > 1 and (lq == target * scale).all():
+                text = describe_swapped(self.keys[wrong[0]], lq_size, size)
+                raise UserError(f'{self.opt["name"]}: {text}')
             raise UserError(
                 f'{self.opt["name"]}: {self.sets[name].folder} is not {scale} times {self.sets["lq"].folder} '
                 f'(`scale`): {self.keys[wrong[0]]!r} has {size} against {lq_size} pixels.'

@@ -11,6 +11,7 @@ from basicsr.losses import build_loss
 from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, Registry
 from torch import nn
 
+from kdsr.distillation.argument_types import find_type_problem, resolved_parameters
 from kdsr.errors import UserError, did_you_mean
 from kdsr.experiment import argument_of as argument_of
 
@@ -50,7 +51,7 @@ def check_arguments(registry: Registry, where: str, opt: Mapping[str, Any]) -> N
 def argument_problems(
     registered: Callable[..., Any], opt: Mapping[str, Any], given: Collection[str] = ()
 ) -> Iterator[tuple[str | None, str]]:
-    """Compare options with the parameters of a registered class or function: their names, and choices (`Literal`).
+    """Compare options with the parameters of a registered class or function: names, types, and choices (`Literal`).
 
     Args:
         registered: The class or function.
@@ -71,6 +72,10 @@ def argument_problems(
         required = parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         if required and name not in opt:
             yield None, f'{opt["type"]} needs `{name}:`.'
+    for name, parameter in resolved_parameters(registered).items():
+        text = find_type_problem(name, opt[name], parameter) if name in opt and name not in given else None
+        if text is not None:
+            yield name, f'{opt["type"]}: {text}'
     for name, choices in choices_of(registered).items():
         value = opt.get(name, choices[0])
         if name not in given and (value not in choices or isinstance(value, bool)):

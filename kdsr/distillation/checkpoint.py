@@ -53,16 +53,35 @@ def take_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str,
         UserError: names or shapes do not fit, or values are not finite or not of a floating-point type.
     """
     own = network.state_dict()
-    _check_values(own, weights, source, name)
-    fitting = [k for k in own if k in weights and weights[k].shape == own[k].shape]
-    if len(fitting) < len(own) or len(weights) > len(own):
-        raise UserError(
-            f'{name} ({type(network).__name__}): only {len(fitting)} of its {len(own)} tensors match {source} '
-            f'({_mismatch(own, weights, fitting)}). '
-            'Is it the checkpoint of this architecture, with these settings and this scale?'
-        )
+    misfit = describe_misfit(network, weights, source, name)
+    if misfit is not None:
+        raise UserError(misfit)
     network.load_state_dict(weights)
     get_root_logger().info(f'{name}: all {len(own)} tensors loaded from {source}.')
+
+
+def describe_misfit(network: nn.Module, weights: Mapping[str, Tensor], source: str, name: str) -> str | None:
+    """Return why weights are not those of a network; None where all names, shapes and types fit.
+
+    Args:
+        network: With or without values in its tensors.
+        weights: Of another module, by name.
+        source: Whose they are, for messages.
+        name: What to call the network in messages.
+
+    Raises:
+        UserError: values are not finite or not of a floating-point type.
+    """
+    own = network.state_dict()
+    _check_values(own, weights, source, name)
+    fitting = [k for k in own if k in weights and weights[k].shape == own[k].shape]
+    if len(fitting) == len(own) >= len(weights):
+        return None
+    return (
+        f'{name} ({type(network).__name__}): only {len(fitting)} of its {len(own)} tensors match {source} '
+        f'({_mismatch(own, weights, fitting)}). '
+        'Is it the checkpoint of this architecture, with these settings and this scale?'
+    )
 
 
 def _check_values(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: str, name: str) -> None:

@@ -42,6 +42,8 @@ class DistillationLoss(nn.Module):
     """
 
     needs_teacher_image = True  # False in a class that never asks for `teacher.sr`
+    needed_samples = 1  # of a batch, for a class that compares samples with each other
+    wanted_samples = 1  # with fewer, it works badly
 
     def __init__(self, loss_weight: float = 1.0, features: list[str] | None = None) -> None:
         super().__init__()

@@ -111,6 +111,8 @@ class CSDLoss(DistillationLoss):
         tensor(0.5000)
     """
 
+    wanted_samples = 2
+
     def __init__(
         self,
         extractor: Union[ExtractorName, Extractor],

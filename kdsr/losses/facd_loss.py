@@ -199,6 +199,8 @@ class FACDLoss(DistillationLoss):
         tensor(0.)
     """
 
+    needed_samples = 2
+
     def __init__(
         self,
         adaptive: bool = True,

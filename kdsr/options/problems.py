@@ -32,12 +32,15 @@ class Problem:
         text: The mistake and its cure.
         kind: ERROR, MISSING (a missing file or folder) or WARNING.
         place: Where the key stands; None if unknown.
+        rivals: Other keys that it contradicts. The place is then that of the key which the user wrote last: in
+            `--force_yml`, or in the file itself and not in its base.
     """
 
     path: KeyPath
     text: str
     kind: str = ERROR
     place: Place | None = None
+    rivals: tuple[KeyPath, ...] = ()
 
     def __str__(self) -> str:
         parts = (None if self.place is None else str(self.place), dotted(self.path), self.text)

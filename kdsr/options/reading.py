@@ -75,8 +75,19 @@ class OptionFile:
     def add_places(self, problems: Iterable[Problem]) -> list[Problem]:
         """Return problems with their places."""
         return [
-            problem if problem.place else replace(problem, place=self.find_place(problem.path)) for problem in problems
+            problem if problem.place else replace(problem, place=self._find_latest((problem.path, *problem.rivals)))
+            for problem in problems
         ]
+
+    def _find_latest(self, paths: Iterable[KeyPath]) -> Place:
+        """Return the place of the key that was written last: `--force_yml`, the file itself, then its bases."""
+        own = shorten_path(self.path)
+        places = [self.find_place(path) if path in self.places else None for path in paths]
+        order = {OVERRIDE: 0, own: 1}
+        written = [place for place in places if place is not None]
+        if not written:
+            return self.find_place(next(iter(paths)))
+        return min(written, key=lambda place: order.get(place.file, 2))
 
 
 def read(path: str, overrides: Iterable[str] = ()) -> OptionFile:

@@ -99,7 +99,8 @@ def _judge_key(opt: Mapping[str, Any], section: str, key: Any) -> Problem | None
     if key in OBSOLETE:
         return Problem(path, 'nothing reads this key here (old files of BasicSR contain it); delete it.', WARNING)
     if section == TOP and str(key).startswith('network_'):
-        return Problem(path, 'unknown key. Teachers belong under `distillation: {teachers: [...]}`.')
+        text = 'unknown key. Teachers belong under `distillation: {teachers: [...]}`'
+        return Problem(path, f'{text}; `kdsr distil FILE` translates files of other distillation code.')
     homes = [home for home in (TOP, 'train', 'val', 'path', 'logger') if home != section and key in rows_of(home)]
     elsewhere = f'unknown key here; it belongs {_describe_home(homes[0])}.' if homes else None
     return refuse_key(path[:-1], key, rows_of(section), elsewhere)
