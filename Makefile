@@ -35,6 +35,7 @@ $(INSTALLED):
 	$(PY) -m pip install $(PINS) -e .
 	rm -f $(VENV)/installed-*
 	touch $@
+	@echo 'kdsr is installed. Next: `make quickstart`, or . $(VENV)/bin/activate, and kdsr upscale YOUR_PHOTOS --out large'
 
 $(TESTABLE): $(INSTALLED)
 	$(PY) -m pip install -q $(PINS) -e '.[dev]'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -60,6 +61,7 @@ def quickstart() -> None:
     if not OPTIONS.is_dir():
         raise UserError(f'{OPTIONS}/ is missing: run quickstart in the folder of the checkout.')
     start = time.time()
+    print('Nothing is downloaded: the photos are part of scikit-image.', flush=True)
     _say('1/4  Sample photos (from scikit-image): sub-images, bicubic LR, LMDB')
     _prepare()
     _say('2/4  Three teachers and the student alone; all are trained by `kdsr train FILE`')
@@ -70,6 +72,25 @@ def quickstart() -> None:
     _say('4/4  Results on photos that no run was trained on')
     table = _report()
     print(f'\n{table}\n\nTable: {RESULTS}/table.md   Picture: {RESULTS}/comparison.png   {time.time() - start:.0f} s')
+    print(f'\n{describe_next_steps()}')
+
+
+def describe_next_steps() -> str:
+    """Return what to do after the quickstart, with the command that makes `kdsr` known to the shell if it is not."""
+    folder = Path(sys.executable).parent
+    activate = folder / 'activate'
+    known = shutil.which('kdsr') is not None or not activate.is_file()
+    lines = [] if known else [f'  . {os.path.relpath(activate)}']
+    lines += [
+        '  kdsr upscale YOUR_PHOTOS --out large              # make them larger, with a network that comes with kdsr',
+        '  kdsr distil YOUR_FILE.yml --teacher TEACHER.pth   # add a teacher to your own BasicSR file',
+    ]
+    return '\n'.join(
+        [
+            'Next: your own photos. docs/tutorial.md goes from a folder of them to a small network in ONNX. In short:',
+            *lines,
+        ]
+    )
 
 
 def _say(text: str) -> None:

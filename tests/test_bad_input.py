@@ -355,7 +355,7 @@ CASES = {
     ),
     'an image that only the list has': (
         listed(dropped(GT / '001.png')), train,
-        ['meta_info_file', '1 of the 4 images that list.txt lists are not in ', "photos/gt (dataroot_gt): '001.png'"],
+        ['meta_info_file', '1 of the 4 images that list.txt lists is not in ', "photos/gt (dataroot_gt): '001.png'"],
     ),
     # LMDBs and raw sets
     'an LMDB of garbage': (as_lmdb(rewrite('data.mdb', lambda c: b'x' * len(c))), train, ['gt_HR_sub.lmdb', DAMAGED]),
@@ -596,7 +596,7 @@ def test_another_number_of_processes_that_changes_the_samples_of_a_step_is_refus
 
 def test_another_number_of_processes_with_the_same_samples_a_step_is_let_through(capsys):
     check_order({**ORDER, 'processes': 1, 'batch_size_per_gpu': 8}, ORDER, {'path': {'resume_state': '2.state'}})
-    assert capsys.readouterr().out.startswith('2.state: saved by a run of 2 process(es), resumed by 1. Each step gets')
+    assert capsys.readouterr().out.startswith('2.state: saved by a run of 2 processes, resumed by 1. Each step gets')
 
 
 KILLED = """

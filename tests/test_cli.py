@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 import kdsr
 from kdsr import quickstart
-from kdsr.cli import main
+from kdsr.cli import command_parsers, main
 
 ROOT = Path(__file__).parents[1]
 
@@ -117,6 +118,22 @@ def test_the_table_reports_the_difference_as_it_came_out():
     assert '| student distilled | 30.90 / 0.9100 | 31.90 / 0.9100 | 31.40 |' in table
     assert 'Distilled minus alone: -0.10 dB' in table
     assert '+0.90 dB over bicubic' in table
+
+
+def test_the_quickstart_ends_with_what_to_do_with_ones_own_photos(monkeypatch, tmp_path):
+    monkeypatch.setattr(quickstart.shutil, 'which', lambda name: '/usr/bin/kdsr')
+    said = quickstart.describe_next_steps()
+    assert said.startswith('Next: your own photos.')
+    assert (ROOT / 'docs/tutorial.md').is_file()
+    parsers = command_parsers()
+    for command in re.findall(r'^  kdsr ([^#\n]+)', said, re.M):
+        name, *words = command.split()
+        parsers[name].parse_args(words)
+    assert '/activate' not in said
+    monkeypatch.setattr(quickstart.shutil, 'which', lambda name: None)
+    (tmp_path / 'activate').touch()
+    monkeypatch.setattr(quickstart.sys, 'executable', str(tmp_path / 'python'))
+    assert '/activate\n  kdsr upscale' in quickstart.describe_next_steps()
 
 
 def test_a_training_that_stops_is_told_with_its_last_lines(workspace, monkeypatch):

@@ -158,3 +158,12 @@ def test_every_file_compiles_under_the_other_pythons_of_this_machine(other, tmp_
     command = [python, '-m', 'compileall', '-q', 'kdsr', 'scripts', 'tests', 'benchmarks', 'setup.py']
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_make_says_how_much_it_downloads_before_it_does_and_what_comes_next():
+    """The recipe of `make install` in the order in which it runs."""
+    recipe = (ROOT / 'Makefile').read_text(encoding='utf-8').split('$(INSTALLED):')[1].split('$(TESTABLE):')[0]
+    order = [recipe.index(words) for words in ('GB to download', 'install_basicsr.py', 'pip install', 'Next: ')]
+    assert order == sorted(order)
+    assert '-q' not in recipe  # pip shows its progress
+    assert "'.[dev]'" not in recipe

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from kdsr.distillation.checkpoint import read_checkpoint
 from kdsr.errors import UserError
-from kdsr.wording import installing
+from kdsr.wording import counted, installing
 
 
 @ARCH_REGISTRY.register()
@@ -111,6 +111,6 @@ def _load_descriptor(path: str) -> Any:
         raise UserError(f'{path!r} is a network for {descriptor.purpose}, not for super-resolution (SR).')
     get_root_logger().info(
         f'{path}: {descriptor.architecture.name} x{descriptor.scale} ({", ".join(descriptor.tags)}), '
-        f'all {len(descriptor.model.state_dict())} tensors loaded.'
+        f'all {counted(len(descriptor.model.state_dict()), "tensor")} loaded.'
     )
     return descriptor

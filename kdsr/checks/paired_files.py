@@ -16,7 +16,7 @@ from kdsr.data.set_headers import read_folder_headers, read_lmdb_headers
 from kdsr.data.swapped_pairs import are_swapped, describe_swapped
 from kdsr.errors import UserError
 from kdsr.options import WARNING, KeyPath, Problem, block_of
-from kdsr.wording import counted, printable
+from kdsr.wording import agree, counted, printable
 
 Size = tuple[int, int]
 Headers = Mapping[str, Header]
@@ -162,7 +162,8 @@ def _list_problems(where: KeyPath, path: str, roots: Mapping[str, str], names: M
         if missing:
             yield Problem(
                 where,
-                f'{len(missing)} of the {len(names)} images that {path} lists are not in {root} ({key}): '
+                f'{len(missing)} of the {counted(len(names), "image")} that {path} lists '
+                f'{agree(len(missing), "is", "are")} not in {root} ({key}): '
                 f'{_some(missing)}. Correct the list, one NAME (height,width,3) a line, or the folder.',
             )
 
@@ -171,14 +172,16 @@ def _header_problems(where: KeyPath, root: str, headers: Headers) -> Iterator[Pr
     """Report all images that cannot be read, and warn of those that a decoder of 8-bit RGB changes."""
     faults = [f'{os.path.join(root, name)}: {h.fault}' for name, h in headers.items() if h.fault is not None]
     if faults:
-        yield Problem(where, faults[0] if len(faults) == 1 else f'{len(faults)} images cannot be used:{_lines(faults)}')
+        yield Problem(
+            where, faults[0] if len(faults) == 1 else f'{counted(len(faults), "image")} cannot be used:{_lines(faults)}'
+        )
     losses: dict[str, list[str]] = {}
     for name, header in headers.items():
         loss = None if header.fault is not None else header.describe_loss()
         if loss is not None:
             losses.setdefault(loss, []).append(name)
     for loss, names in losses.items():
-        who = repr(names[0]) if len(names) == 1 else f'{len(names)} images ({_some(names)})'
+        who = repr(names[0]) if len(names) == 1 else f'{counted(len(names), "image")} ({_some(names)})'
         yield Problem(where, f'{who}: {loss}', WARNING)
 
 
@@ -230,7 +233,7 @@ def _size_problems(
         return
     if wrong:
         lq, gt = pairs[wrong[0]]
-        more = f' In all {len(wrong)} of {len(pairs)} pairs: {_some(wrong)}.' if len(wrong) > 1 else ''
+        more = f' In all {len(wrong)} of {counted(len(pairs), "pair")}: {_some(wrong)}.' if len(wrong) > 1 else ''
         yield Problem(
             where,
             f'the sets are not of scale {scale} (`scale`): {wrong[0]!r} has {_by(gt)} pixels (dataroot_gt) against '

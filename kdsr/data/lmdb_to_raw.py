@@ -18,7 +18,7 @@ from kdsr.data.raw_images import Window
 from kdsr.data.raw_writer import RawWriter
 from kdsr.errors import UserError
 from kdsr.progress_bars import ProgressBar
-from kdsr.wording import printable
+from kdsr.wording import counted, printable
 
 _RUN = 64  # images that a worker decodes in a row
 
@@ -60,7 +60,9 @@ def convert_lmdb(
         pending = [name for name in names if name not in writer.finished]
         if progress:
             needed = format_size(writer.estimate_needed())
-            ProgressBar.write(printable(f'{len(names)} images of {folder} -> {writer.final}: {needed} of disk.'))
+            ProgressBar.write(
+                printable(f'{counted(len(names), "image")} of {folder} -> {writer.final}: {needed} of disk.')
+            )
         _fill(
             writer=writer,
             folder=folder,

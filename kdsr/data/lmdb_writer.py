@@ -17,6 +17,7 @@ from kdsr.compat.lmdb_files import open_lmdb, read_meta_info
 from kdsr.data.disk_room import SLACK, free_bytes, is_disk_full, reserve_bytes
 from kdsr.data.growing_folder import GrowingFolder
 from kdsr.errors import UserError
+from kdsr.wording import counted
 
 PNG_LEVEL = 1
 CHECKSUM_FILE = 'checksums.json'
@@ -109,7 +110,7 @@ class LmdbWriter(GrowingFolder[Sequence[Entry]]):
         with self._env.begin() as transaction:
             present = set(transaction.cursor().iternext(values=False))
         if keys - present:
-            raise UserError(f'{self.partial} is damaged: {len(keys - present)} images are missing. Delete it.')
+            raise UserError(f'{self.partial} is damaged: it lacks {counted(len(keys - present), "image")}. Delete it.')
 
         def delete(transaction: lmdb.Transaction) -> None:
             for key in present - keys:

@@ -249,10 +249,12 @@ def _check_benchmark_folders(folders: Sequence[SetFolder], sources: list[Source]
 def _announce(folder: object, made: str | None, outputs: list[Path], total: int, pending: int) -> None:
     """Print what will be made of the images, or, where `made` is None, that all is there."""
     if made is None:
-        ProgressBar.write(printable(f'Nothing to do: {total} images of {folder} are in {_join_paths(outputs)}.'))
+        ProgressBar.write(
+            printable(f'Nothing to do: {_join_paths(outputs)} has {counted(total, "image")} of {folder} already.')
+        )
         return
     done = f' ({total - pending} done before)' if pending < total else ''
-    ProgressBar.write(printable(f'{total} images of {folder}{done} -> {_join_paths(outputs)}: {made}.'))
+    ProgressBar.write(printable(f'{counted(total, "image")} of {folder}{done} -> {_join_paths(outputs)}: {made}.'))
 
 
 def _join_paths(paths: list[Path]) -> str:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kdsr.errors import UserError
+from kdsr.wording import counted
 
 FORMAT = 'kdsr raw 1'
 INDEX_FILE = 'index.json'
@@ -84,7 +85,7 @@ class RawImages:
             ValueError: says which.
         """
         if self._checksums is not None and len(self._checksums) != len(self.frames):
-            raise ValueError(f'{len(self._checksums)} checksums for {len(self.frames)} images')
+            raise ValueError(f'{counted(len(self._checksums), "checksum")} for {counted(len(self.frames), "image")}')
         for name, offset, (height, width) in zip(self.frames, self._offsets, self.frame_sizes):
             if min(offset, height, width) < 0 or offset + self._frame_bytes(height, width) > size:
                 raise ValueError(f'image {name!r} does not lie in {PIXEL_FILE}')

@@ -16,6 +16,7 @@ from kdsr.data.disk_room import is_disk_full, make_disk_full_error, reserve_byte
 from kdsr.data.growing_folder import GrowingFolder
 from kdsr.data.raw_images import FORMAT, INDEX_FILE, PIXEL_FILE, RawImages, Window
 from kdsr.errors import UserError
+from kdsr.wording import counted
 
 # one image, (C, H, W), and what datasets see of it
 Frame = tuple[np.ndarray, Sequence[Window]]
@@ -125,4 +126,4 @@ class RawWriter(GrowingFolder[Frame]):
     def _prove(self, folder: Path) -> None:
         images = RawImages(folder)
         if sorted(images.frames) != sorted(self._sources):
-            raise UserError(f'{folder} holds {len(images.frames)} images of {len(self._sources)}.')
+            raise UserError(f'{folder} holds {counted(len(images.frames), "image")} of {len(self._sources):,}.')

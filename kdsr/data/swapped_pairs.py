@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-Size = tuple[int, int]
 
-
-def are_swapped(sizes: Iterable[tuple[Size, Size]], scale: int) -> bool:
+def are_swapped(sizes: Iterable[tuple[tuple[int, int], tuple[int, int]]], scale: int) -> bool:
     """Return whether every low-quality image is `scale` times as large as its ground truth.
 
     Args:

@@ -32,7 +32,7 @@ from kdsr.experiment import Experiment, read_experiment
 from kdsr.experiment.missing_files import check_files
 from kdsr.hourglass import decoder_of
 from kdsr.progress_bars import ProgressBar
-from kdsr.wording import printable
+from kdsr.wording import counted, printable
 
 _SAMPLE = 48  # side of the crops on which the teachers are checked and timed, in low-resolution pixels
 _SAMPLES = 4
@@ -138,7 +138,8 @@ def _announce(run: TeacherRun, images: TrainingImages, writer: RawWriter, device
         done = len(images.names) - len(pending)
         before = f' ({done} done before)' if done else ''
         duration = _format_duration(seconds * pixels / devices)
-        text = f'{len(images.names)} images{before} -> {writer.final}: {format_size(needed)} of disk, about {duration}.'
+        disk = f'{format_size(needed)} of disk'
+        text = f'{counted(len(images.names), "image")}{before} -> {writer.final}: {disk}, about {duration}.'
         ProgressBar.write(printable(text))
     return seconds
 

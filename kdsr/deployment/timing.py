@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kdsr.environment import processor
+from kdsr.wording import counted
 
 WARMUP = 2
 
@@ -48,7 +49,7 @@ def timing_report(times: Mapping[str, tuple[float, float]], image: Tensor, repea
     first = next(iter(times))
     lines = [f'| runtime | ms | times as fast as {first} |', '|---|---|---|']
     lines += [f'| {name} | {1000 * seconds:.1f} | {ratio:.2f} |' for name, (seconds, ratio) in times.items()]
-    where = f'{processor()}, {torch.get_num_threads()} thread(s)'
+    where = f'{processor()}, {counted(torch.get_num_threads(), "thread")}'
     return '\n'.join(
         [*lines, '', f'One image of {height}x{width}; {where}; in turns, median of {repeats} after {WARMUP}.']
     )

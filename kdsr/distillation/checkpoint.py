@@ -13,6 +13,7 @@ from kdsr.compat.loading import pick_weights as pick_weights  # reading and writ
 from kdsr.compat.loading import read_checkpoint as read_checkpoint
 from kdsr.errors import UserError
 from kdsr.lifecycle.saving import save_checkpoint as save_checkpoint
+from kdsr.wording import counted
 
 
 def load_weights(
@@ -57,7 +58,7 @@ def take_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str,
     if misfit is not None:
         raise UserError(misfit)
     network.load_state_dict(weights)
-    get_root_logger().info(f'{name}: all {len(own)} tensors loaded from {source}.')
+    get_root_logger().info(f'{name}: all {counted(len(own), "tensor")} loaded from {source}.')
 
 
 def describe_misfit(network: nn.Module, weights: Mapping[str, Tensor], source: str, name: str) -> str | None:
@@ -78,7 +79,7 @@ def describe_misfit(network: nn.Module, weights: Mapping[str, Tensor], source: s
     if len(fitting) == len(own) >= len(weights):
         return None
     return (
-        f'{name} ({type(network).__name__}): only {len(fitting)} of its {len(own)} tensors match {source} '
+        f'{name} ({type(network).__name__}): only {len(fitting)} of its {counted(len(own), "tensor")} match {source} '
         f'({_mismatch(own, weights, fitting)}). '
         'Is it the checkpoint of this architecture, with these settings and this scale?'
     )

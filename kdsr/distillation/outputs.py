@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kdsr.errors import UserError
 from kdsr.options import NetworkInput
+from kdsr.wording import counted
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ class Batch:
         if parts == 1:
             return [self]
         if len(self.lq) % parts:
-            raise UserError(f'a batch of {len(self.lq)} samples has no {parts} equal parts (`train.accumulate`).')
+            raise UserError(
+                f'a batch of {counted(len(self.lq), "sample")} has no {parts} equal parts (`train.accumulate`).'
+            )
         names = [f.name for f in fields(self) if getattr(self, f.name) is not None]
         columns = [getattr(self, name).chunk(parts) for name in names]
         return [Batch(**dict(zip(names, row))) for row in zip(*columns)]

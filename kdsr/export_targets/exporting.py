@@ -23,6 +23,7 @@ from kdsr.errors import UserError, check_choice
 from kdsr.export_targets.making import SPANDREL_FILE, Maker
 from kdsr.export_targets.targets import TARGETS, writable_targets
 from kdsr.networks.candidates import Candidate
+from kdsr.wording import counted
 
 _LONGEST_NAME = 150
 TIMED_SIDES = (128, 96, 64, 48, 32)  # the largest that PyTorch does in about a second
@@ -176,7 +177,7 @@ class _Job:
         told = f'{self.folder / name} ({sum(map(len, files.values())) / 1e6:.2f} MB)'
         if found:
             largest = max(one.largest for one in found)
-            self.say(f'{told}: at most {largest:.1e} from PyTorch on {len(found)} images')
+            self.say(f'{told}: at most {largest:.1e} from PyTorch on {counted(len(found), "image")}')
             rows = '\n'.join(f'| {one.what} | {one.largest:.1e} |' for one in found)
             self.sections[f'{name}: largest difference to PyTorch, images in [0, 1]'] = (
                 f'| image | difference |\n|---|---|\n{rows}'

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from kdsr.errors import UserError
+from kdsr.wording import counted
 
 _SPLIT = ('processes', 'batch_size_per_gpu')
 
@@ -89,7 +90,7 @@ def _samples_an_epoch(order: dict[str, Any]) -> int:
 
 
 def _describe_regrouping(state: str, now: dict[str, Any], then: dict[str, Any]) -> str:
-    processes = f'{then["processes"]} process(es), resumed by {now["processes"]}'
+    processes = f'{counted(then["processes"], "process", "processes")}, resumed by {now["processes"]}'
     return (
         f'{state}: saved by a run of {processes}. Each step gets the same samples, and rounds sums otherwise. What '
         'draws in a step (views, stochastic depth) and what compares the samples of one process (FACD, instance '
@@ -105,7 +106,8 @@ def _suggest_batch_size(now: dict[str, Any], then: dict[str, Any]) -> str:
     fitting = {**now, 'batch_size_per_gpu': size}
     if rest or not has_same_steps(fitting, then):
         return ''
-    return f' With {now["processes"]} process(es), `batch_size_per_gpu: {size}` gives each step the same samples.'
+    processes = counted(now['processes'], 'process', 'processes')
+    return f' With {processes}, `batch_size_per_gpu: {size}` gives each step the same samples.'
 
 
 def _list_names(samples: Any) -> list[str]:

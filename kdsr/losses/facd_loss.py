@@ -18,6 +18,7 @@ from kdsr.losses.feature_pair import Activation, FeatureRegressors, RegressorKin
 from kdsr.losses.image_pair import pair_images
 from kdsr.losses.loss_range import LossRange, check_loss_range, scale_to_range
 from kdsr.losses.sample_pairs import gather_samples, pairwise_l1
+from kdsr.wording import counted
 
 Negatives = Literal['global_pairs', 'global_pairs_sym', 'per_anchor', 'all_ordered', 'global_pairs_reversed']
 Similarity = Literal['l1_ratio', 'infonce', 'infonce_dot']
@@ -295,7 +296,7 @@ class FACDLoss(DistillationLoss):
         if len(self.layer_weights) != len(pairs):
             raise UserError(
                 f'FACDLoss has {len(self.layer_weights)} `layer_weights` {list(self.layer_weights)} for the '
-                f'{len(pairs)} features {[name for name, *_ in pairs]}; give one for each.'
+                f'{counted(len(pairs), "feature")} {[name for name, *_ in pairs]}; give one for each.'
             )
         for weight, pair in zip(self.layer_weights, pairs):
             yield (weight, *self.regressors.regress_pair('FACDLoss', *pair))

@@ -18,6 +18,7 @@ from kdsr.distillation.outputs import Batch, NetworkOutput
 from kdsr.distillation.precision import at_least_float32
 from kdsr.errors import UserError, check_choice, did_you_mean
 from kdsr.losses.image_pair import pair_images
+from kdsr.wording import counted
 
 CACHED_PIXELS = 2**18
 WaveletMode = Literal['symmetric', 'reflect', 'periodization', 'zero']
@@ -59,7 +60,7 @@ def wavelet_distance(
     if form == 'official' and len(image) < level:
         raise UserError(
             f'WaveletLoss with `form: official` and `level: {level}` compares the low band of sample {level}, but the '
-            f'batch has {len(image)} samples.'
+            f'batch has {counted(len(image), "sample")}.'
         )
     with torch.autocast(image.device.type, enabled=False):
         image, target = at_least_float32(image), at_least_float32(target)

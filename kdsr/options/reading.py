@@ -82,12 +82,8 @@ class OptionFile:
     def _find_latest(self, paths: Iterable[KeyPath]) -> Place:
         """Return the place of the key that was written last: `--force_yml`, the file itself, then its bases."""
         own = shorten_path(self.path)
-        places = [self.find_place(path) if path in self.places else None for path in paths]
         order = {OVERRIDE: 0, own: 1}
-        written = [place for place in places if place is not None]
-        if not written:
-            return self.find_place(next(iter(paths)))
-        return min(written, key=lambda place: order.get(place.file, 2))
+        return min(map(self.find_place, paths), key=lambda place: order.get(place.file, 2))
 
 
 def read(path: str, overrides: Iterable[str] = ()) -> OptionFile:

@@ -330,7 +330,7 @@ def test_all_mistakes_are_reported_at_once_and_counted(workspace):
         text = text.replace(old, new, 1)
     report, fine = check(workspace, text)
     assert not fine
-    assert report.splitlines()[-1] == '0 of 1 files are fine, 4 errors, 4 missing files, 1 warning'
+    assert report.splitlines()[-1] == '0 of 1 file is fine, 4 errors, 4 missing files, 1 warning'
 
 
 def test_places_are_those_of_the_base_of_anchors_and_of_the_command_line(workspace):
