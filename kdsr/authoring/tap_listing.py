@@ -82,20 +82,20 @@ def list_taps(option_file: str, overrides: Sequence[str] = ()) -> str:
     opt = options.load(option_file, overrides)
     experiment = read_experiment(opt)
     plugins.import_named(experiment.imports)
-    candidates = _candidates(opt, experiment, option_file)
+    candidates = _build_candidates(opt, experiment, option_file)
     if len({candidate.name for candidate in candidates}) < len(candidates):
         raise UserError(f"{option_file}: two teachers have the same name, or one is called '{STUDENT}'.")
-    side = _common_side([candidate.multiple for candidate in candidates])
+    side = _find_common_side([candidate.multiple for candidate in candidates])
     networks = {candidate.name: explore(candidate, side) for candidate in candidates}
-    parts = [_side_by_side(list(networks.values())), LEGEND]
+    parts = [_format_side_by_side(list(networks.values())), LEGEND]
     if STUDENT in networks and len(networks) > 1:
-        parts.append(_features_block(networks.pop(STUDENT), networks))
+        parts.append(_format_features_block(networks.pop(STUDENT), networks))
     else:
         parts.append('With `network_g` and `distillation.teachers` in the file, the block to paste would stand here.')
     return '\n\n'.join(parts)
 
 
-def _candidates(opt: Mapping[str, Any], experiment: Experiment, option_file: str) -> list[Tappable]:
+def _build_candidates(opt: Mapping[str, Any], experiment: Experiment, option_file: str) -> list[Tappable]:
     """Build the network that is trained, if the file has one, and the teachers."""
     check_networks(opt, option_file)
     trained = [network for network in experiment.networks if network.path == ('network_g',)]
@@ -132,7 +132,7 @@ def build_candidate(
     return Tappable(name, where, network, multiple, magnified, channels or input_channels(network))
 
 
-def _common_side(multiples: Sequence[int]) -> int:
+def _find_common_side(multiples: Sequence[int]) -> int:
     """Return a side that all networks take: two windows, for tokens of one could pass for those of the image."""
     least = max([SMALLEST_SIDE, *(2 * multiple for multiple in multiples)])
     common = 1
@@ -153,7 +153,7 @@ def explore(candidate: Tappable, side: int | None = None) -> Tapped:
         UserError: the network takes no images.
     """
     network = candidate.network
-    lq_side = side or _common_side([candidate.multiple])
+    lq_side = side or _find_common_side([candidate.multiple])
     side = lq_side * candidate.magnified
     image = torch.linspace(0, 1, side * side).view(1, 1, side, side).repeat(1, candidate.channels, 1, 1)
     ran = _run(network, image, candidate.where)
@@ -203,14 +203,14 @@ def _is_feature(output: Tensor, image: Tensor) -> bool:
     return output.ndim == 4 or (output.ndim == 3 and output.shape[1] == prod(image.shape[-2:]))
 
 
-def _side_by_side(networks: Sequence[Tapped]) -> str:
-    columns = [[network.title, *_lines(network)] for network in networks]
+def _format_side_by_side(networks: Sequence[Tapped]) -> str:
+    columns = [[network.title, *_format_lines(network)] for network in networks]
     widths = [max(map(len, column)) for column in columns]
     rows = zip_longest(*columns, fillvalue='')
     return '\n'.join('  | '.join(f'{c:<{w}}' for c, w in zip(row, widths)).rstrip() for row in rows)
 
 
-def _lines(network: Tapped) -> list[str]:
+def _format_lines(network: Tapped) -> list[str]:
     """Return a line for all paths that differ in numbers only; the papers' points have lines of their own."""
     marks: dict[str, str] = {}
     for stage, point in network.points.items():
@@ -220,21 +220,21 @@ def _lines(network: Tapped) -> list[str]:
         note = ', '.join(filter(None, (marks.get(path), 'copied' if path in network.copied else '')))
         key = (re.sub(r'\d+', '*', path), 'x'.join(map(str, shape)), note)
         groups.setdefault(key, []).append(path)
-    cells = [(name, size, note) for (_, size, note), paths in groups.items() for name in _shortened(paths)]
+    cells = [(name, size, note) for (_, size, note), paths in groups.items() for name in _shorten_paths(paths)]
     names, sizes = (max(len(cell[i]) for cell in cells) if cells else 0 for i in (0, 1))
     return [f'{name:<{names}}  {size:<{sizes}}  {note}'.rstrip() for name, size, note in cells]
 
 
-def _shortened(paths: Sequence[str]) -> list[str]:
+def _shorten_paths(paths: Sequence[str]) -> list[str]:
     """Return ``body.{0..3,5}.conv`` for paths that differ in numbers; the paths themselves where that says too much."""
     numbers = [sorted(set(column)) for column in zip(*([int(n) for n in re.findall(r'\d+', p)] for p in paths))]
     if prod(len(column) for column in numbers) != len(paths):
         return list(paths)
-    ranges = iter([_ranges(column) for column in numbers])
+    ranges = iter([_format_ranges(column) for column in numbers])
     return [re.sub(r'\d+', lambda match: next(ranges), paths[0])]
 
 
-def _ranges(numbers: Sequence[int]) -> str:
+def _format_ranges(numbers: Sequence[int]) -> str:
     parts: list[list[int]] = []
     for number in numbers:
         if parts and number == parts[-1][1] + 1:
@@ -245,12 +245,12 @@ def _ranges(numbers: Sequence[int]) -> str:
     return text if len(numbers) == 1 else f'{{{text}}}'
 
 
-def _features_block(student: Tapped, teachers: Mapping[str, Tapped]) -> str:
-    block = options.dump({'features': _proposed(student, teachers)})
+def _format_features_block(student: Tapped, teachers: Mapping[str, Tapped]) -> str:
+    block = options.dump({'features': _choose_pairs(student, teachers)})
     return 'To paste below `distillation:`\n\n' + '\n'.join(f'  {line}' for line in block.splitlines())
 
 
-def _proposed(student: Tapped, teachers: Mapping[str, Tapped]) -> dict[str, dict[str, str]]:
+def _choose_pairs(student: Tapped, teachers: Mapping[str, Tapped]) -> dict[str, dict[str, str]]:
     features: dict[str, dict[str, str]] = {}
     for (name, teacher), stage in product(teachers.items(), STAGES):
         if stage in student.points and stage in teacher.points:
@@ -270,7 +270,7 @@ def propose_features(opt: Mapping[str, Any], option_file: str) -> dict[str, dict
     Raises:
         UserError: see :func:`list_taps`.
     """
-    candidates = _candidates(opt, read_experiment(opt), option_file)
-    side = _common_side([candidate.multiple for candidate in candidates])
+    candidates = _build_candidates(opt, read_experiment(opt), option_file)
+    side = _find_common_side([candidate.multiple for candidate in candidates])
     networks = {candidate.name: explore(candidate, side) for candidate in candidates}
-    return _proposed(networks.pop(STUDENT), networks)
+    return _choose_pairs(networks.pop(STUDENT), networks)

@@ -27,7 +27,7 @@ from kdsr.errors import UserError
 from kdsr.metrics import score
 from kdsr.models.validation import colour_image
 from kdsr.networks.candidates import Candidate
-from kdsr.pictures.images import as_batch
+from kdsr.pictures.images import make_batch
 from kdsr.progress_bars import ProgressBar
 
 OVERLAP = 32  # low-resolution pixels that neighbouring tiles share
@@ -102,7 +102,7 @@ def make_super_resolver(
 
     @torch.inference_mode()
     def super_resolve(lq: np.ndarray) -> Tensor:
-        image = as_batch(lq).to(device)
+        image = make_batch(lq).to(device)
         try:
             return run(rgb2ycbcr_pt(image, y_only=True) if candidate.luminance else image).float().cpu()
         except torch.cuda.OutOfMemoryError as error:
@@ -142,7 +142,7 @@ def _score_pair(
     image = tensor2img(sr) if isinstance(sr, Tensor) else sr
     colour = image
     if candidate.luminance and (pictures is not None or protocol.rgb):
-        colour = colour_image(sr, as_batch(lq))  # type: ignore[arg-type]
+        colour = colour_image(sr, make_batch(lq))  # type: ignore[arg-type]
     if pictures is not None:
         imwrite(colour, str(pictures / f'{pair.name}.png'))
     border = protocol.border(candidate.scale)
@@ -153,7 +153,7 @@ def _score_pair(
 
 def _luminance(gt: np.ndarray, rounded: bool) -> np.ndarray:
     """Return the Y channel of an image, (H, W), in 0..255."""
-    y = rgb2ycbcr_pt(as_batch(gt), y_only=True)
+    y = rgb2ycbcr_pt(make_batch(gt), y_only=True)
     return tensor2img(y) if rounded else y[0, 0].numpy() * np.float32(255)
 
 

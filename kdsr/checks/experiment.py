@@ -37,14 +37,14 @@ def find_problems(
     """
     experiment = read_experiment(file.opt, is_train)
     problems = [*file.problems, *find_option_problems(file.opt, experiment.is_train)]
-    with _silent():
+    with _silence_logger():
         try:
             plugins.import_named(experiment.imports)
         except UserError as error:
             problems.append(Problem(('import_modules',), str(error)))
         problems += find_registry_problems(file.opt, experiment)
         problems += find_network_problems(experiment)
-        problems += _training_problems(experiment) if experiment.is_train else ()
+        problems += _find_training_problems(experiment) if experiment.is_train else ()
         if files:
             problems += find_missing_files(experiment, auto_resume)
             strict = block_of(file.opt, 'path').get('strict_load_g') is not False
@@ -54,7 +54,7 @@ def find_problems(
     return file.add_places(dict.fromkeys(problems))
 
 
-def _training_problems(experiment: Experiment) -> Iterator[Problem]:
+def _find_training_problems(experiment: Experiment) -> Iterator[Problem]:
     yield from rules.find_step_problems(experiment)
     yield from rules.find_objective_problems(experiment)
     yield from rules.find_start_problems(experiment)
@@ -88,7 +88,7 @@ def refuse_errors(file: OptionFile, is_train: bool) -> None:
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
+def _silence_logger() -> Iterator[None]:
     """Keep BasicSR's logger from being set up: the run that follows gives it its file."""
     before = dict(initialized_logger)
     initialized_logger['basicsr'] = True

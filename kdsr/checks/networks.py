@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from kdsr.checks.skeletons import is_buildable, refused_arguments, skeleton_of
+from kdsr.checks.skeletons import build_skeleton, find_refused_arguments, is_buildable
 from kdsr.distillation.feature_tap import missing_module
 from kdsr.experiment import Experiment, Network, argument_of, rules
 from kdsr.options import KeyPath, Problem
@@ -22,20 +22,20 @@ def find_network_problems(experiment: Experiment) -> Iterator[Problem]:
     """
     usable = [network for network in experiment.networks if experiment.uses(network) and is_buildable(network.opt)]
     for network in usable:
-        refused = refused_arguments(network.opt)
+        refused = find_refused_arguments(network.opt)
         if refused is not None:
             yield Problem(network.path, f'{network.opt["type"]} refuses its arguments: {refused}')
         if experiment.model.known:
-            yield from _scale_problems(network, experiment.scale)
+            yield from _find_scale_problems(network, experiment.scale)
     yield from rules.find_channel_problems(experiment)
     yield from rules.find_teacher_count_problems(experiment)
     yield from rules.find_teacher_order_problems(experiment)
     if experiment.is_train:
         yield from rules.find_crop_problems(experiment)
-        yield from _tap_problems(experiment, usable)
+        yield from _find_tap_problems(experiment, usable)
 
 
-def _scale_problems(network: Network, scale: int) -> Iterator[Problem]:
+def _find_scale_problems(network: Network, scale: int) -> Iterator[Problem]:
     name = next((name for name in _SCALES if argument_of(network.opt, name) is not None), None)
     if name is None or not scale or network.role == 'other':
         return
@@ -48,23 +48,25 @@ def _scale_problems(network: Network, scale: int) -> Iterator[Problem]:
     yield Problem((*network.path, name), text, rivals=(('scale',),))
 
 
-def _tap_problems(experiment: Experiment, usable: list[Network]) -> Iterator[Problem]:
+def _find_tap_problems(experiment: Experiment, usable: list[Network]) -> Iterator[Problem]:
     """Look for module paths in networks that have no weights yet."""
-    teachers = {network.name: skeleton_of(network.opt) for network in usable if network.role == 'teacher'}
+    teachers = {network.name: build_skeleton(network.opt) for network in usable if network.role == 'teacher'}
     trained = next((n for n in usable if not n.frozen and n.role in ('student', 'privileged')), None)
-    student = None if trained is None else skeleton_of(trained.opt)
+    student = None if trained is None else build_skeleton(trained.opt)
     for feature in experiment.features:
         where = ('distillation', 'features', feature.name)
-        yield from _missing_module((*where, 'student'), student, feature.student)
-        yield from _missing_module((*where, 'teacher'), teachers.get(feature.source), feature.teacher)
+        yield from _report_missing_module((*where, 'student'), student, feature.student)
+        yield from _report_missing_module((*where, 'teacher'), teachers.get(feature.source), feature.teacher)
     init = experiment.init_from
     if init is not None:
-        yield from _missing_module(('distillation', 'init_from', 'module'), teachers.get(init.teacher), init.module)
+        yield from _report_missing_module(
+            ('distillation', 'init_from', 'module'), teachers.get(init.teacher), init.module
+        )
     if student is not None:
         yield from rules.find_imitation_problems(experiment, student)
 
 
-def _missing_module(path: KeyPath, network: nn.Module | None, point: str) -> Iterator[Problem]:
+def _report_missing_module(path: KeyPath, network: nn.Module | None, point: str) -> Iterator[Problem]:
     text = None if network is None or not point else missing_module(network, point)
     if text is not None:
         yield Problem(path, text)

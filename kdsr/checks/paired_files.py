@@ -45,29 +45,29 @@ def _find_lmdb_problems(where: KeyPath, dataset: Mapping[str, Any], scale: int, 
     if dataset.get('meta_info_file'):
         text = 'it is not read: an LMDB is used whole. Leave it out, or use `io_backend: {type: disk}`.'
         yield Problem((*where, 'meta_info_file'), text, WARNING)
-    roots = _roots(dataset)
+    roots = _find_roots(dataset)
     if not all(os.path.isfile(os.path.join(root, 'meta_info.txt')) for root in roots.values()):
         return
     listed = {key: read_meta_info(root) for key, root in roots.items()}
     gt, lq = listed['dataroot_gt'], listed['dataroot_lq']
     unmatched = [(name, name) for name in sorted(gt.keys() ^ lq.keys())]
-    yield from _unmatched_problems(where, (roots['dataroot_gt'], gt), (roots['dataroot_lq'], lq), unmatched)
+    yield from _report_unmatched(where, (roots['dataroot_gt'], gt), (roots['dataroot_lq'], lq), unmatched)
     headers: dict[str, Headers] = {key: {} for key in roots}
     for key, root in roots.items():
-        problems = list(_content_problems((*where, key), root, listed[key]))
+        problems = list(_check_content((*where, key), root, listed[key]))
         yield from problems
         if not problems:
             headers[key] = read_lmdb_headers(root)
-            yield from _header_problems((*where, key), root, headers[key])
+            yield from _check_headers((*where, key), root, headers[key])
     sizes = {
-        key: {name: headers[key][name].size if _usable(headers[key], name) else size for name, size in sizes.items()}
+        key: {name: headers[key][name].size if _is_usable(headers[key], name) else size for name, size in sizes.items()}
         for key, sizes in listed.items()
     }
     pairs = {name: (sizes['dataroot_lq'][name], size) for name, size in sizes['dataroot_gt'].items() if name in lq}
-    yield from _size_problems(where, pairs, scale, dataset.get('gt_size') if trains else None, trains)
+    yield from _check_sizes(where, pairs, scale, dataset.get('gt_size') if trains else None, trains)
 
 
-def _content_problems(where: KeyPath, root: str, listed: Mapping[str, Size]) -> Iterator[Problem]:
+def _check_content(where: KeyPath, root: str, listed: Mapping[str, Size]) -> Iterator[Problem]:
     """Look whether an LMDB can be opened and holds what its meta_info.txt lists; no image is read."""
     if not root.endswith('.lmdb'):
         yield Problem(where, f'{root}: BasicSR wants the name of an LMDB to end in .lmdb. Rename it.')
@@ -88,7 +88,7 @@ def _content_problems(where: KeyPath, root: str, listed: Mapping[str, Size]) -> 
 
 
 def _find_folder_problems(where: KeyPath, dataset: Mapping[str, Any], scale: int, trains: bool) -> Iterator[Problem]:
-    roots, template = _roots(dataset), str(dataset.get('filename_tmpl') or '{}')
+    roots, template = _find_roots(dataset), str(dataset.get('filename_tmpl') or '{}')
     gt_root, lq_root = roots['dataroot_gt'], roots['dataroot_lq']
     list_file = dataset.get('meta_info_file')
     try:
@@ -103,12 +103,12 @@ def _find_folder_problems(where: KeyPath, dataset: Mapping[str, Any], scale: int
         names = {gt: lq for lq, gt in list_pairs((lq_root, gt_root), path, template)}
         yield from _list_problems((*where, 'meta_info_file'), path, roots, names)
     else:
-        yield from _entry_problems(where, roots)
+        yield from _check_entries(where, roots)
         gt_names, lq_names = (list_folder(root).names for root in (gt_root, lq_root))
-        names = {name: _partner(name, template) for name in gt_names}
+        names = {name: _name_partner(name, template) for name in gt_names}
         unmatched = [(n, lq_name) for n, lq_name in names.items() if lq_name not in set(lq_names)]
         unmatched += [(n, n) for n in sorted(set(lq_names) - set(names.values()))]
-        yield from _unmatched_problems(where, (gt_root, names), (lq_root, lq_names), unmatched)
+        yield from _report_unmatched(where, (gt_root, names), (lq_root, lq_names), unmatched)
     paired = {
         gt: lq
         for gt, lq in names.items()
@@ -119,31 +119,31 @@ def _find_folder_problems(where: KeyPath, dataset: Mapping[str, Any], scale: int
         'dataroot_lq': read_folder_headers(lq_root, paired.values()),
     }
     for key, root in roots.items():
-        yield from _header_problems((*where, key), root, headers[key])
+        yield from _check_headers((*where, key), root, headers[key])
     good = {
         gt: (headers['dataroot_lq'][lq], headers['dataroot_gt'][gt])
         for gt, lq in paired.items()
-        if _usable(headers['dataroot_gt'], gt) and _usable(headers['dataroot_lq'], lq)
+        if _is_usable(headers['dataroot_gt'], gt) and _is_usable(headers['dataroot_lq'], lq)
     }
-    yield from _orientation_problems(where, roots, paired, good)
+    yield from _check_orientations(where, roots, paired, good)
     sizes = {name: (lq.size, gt.size) for name, (lq, gt) in good.items()}
-    yield from _size_problems(where, sizes, scale, dataset.get('gt_size') if trains else None, trains)
+    yield from _check_sizes(where, sizes, scale, dataset.get('gt_size') if trains else None, trains)
 
 
-def _roots(dataset: Mapping[str, Any]) -> dict[str, str]:
+def _find_roots(dataset: Mapping[str, Any]) -> dict[str, str]:
     return {key: os.path.expanduser(dataset[key]) for key in ('dataroot_gt', 'dataroot_lq')}
 
 
-def _partner(name: str, template: str) -> str:
+def _name_partner(name: str, template: str) -> str:
     stem, ending = os.path.splitext(name)
     return f'{template.format(stem)}{ending}'
 
 
-def _usable(headers: Headers, name: str) -> bool:
+def _is_usable(headers: Headers, name: str) -> bool:
     return name in headers and headers[name].fault is None
 
 
-def _entry_problems(where: KeyPath, roots: Mapping[str, str]) -> Iterator[Problem]:
+def _check_entries(where: KeyPath, roots: Mapping[str, str]) -> Iterator[Problem]:
     """Report links that lead nowhere, pipes and devices: the datasets would pass over them without a word."""
     for key, root in roots.items():
         unusable = list_folder(root).unusable
@@ -151,7 +151,7 @@ def _entry_problems(where: KeyPath, roots: Mapping[str, str]) -> Iterator[Proble
             lines = [
                 f'{os.path.join(root, name)}: {reason}. Remove or replace it.' for name, reason in unusable.items()
             ]
-            yield Problem((*where, key), f'{counted(len(lines), "file")} cannot be read:{_lines(lines)}')
+            yield Problem((*where, key), f'{counted(len(lines), "file")} cannot be read:{_format_lines(lines)}')
 
 
 def _list_problems(where: KeyPath, path: str, roots: Mapping[str, str], names: Mapping[str, str]) -> Iterator[Problem]:
@@ -164,16 +164,19 @@ def _list_problems(where: KeyPath, path: str, roots: Mapping[str, str], names: M
                 where,
                 f'{len(missing)} of the {counted(len(names), "image")} that {path} lists '
                 f'{agree(len(missing), "is", "are")} not in {root} ({key}): '
-                f'{_some(missing)}. Correct the list, one NAME (height,width,3) a line, or the folder.',
+                f'{_list_some(missing)}. Correct the list, one NAME (height,width,3) a line, or the folder.',
             )
 
 
-def _header_problems(where: KeyPath, root: str, headers: Headers) -> Iterator[Problem]:
+def _check_headers(where: KeyPath, root: str, headers: Headers) -> Iterator[Problem]:
     """Report all images that cannot be read, and warn of those that a decoder of 8-bit RGB changes."""
     faults = [f'{os.path.join(root, name)}: {h.fault}' for name, h in headers.items() if h.fault is not None]
     if faults:
         yield Problem(
-            where, faults[0] if len(faults) == 1 else f'{counted(len(faults), "image")} cannot be used:{_lines(faults)}'
+            where,
+            faults[0]
+            if len(faults) == 1
+            else f'{counted(len(faults), "image")} cannot be used:{_format_lines(faults)}',
         )
     losses: dict[str, list[str]] = {}
     for name, header in headers.items():
@@ -181,11 +184,11 @@ def _header_problems(where: KeyPath, root: str, headers: Headers) -> Iterator[Pr
         if loss is not None:
             losses.setdefault(loss, []).append(name)
     for loss, names in losses.items():
-        who = repr(names[0]) if len(names) == 1 else f'{counted(len(names), "image")} ({_some(names)})'
+        who = repr(names[0]) if len(names) == 1 else f'{counted(len(names), "image")} ({_list_some(names)})'
         yield Problem(where, f'{who}: {loss}', WARNING)
 
 
-def _orientation_problems(
+def _check_orientations(
     where: KeyPath, roots: Mapping[str, str], names: Mapping[str, str], pairs: Mapping[str, tuple[Header, Header]]
 ) -> Iterator[Problem]:
     """Report pairs of which EXIF turns one image, and the other one shows the scene otherwise."""
@@ -196,12 +199,13 @@ def _orientation_problems(
         yield Problem(
             where,
             f'EXIF turns one image of {counted(len(turned), "pair")} and not the other: {turned[0]!r} has the '
-            f'orientation {gt.orientation} in dataroot_gt, and {lq.orientation} in dataroot_lq. All: {_some(turned)}. '
+            f'orientation {gt.orientation} in dataroot_gt, and {lq.orientation} in dataroot_lq. '
+            f'All: {_list_some(turned)}. '
             'Save both upright, without an EXIF orientation; `kdsr prepare` makes such sets.',
         )
 
 
-def _unmatched_problems(
+def _report_unmatched(
     where: KeyPath, gt: tuple[str, Any], lq: tuple[str, Any], unmatched: list[tuple[str, str]]
 ) -> Iterator[Problem]:
     """Report how many images each set has, and which is the first without a partner."""
@@ -220,7 +224,7 @@ def _unmatched_problems(
         )
 
 
-def _size_problems(
+def _check_sizes(
     where: KeyPath, pairs: Mapping[str, tuple[Size, Size]], scale: int, gt_size: Any, trains: bool
 ) -> Iterator[Problem]:
     """Report pairs of another scale, and images that are smaller than a crop."""
@@ -229,21 +233,21 @@ def _size_problems(
     wrong = [name for name, (lq, gt) in pairs.items() if not _is_pair(lq, gt, scale, trains)]
     if wrong and are_swapped(pairs.values(), scale):
         lq, gt = pairs[wrong[0]]
-        yield Problem(where, describe_swapped(wrong[0], _by(lq), _by(gt)))
+        yield Problem(where, describe_swapped(wrong[0], _format_size(lq), _format_size(gt)))
         return
     if wrong:
         lq, gt = pairs[wrong[0]]
-        more = f' In all {len(wrong)} of {counted(len(pairs), "pair")}: {_some(wrong)}.' if len(wrong) > 1 else ''
+        more = f' In all {len(wrong)} of {counted(len(pairs), "pair")}: {_list_some(wrong)}.' if len(wrong) > 1 else ''
         yield Problem(
             where,
-            f'the sets are not of scale {scale} (`scale`): {wrong[0]!r} has {_by(gt)} pixels (dataroot_gt) against '
-            f'{_by(lq)} (dataroot_lq), which is x{gt[0] / max(1, lq[0]):g}.{more}',
+            f'the sets are not of scale {scale} (`scale`): {wrong[0]!r} has {_format_size(gt)} pixels (dataroot_gt) '
+            f'against {_format_size(lq)} (dataroot_lq), which is x{gt[0] / max(1, lq[0]):g}.{more}',
         )
         return
     small = [name for name, (_, gt) in pairs.items() if type(gt_size) is int and min(gt) < gt_size]
     if small:
-        size = _by(pairs[small[0]][1])
-        more = f'; {len(small)} such: {_some(small)}' if len(small) > 1 else '; 1 such'
+        size = _format_size(pairs[small[0]][1])
+        more = f'; {len(small)} such: {_list_some(small)}' if len(small) > 1 else '; 1 such'
         yield Problem((*where, 'gt_size'), f'{gt_size} is larger than {small[0]!r} ({size}{more}): lower it.')
 
 
@@ -253,14 +257,14 @@ def _is_pair(lq: Size, gt: Size, scale: int, trains: bool) -> bool:
     return min(lq) > 0 and all(0 <= large - scale * small <= most for large, small in zip(gt, lq))
 
 
-def _by(size: Size) -> str:
+def _format_size(size: Size) -> str:
     return f'{size[0]}x{size[1]}'
 
 
-def _lines(lines: Sequence[str]) -> str:
+def _format_lines(lines: Sequence[str]) -> str:
     more = f'\n    ... and {len(lines) - _MOST} more' if len(lines) > _MOST else ''
     return ''.join(f'\n    {line}' for line in lines[:_MOST]) + more
 
 
-def _some(names: Sequence[str]) -> str:
+def _list_some(names: Sequence[str]) -> str:
     return ', '.join(map(repr, names[:_MOST])) + (f' and {len(names) - _MOST} more' if len(names) > _MOST else '')

@@ -39,7 +39,7 @@ def find_pair_problems(experiment: Experiment) -> Iterator[Problem]:
                 yield from find_paired_problems(where, dataset, experiment.scale, trains)
         except UserError as error:
             yield Problem(where, str(error))
-    yield from _cache_problems(experiment)
+    yield from _find_cache_problems(experiment)
 
 
 def refuse_bad_training_pairs(opt: Mapping[str, Any]) -> None:
@@ -62,7 +62,7 @@ def _open_raw(where: KeyPath, dataset: Mapping[str, Any], scale: int, trains: bo
         build({'name': where[1], **dataset, 'scale': scale, 'phase': 'train' if trains else 'val'})
 
 
-def _cache_problems(experiment: Experiment) -> Iterator[Problem]:
+def _find_cache_problems(experiment: Experiment) -> Iterator[Problem]:
     """Compare the settings that the teacher cache was made with; the contents of files are not compared."""
     cache = experiment.used_cache if experiment.is_train else None
     if cache is None or not os.path.isdir(os.path.expanduser(cache.path)):

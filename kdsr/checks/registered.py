@@ -39,12 +39,12 @@ def find_registry_problems(opt: Mapping[str, Any], experiment: Experiment) -> It
         experiment: Read from them.
     """
     if isinstance(opt.get('model_type'), str):
-        yield from _name_problems(MODEL_REGISTRY, ('model_type',), experiment.model.name)
+        yield from _check_name(MODEL_REGISTRY, ('model_type',), experiment.model.name)
     for network in filter(experiment.uses, experiment.networks):
         yield from find_type_problems(ARCH_REGISTRY, network.path, network.opt)
     for phase, dataset in block_of(opt, 'datasets').items():
         if isinstance(dataset, Mapping) and isinstance(dataset.get('type'), str):
-            yield from _name_problems(DATASET_REGISTRY, ('datasets', phase, 'type'), dataset['type'])
+            yield from _check_name(DATASET_REGISTRY, ('datasets', phase, 'type'), dataset['type'])
         elif isinstance(dataset, Mapping):
             yield Problem(('datasets', phase), 'needs a `type:`, the name of a dataset.')
     for name, metric in block_of(opt, 'val', 'metrics').items():
@@ -52,10 +52,10 @@ def find_registry_problems(opt: Mapping[str, Any], experiment: Experiment) -> It
         plain = {k: v for k, v in metric.items() if k != 'better'} if isinstance(metric, Mapping) else metric
         yield from find_type_problems(METRIC_REGISTRY, ('val', 'metrics', name), plain, given)
     if experiment.is_train:
-        yield from _loss_problems(opt, experiment)
+        yield from _find_loss_problems(opt, experiment)
 
 
-def _loss_problems(opt: Mapping[str, Any], experiment: Experiment) -> Iterator[Problem]:
+def _find_loss_problems(opt: Mapping[str, Any], experiment: Experiment) -> Iterator[Problem]:
     train = block_of(opt, 'train')
     for key in IMAGE_LOSSES:
         if train.get(key) is not None:
@@ -66,7 +66,7 @@ def _loss_problems(opt: Mapping[str, Any], experiment: Experiment) -> Iterator[P
         where: KeyPath = ('distillation', 'losses', name)
         yield from find_type_problems(LOSS_REGISTRY, where, loss)
         yield from _negative_weights(where, loss)
-        yield from _listed_names((*where, 'features'), loss, features, 'feature')
+        yield from _check_listed_names((*where, 'features'), loss, features, 'feature')
         kind = loss.get('type')
         registered = LOSS_REGISTRY.get(kind) if isinstance(kind, str) and kind in LOSS_REGISTRY else None
         if isinstance(registered, type) and not issubclass(registered, DistillationLoss):
@@ -76,7 +76,7 @@ def _loss_problems(opt: Mapping[str, Any], experiment: Experiment) -> Iterator[P
     for name, view in experiment.views.items():
         yield from find_type_problems(VIEW_REGISTRY, ('distillation', 'views', name), view)
         yield from _negative_weights(('distillation', 'views', name), view)
-        yield from _listed_names(('distillation', 'views', name, 'losses'), view, list(experiment.losses), 'loss')
+        yield from _check_listed_names(('distillation', 'views', name, 'losses'), view, list(experiment.losses), 'loss')
 
 
 def _negative_weights(path: KeyPath, block: Any) -> Iterator[Problem]:
@@ -101,7 +101,7 @@ def _batch_problems(kind: type[DistillationLoss], experiment: Experiment) -> Ite
         yield Problem(path, f'{text} leaves it the image itself alone: take at least {kind.wanted_samples}.', WARNING)
 
 
-def _listed_names(path: KeyPath, block: Any, known: list[str], what: str) -> Iterator[Problem]:
+def _check_listed_names(path: KeyPath, block: Any, known: list[str], what: str) -> Iterator[Problem]:
     names = block.get(path[-1]) if isinstance(block, Mapping) else None
     for i, name in enumerate(names if isinstance(names, list) else ()):
         if name not in known:
@@ -123,32 +123,32 @@ def find_type_problems(registry: Registry, path: KeyPath, opt: Any, given: tuple
         return
     kind = opt.get('type')
     if not isinstance(kind, str):
-        yield Problem(path, f'needs a `type:`, the name of {with_article(_word(registry))}.')
+        yield Problem(path, f'needs a `type:`, the name of {with_article(_describe_registry(registry))}.')
         return
-    problems = list(_name_problems(registry, (*path, 'type'), kind))
+    problems = list(_check_name(registry, (*path, 'type'), kind))
     if not problems:
         registered = registry.get(kind)
         for key, text in argument_problems(registered, opt, given):
             problems.append(Problem(path if key is None else (*path, key), text))
         if not problems and isinstance(registered, type) and issubclass(registered, _BUILT):
-            problems += _value_problems(path, registered, opt)
+            problems += _check_values(path, registered, opt)
     yield from problems
 
 
-def _value_problems(path: KeyPath, registered: type, opt: Mapping[str, Any]) -> Iterator[Problem]:
+def _check_values(path: KeyPath, registered: type, opt: Mapping[str, Any]) -> Iterator[Problem]:
     try:
         registered(**{key: value for key, value in opt.items() if key != 'type'})
     except (ValueError, TypeError, AssertionError) as error:
         yield Problem(path, f'{opt["type"]} refuses its arguments: {error}')
 
 
-def _name_problems(registry: Registry, path: KeyPath, name: str) -> Iterator[Problem]:
+def _check_name(registry: Registry, path: KeyPath, name: str) -> Iterator[Problem]:
     if name in registry or f'{name}_basicsr' in registry:
         return
     hint = did_you_mean(name, registry.keys()) + describe_origin(name)
     unsure = ' Is the package that brings it imported (`import_modules:`)?'
-    yield Problem(path, f'no {_word(registry)} is called {name!r}.{hint or unsure}')
+    yield Problem(path, f'no {_describe_registry(registry)} is called {name!r}.{hint or unsure}')
 
 
-def _word(registry: Registry) -> str:
+def _describe_registry(registry: Registry) -> str:
     return _WORDS.get(registry._name, registry._name)

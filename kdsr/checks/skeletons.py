@@ -28,19 +28,19 @@ _INITIALISERS = (
 )
 
 
-def skeleton_of(network_opt: Mapping[str, Any]) -> nn.Module | None:
+def build_skeleton(network_opt: Mapping[str, Any]) -> nn.Module | None:
     """Return a network without its weights; None where it cannot be built, or not without weights.
 
     Args:
         network_opt: `type` and arguments.
     """
-    built = _built(network_opt)
+    built = _try_to_build(network_opt)
     return built if isinstance(built, nn.Module) else None
 
 
-def refused_arguments(network_opt: Mapping[str, Any]) -> str | None:
+def find_refused_arguments(network_opt: Mapping[str, Any]) -> str | None:
     """Return the error message of a network's constructor; None where it accepts its arguments."""
-    built = _built(network_opt)
+    built = _try_to_build(network_opt)
     return built if isinstance(built, str) else None
 
 
@@ -54,7 +54,7 @@ def is_buildable(network_opt: Mapping[str, Any]) -> bool:
     )
 
 
-def _built(opt: Mapping[str, Any]) -> nn.Module | str | None:
+def _try_to_build(opt: Mapping[str, Any]) -> nn.Module | str | None:
     """Return a network without weights, the error message of its constructor, or None where neither is possible."""
     return _build(json.dumps(opt, sort_keys=True, default=str)) if is_buildable(opt) else None
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from kdsr.archs.convert import read_official
-from kdsr.checks.skeletons import is_buildable, skeleton_of
+from kdsr.checks.skeletons import build_skeleton, is_buildable
 from kdsr.compat.loading import pick_weights, read_checkpoint
 from kdsr.distillation.checkpoint import describe_misfit
 from kdsr.errors import UserError
@@ -54,7 +54,7 @@ def _find_misfit(network: Network, file: str, every: bool) -> str | None:
         file: Of its weights.
         every: Every tensor must fit, not only one.
     """
-    skeleton = skeleton_of(network.opt) if is_buildable(network.opt) else None
+    skeleton = build_skeleton(network.opt) if is_buildable(network.opt) else None
     if skeleton is None:
         return None
     weights = _pick(network, file)

@@ -152,7 +152,7 @@ def _complexity(args: argparse.Namespace) -> None:
 
     device = str(find_device(args.device)) if args.latency else 'cpu'
     timing = Timing(device, args.repeats, precision=args.precision) if args.latency else None
-    tables = report.complexity_tables(
+    tables = report.make_complexity_tables(
         args.option_files,
         [read_network_opt(text) for text in args.network],
         output_size=args.output_size,
@@ -160,7 +160,7 @@ def _complexity(args: argparse.Namespace) -> None:
         timing=timing,
         overrides=args.force_yml,
     )
-    print(report.markdown(tables, timing))
+    print(report.format_tables(tables, timing))
     for file in args.out:
         report.write_tables(tables, file, timing)
 
@@ -200,16 +200,18 @@ def add_complexity(commands: Commands) -> None:
 
 def _estimate(args: argparse.Namespace) -> None:
     from kdsr.cost import estimate_report
-    from kdsr.cost.estimate import assumptions, estimate
+    from kdsr.cost.estimate import estimate, make_assumptions
     from kdsr.cost.gpus import find_gpus
     from kdsr.options.shipped import find_shipped_folder
 
-    gpus, assumed = find_gpus(args.gpu), assumptions(args.utilisation)
+    gpus, assumed = find_gpus(args.gpu), make_assumptions(args.utilisation)
     files = sorted(map(str, find_shipped_folder().glob('*_x4.yml'))) if args.page else args.option_files
     if not files:
         raise UserError('name option files of trainings: kdsr estimate options/mtkd_swinir_x4.yml')
     estimates = [estimate(file, args.force_yml) for file in files]
-    print((estimate_report.page if args.page else estimate_report.report)(estimates, gpus, assumed).rstrip())
+    print(
+        (estimate_report.format_page if args.page else estimate_report.format_report)(estimates, gpus, assumed).rstrip()
+    )
 
 
 def add_estimate(commands: Commands) -> None:
@@ -277,13 +279,13 @@ def add_diagnose(commands: Commands) -> None:
 
 
 def _attribution(args: argparse.Namespace) -> None:
-    from kdsr.inspection.attribution import attribution
+    from kdsr.inspection.attribution import write_attribution
     from kdsr.inspection.local_attribution import BlurPath
     from kdsr.networks.weight_files import read_network_opt
 
     if not args.images:
         raise UserError('name ground-truth images: --images datasets/Set14/HR/zebra.png')
-    text = attribution(
+    text = write_attribution(
         args.sources,
         args.images,
         position=args.window,
@@ -342,9 +344,9 @@ def add_attribution(commands: Commands) -> None:
 
 
 def _pictures(args: argparse.Namespace) -> None:
-    from kdsr.pictures.folders import pictures
+    from kdsr.pictures.folders import draw_folders
 
-    text = pictures(
+    text = draw_folders(
         args.gt,
         args.folders,
         scale=args.scale,

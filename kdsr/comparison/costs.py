@@ -7,7 +7,7 @@ import statistics
 from typing import Any
 
 from kdsr.comparison.parts import DASH, Table
-from kdsr.comparison.runs import duration
+from kdsr.comparison.runs import format_duration
 from kdsr.comparison.summary import RunResult, Summary
 
 RUN_COLUMNS = (
@@ -20,7 +20,7 @@ TEXT = (
 )
 
 
-def cost_table(summary: Summary) -> Table:
+def make_cost_table(summary: Summary) -> Table:
     """Return parameters, iterations and times of all runs, stages included."""
     results = {result.run.name: result for result in summary.all}
     rows = []
@@ -28,26 +28,26 @@ def cost_table(summary: Summary) -> Table:
         finished = [result for result in summary.results[label] if result.finished]
         if not finished:
             continue
-        facts = [run_facts(result) for result in finished]
+        facts = [read_run_facts(result) for result in finished]
         steps = [f['step_seconds'] for f in facts if f['step_seconds'] != '']
         seconds, cpu = (statistics.fmean(f[key] for f in facts) for key in ('train_seconds', 'cpu_seconds'))
-        with_stages = statistics.fmean(_cpu_with_stages(result, results) for result in finished)
+        with_stages = statistics.fmean(_sum_cpu_with_stages(result, results) for result in finished)
         rows.append(
             [
                 summary.comparison.full_title(label),
                 f'{facts[0]["parameters"]:,}',
                 f'{facts[0]["iterations"]:,}',
                 f'{statistics.fmean(steps):.3f}' if steps else DASH,
-                duration(seconds),
-                duration(cpu),
-                duration(with_stages),
+                format_duration(seconds),
+                format_duration(cpu),
+                format_duration(with_stages),
             ]
         )
     head = ('run', 'parameters', 'iterations', 's/step', 'training time', 'processor time', 'with stages')
     return Table('Cost', TEXT, head, rows)
 
 
-def _cpu_with_stages(result: RunResult, results: dict[str, RunResult]) -> float:
+def _sum_cpu_with_stages(result: RunResult, results: dict[str, RunResult]) -> float:
     names, waiting = set(), [result.run.name]
     while waiting:
         name = waiting.pop()
@@ -57,7 +57,7 @@ def _cpu_with_stages(result: RunResult, results: dict[str, RunResult]) -> float:
     return sum(record.cpu_seconds for name in names if (record := results[name].record))
 
 
-def run_facts(result: RunResult) -> dict[str, Any]:
+def read_run_facts(result: RunResult) -> dict[str, Any]:
     """Return what is known about one run, under the names of `RUN_COLUMNS`."""
     run, record = result.run, result.record
     facts: dict[str, Any] = {
@@ -77,11 +77,11 @@ def run_facts(result: RunResult) -> dict[str, Any]:
         train_seconds=round(record.seconds, 1),
         cpu_seconds=round(record.cpu_seconds, 1),
         resumed_at=' '.join(str(start['iter']) for start in record.starts[1:]),
-        started=_date(first['date']),
-        ended=_date(record.ended) if record.ended else '',
+        started=_format_date(first['date']),
+        ended=_format_date(record.ended) if record.ended else '',
     )
     return facts
 
 
-def _date(seconds: float) -> str:
+def _format_date(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds).strftime('%Y-%m-%d %H:%M')

@@ -46,7 +46,7 @@ def draw_pictures(summary: Summary, folder: Path) -> dict[str, str]:
 def _draw_validation(summary: Summary, path: Path) -> bool:
     """Draw one row of panels per validation set, for the first metric. Return whether there was anything to draw."""
     columns = [c for c in summary.columns if c[1] == summary.columns[0][1]]
-    curves = {column: _by_label(summary, column, _validations) for column in columns}
+    curves = {column: _group_by_label(summary, column, _list_validations) for column in columns}
     curves = {column: found for column, found in curves.items() if found}
     if not curves:
         return False
@@ -62,7 +62,7 @@ def _draw_validation(summary: Summary, path: Path) -> bool:
 def _draw_losses(summary: Summary, path: Path) -> bool:
     """Draw one panel per term of the loss, with all runs that have it. Return whether there was anything to draw."""
     names = dict.fromkeys(name for result in summary.all if result.record for name in result.record.losses)
-    losses = {name: _by_label(summary, name, _losses) for name in names}
+    losses = {name: _group_by_label(summary, name, _list_losses) for name in names}
     losses = {name: found for name, found in losses.items() if found}
     if not losses:
         return False
@@ -75,8 +75,8 @@ def _draw_losses(summary: Summary, path: Path) -> bool:
         axis.axis('off')
     for axis, (name, found) in zip(axes.flat, losses.items()):
         for label, curves in found.items():
-            steps, values, _ = _arrays(curves, 'seconds')
-            _band(axis, steps, _smoothed(values), _style(summary, label), marker='')
+            steps, values, _ = _make_arrays(curves, 'seconds')
+            _draw_band(axis, steps, _smooth(values), _choose_style(summary, label), marker='')
         _dress(axis, f'{name} as logged, running mean', 'iteration')
         if all(line.get_ydata().min() > 0 for line in axis.lines):
             axis.set_yscale('log')
@@ -84,15 +84,15 @@ def _draw_losses(summary: Summary, path: Path) -> bool:
     return True
 
 
-def _validations(result: RunResult, column: Column) -> list[Point]:
+def _list_validations(result: RunResult, column: Column) -> list[Point]:
     return result.curve(column)
 
 
-def _losses(result: RunResult, name: str) -> list[Point]:
+def _list_losses(result: RunResult, name: str) -> list[Point]:
     return result.record.losses.get(name, []) if result.record else []
 
 
-def _by_label(summary: Summary, what: Any, of: Callable[[RunResult, Any], list[Point]]) -> dict[str, Curves]:
+def _group_by_label(summary: Summary, what: Any, of: Callable[[RunResult, Any], list[Point]]) -> dict[str, Curves]:
     """Return label to curves, for the labels that have some."""
     found = {}
     for label in summary.comparison.shown:
@@ -104,14 +104,14 @@ def _by_label(summary: Summary, what: Any, of: Callable[[RunResult, Any], list[P
 def _draw_set(line: Sequence[plt.Axes], summary: Summary, column: Column, found: Mapping[str, Curves]) -> None:
     """Draw metric, gain and cost of one validation set."""
     clock = 'seconds' if summary.on_gpu else 'cpu_seconds'
-    arrays = {label: _arrays(curves, clock) for label, curves in found.items()}
+    arrays = {label: _make_arrays(curves, clock) for label, curves in found.items()}
     unit, divisor = next(u for u in UNITS if u[1] <= max(cost[-1] for _, _, cost in arrays.values()) or u[1] == 1)
     baseline = found.get(summary.comparison.baseline, {})
     gains = []
     for label, (steps, values, cost) in arrays.items():
-        style = _style(summary, label)
-        _band(line[0], steps, values, style)
-        _band(line[2], cost / divisor, values, style)
+        style = _choose_style(summary, label)
+        _draw_band(line[0], steps, values, style)
+        _draw_band(line[2], cost / divisor, values, style)
         if label != summary.comparison.baseline:
             gains += _draw_gain(line[1], found[label], baseline, style)
     name, metric = column
@@ -121,9 +121,9 @@ def _draw_set(line: Sequence[plt.Axes], summary: Summary, column: Column, found:
     _dress(line[2], f'{name}: {metric} against its cost', f'{kind} time without validation [{unit}]')
     line[1].axhline(0, color=GREY, linewidth=1.2)
     if gains:
-        line[1].set_ylim(_limits([*gains, np.zeros((1, 1))]))
+        line[1].set_ylim(_find_limits([*gains, np.zeros((1, 1))]))
     for axis in (line[0], line[2]):
-        axis.set_ylim(_limits([values for _, values, _ in arrays.values()]))
+        axis.set_ylim(_find_limits([values for _, values, _ in arrays.values()]))
 
 
 def _draw_gain(axis: plt.Axes, curves: Curves, baseline: Curves, style: Mapping[str, str]) -> list[np.ndarray]:
@@ -133,11 +133,11 @@ def _draw_gain(axis: plt.Axes, curves: Curves, baseline: Curves, style: Mapping[
     if not steps:
         return []
     gains = np.array([[curves[seed][i].value - baseline[seed][i].value for i in steps] for seed in shared])
-    _band(axis, np.array(steps), gains, style)
+    _draw_band(axis, np.array(steps), gains, style)
     return [gains]
 
 
-def _arrays(curves: Curves, clock: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _make_arrays(curves: Curves, clock: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the (T,) iterations that all seeds have, their (seeds, T) values, and the (T,) mean time in seconds."""
     steps = sorted(set.intersection(*(set(curve) for curve in curves.values())))
     values = [[curve[i].value for i in steps] for curve in curves.values()]
@@ -145,7 +145,7 @@ def _arrays(curves: Curves, clock: str) -> tuple[np.ndarray, np.ndarray, np.ndar
     return np.array(steps), np.array(values), np.mean(cost, axis=0)
 
 
-def _smoothed(values: np.ndarray) -> np.ndarray:
+def _smooth(values: np.ndarray) -> np.ndarray:
     """Return the running mean of (seeds, T) values over a tenth of the curve."""
     width = max(1, values.shape[1] // 10)
     sums = np.cumsum(np.pad(values, ((0, 0), (1, 0))), axis=1)
@@ -154,7 +154,7 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
     return (sums[:, ends] - sums[:, starts]) / (ends - starts)
 
 
-def _style(summary: Summary, label: str) -> dict[str, str]:
+def _choose_style(summary: Summary, label: str) -> dict[str, str]:
     comparison = summary.comparison
     if label == comparison.baseline:
         return {'color': GREY, 'linestyle': '-'}
@@ -162,7 +162,7 @@ def _style(summary: Summary, label: str) -> dict[str, str]:
     return {'color': COLOURS[index % len(COLOURS)], 'linestyle': STYLES[index // len(COLOURS) % len(STYLES)]}
 
 
-def _band(axis: plt.Axes, x: np.ndarray, values: np.ndarray, style: Mapping[str, str], marker: str = 'o') -> None:
+def _draw_band(axis: plt.Axes, x: np.ndarray, values: np.ndarray, style: Mapping[str, str], marker: str = 'o') -> None:
     """Draw the mean over seeds (rows) and a band of one standard deviation around it."""
     mean = values.mean(axis=0)
     axis.plot(x, mean, color=style['color'], linestyle=style['linestyle'], linewidth=1.5, marker=marker, markersize=2.5)
@@ -182,14 +182,14 @@ def _dress(axis: plt.Axes, title: str, x: str) -> None:
 def _save(figure: Figure, summary: Summary, labels: Iterable[str], path: Path) -> None:
     """Write the figure with a legend of its runs."""
     labels = list(labels)
-    handles = [Line2D([], [], linewidth=2, **_style(summary, label)) for label in labels]  # type: ignore[arg-type]
+    handles = [Line2D([], [], linewidth=2, **_choose_style(summary, label)) for label in labels]  # type: ignore[arg-type]
     titles = [summary.comparison.of(label)[0].title for label in labels]
     figure.legend(handles, titles, loc='outside lower center', ncols=min(6, len(titles)), frameon=False, fontsize=9)
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
 
-def _limits(values: Sequence[np.ndarray]) -> tuple[float, float]:
+def _find_limits(values: Sequence[np.ndarray]) -> tuple[float, float]:
     """Return limits of the axis without the climb at the start, which would squeeze the differences into one line."""
     later = np.concatenate([v.mean(axis=0)[v.shape[1] // 4 :] for v in values])
     later = later[np.isfinite(later)]

@@ -28,7 +28,7 @@ class _Cell(NamedTuple):
     classes: str
 
 
-def page(name: str, about: str, parts: Sequence[Part], folder: Path) -> str:
+def format_page(name: str, about: str, parts: Sequence[Part], folder: Path) -> str:
     """Return the report as one HTML page.
 
     Args:
@@ -48,51 +48,51 @@ def page(name: str, about: str, parts: Sequence[Part], folder: Path) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(marked=_marked, anchor=_anchor)
+    environment.filters.update(marked=_mark_up, anchor=_make_anchor)
     template = environment.get_template('report.html')
-    return template.render(name=name, about=about, parts=[_view(part, folder) for part in parts])
+    return template.render(name=name, about=about, parts=[_describe_part(part, folder) for part in parts])
 
 
-def _marked(text: str) -> Markup:
+def _mark_up(text: str) -> Markup:
     """Escape a text; `code` and **bold** keep their meaning."""
     escaped = str(escape(text.strip()))
     return Markup(re.sub(r'\*\*(.+?)\*\*', r'<b>\1</b>', re.sub(r'`(.+?)`', r'<code>\1</code>', escaped)))
 
 
-def _anchor(title: str) -> str:
+def _make_anchor(title: str) -> str:
     return re.sub(r'\W+', '-', title.lower()).strip('-')
 
 
-def _view(part: Part, folder: Path) -> dict[str, Any]:
+def _describe_part(part: Part, folder: Path) -> dict[str, Any]:
     """Return what the template needs of a part."""
     if isinstance(part, str):
         return {'kind': 'text', 'title': '', 'text': part}
     view = {'title': part.title, 'text': part.text}
     if isinstance(part, ReportPicture):
-        return {**view, 'kind': 'picture', 'source': embedded(folder / part.file)}
+        return {**view, 'kind': 'picture', 'source': embed_picture(folder / part.file)}
     facts = not any(part.head)
     numeric = [not facts and all(_is_number(row[i]) for row in part.rows) for i in range(len(part.head))]
     head = [] if facts else [_Cell(text, 'number' if number else '') for text, number in zip(part.head, numeric)]
-    return {**view, 'kind': 'table', 'head': head, 'rows': list(_rows(part, numeric))}
+    return {**view, 'kind': 'table', 'head': head, 'rows': list(_format_rows(part, numeric))}
 
 
-def _rows(table: Table, numeric: Sequence[bool]) -> Iterator[tuple[str, list[_Cell]]]:
+def _format_rows(table: Table, numeric: Sequence[bool]) -> Iterator[tuple[str, list[_Cell]]]:
     for first, *rest in table.rows:
-        yield first, [_Cell(text, _classes(text, number)) for text, number in zip(rest, numeric[1:])]
+        yield first, [_Cell(text, _choose_classes(text, number)) for text, number in zip(rest, numeric[1:])]
 
 
 def _is_number(text: str) -> bool:
     return not text or text in (DASH, 'baseline') or bool(NUMBER.match(text)) or bool(GAIN.match(text))
 
 
-def _classes(text: str, number: bool) -> str:
+def _choose_classes(text: str, number: bool) -> str:
     classes = ['number'] if number else []
     if GAIN.match(text) and text.endswith('*'):  # only significant gains are coloured
         classes.append('up' if text.startswith('+') else 'down')
     return ' '.join(classes)
 
 
-def embedded(path: Path) -> str:
+def embed_picture(path: Path) -> str:
     """Return a PNG file as a data address.
 
     The picture becomes WebP with the same pixels, or, if that is still large, with nearly the same pixels.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kdsr.comparison.parts import DASH, Table
-from kdsr.comparison.significance import mean_and_spread
+from kdsr.comparison.significance import compute_mean_and_spread
 from kdsr.comparison.summary import Summary
 from kdsr.papers.matching import find_matches, metric_of_papers
 from kdsr.papers.results import SETS, Cell
@@ -51,7 +51,7 @@ def _cell(summary: Summary, label: str, name: str, metric: str, kind: str, cell:
     values = list(summary.values(label, (name, metric)).values())
     digits = 3 if kind == 'psnr' else 4
     mark = MISPRINT if cell is not None and cell.misprint.startswith(kind) else ''
-    here = f'{mean_and_spread(values)[0]:.{digits}f}' if values else 'not finished'
+    here = f'{compute_mean_and_spread(values)[0]:.{digits}f}' if values else 'not finished'
     return f'{printed:.{digits}f}{mark} ({here})'
 
 

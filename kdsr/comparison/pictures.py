@@ -25,7 +25,7 @@ from kdsr.distillation.teacher import TeacherEnsemble, build_teachers
 from kdsr.errors import UserError
 from kdsr.models.validation import colour_image
 from kdsr.networks.subjects import find_weights, read_weights_of
-from kdsr.pictures.folders import with_boxes
+from kdsr.pictures.folders import choose_boxes
 from kdsr.pictures.photo_rows import BICUBIC, Box, Row, choose_rows_by_difference
 from kdsr.progress_bars import ProgressBar
 
@@ -51,18 +51,18 @@ def choose_rows(
     Raises:
         UserError: a crop is not inside an image.
     """
-    methods, teachers, problems = _methods(summary)
+    methods, teachers, problems = _build_methods(summary)
     if not methods:
         return [], problems
     references = frozenset({BICUBIC, *teachers})
-    rows = _rows(summary, {**methods, **teachers}, references, list(crops) if crops else None)
+    rows = _run_on_images(summary, {**methods, **teachers}, references, list(crops) if crops else None)
     try:
-        return (with_boxes(rows, crops) if crops else choose_rows_by_difference(rows, count, size)), problems
+        return (choose_boxes(rows, crops) if crops else choose_rows_by_difference(rows, count, size)), problems
     except FileNotFoundError as error:
         return [], [*problems, f'No crops were drawn: {error}']
 
 
-def _methods(summary: Summary) -> tuple[dict[str, _Run], dict[str, _Run], list[str]]:
+def _build_methods(summary: Summary) -> tuple[dict[str, _Run], dict[str, _Run], list[str]]:
     """Return title to student, the baseline first; title to teacher; and what cannot be shown and why."""
     comparison, problems = summary.comparison, []
     labels = sorted(comparison.shown, key=lambda label: label != comparison.baseline)
@@ -73,23 +73,25 @@ def _methods(summary: Summary) -> tuple[dict[str, _Run], dict[str, _Run], list[s
         if result is None:
             continue
         try:
-            methods[result.run.title] = _student(result)
-            teachers.update(_teachers(result.run, teachers))
+            methods[result.run.title] = _build_student(result)
+            teachers.update(_build_teachers(result.run, teachers))
         except UserError as error:
             problems.append(f'{label} is not among the crops: {error}')
     return methods, teachers, problems
 
 
-def _device() -> str:
+def _choose_device() -> str:
     return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
-def _student(result: RunResult) -> _Run:
+def _build_student(result: RunResult) -> _Run:
     experiment = result.run.experiment
-    network = read_weights_of(experiment, lambda: find_weights(experiment, 'latest', result.run.label), _device())
+    network = read_weights_of(
+        experiment, lambda: find_weights(experiment, 'latest', result.run.label), _choose_device()
+    )
     trained = experiment.trained
     padded = partial(run_padded, network, multiple=trained.multiple)
-    teachers = build_teachers(experiment).to(_device()) if trained.input == 'teacher_images' else None
+    teachers = build_teachers(experiment).to(_choose_device()) if trained.input == 'teacher_images' else None
 
     def run_trained(batch: Batch, set_name: str) -> Tensor:
         if teachers is not None:
@@ -100,7 +102,7 @@ def _student(result: RunResult) -> _Run:
     return partial(_run_in_colour, run_trained, experiment.luminance)
 
 
-def _teachers(run: PlannedRun, known: Mapping[str, _Run]) -> dict[str, _Run]:
+def _build_teachers(run: PlannedRun, known: Mapping[str, _Run]) -> dict[str, _Run]:
     """Return the teachers of a run as one network, unless they are known already."""
     experiment = run.experiment
     names = experiment.teacher_names
@@ -110,25 +112,25 @@ def _teachers(run: PlannedRun, known: Mapping[str, _Run]) -> dict[str, _Run]:
     if title in known:
         return {}
     options.check(run.opt)
-    ensemble: TeacherEnsemble = build_teachers(experiment).to(_device())
+    ensemble: TeacherEnsemble = build_teachers(experiment).to(_choose_device())
     return {title: partial(_run_in_colour, lambda batch, _: ensemble(batch).image, experiment.luminance)}
 
 
 def _run_in_colour(run: Callable[[Batch, str], Tensor], luminance: bool, batch: Batch, set_name: str) -> np.ndarray:
     """Run a network on RGB images, or on their luminance with bicubic chroma."""
     if not luminance or batch.lq.shape[1] == 1:
-        return _picture(run(batch, set_name))
+        return _to_pixels(run(batch, set_name))
     lq, gt = (rgb2ycbcr_pt(image, y_only=True) for image in (batch.lq, batch.gt))
     return colour_image(run(Batch(lq, gt), set_name).float().cpu(), batch.lq.cpu())
 
 
-def _picture(image: Tensor) -> np.ndarray:
+def _to_pixels(image: Tensor) -> np.ndarray:
     pixels = tensor2img(image.float())
     return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels
 
 
 @torch.no_grad()
-def _rows(
+def _run_on_images(
     summary: Summary, methods: Mapping[str, _Run], references: frozenset[str], names: Sequence[str] | None
 ) -> Iterator[Row]:
     """Yield the first validation images of each set, or the named ones, with the outputs of all methods."""
@@ -138,7 +140,7 @@ def _rows(
     for set_name, dataset_opt in sets.items():
         images_of_set = read_images(dataset_opt, scale, share, names or ())
         for title, lq, gt in ProgressBar(images_of_set, desc='crops', unit='image', leave=False):
-            images = {BICUBIC: upsample_bicubic(_picture(lq), scale)}
-            batch = Batch(lq.to(_device()), gt.to(_device()))
+            images = {BICUBIC: upsample_bicubic(_to_pixels(lq), scale)}
+            batch = Batch(lq.to(_choose_device()), gt.to(_choose_device()))
             images.update((method, run(batch, set_name)) for method, run in methods.items())
-            yield Row(title, _picture(gt), images, references=references)
+            yield Row(title, _to_pixels(gt), images, references=references)

@@ -12,7 +12,7 @@ from typing import Any
 
 from kdsr import options, plugins
 from kdsr.checks.experiment import find_problems
-from kdsr.comparison.planned_runs import Comparison, PlannedRun, describe_validation, option_differences
+from kdsr.comparison.planned_runs import Comparison, PlannedRun, describe_validation, list_option_differences
 from kdsr.errors import UserError, did_you_mean
 from kdsr.experiment import read_experiment
 from kdsr.options import Places
@@ -45,7 +45,7 @@ def read_comparison(path: str) -> Comparison:
         raise UserError('\n'.join(map(str, repeated)))
     _check_top(path, top)
     plugins.import_named(top.get('import_modules') or ())
-    blocks = {label: _checked_run(path, top, label) for label in top['runs']}
+    blocks = {label: _merge_run(path, top, label) for label in top['runs']}
     _check_needs(path, blocks)
     runs = [run for label in blocks for run in _build_runs(path, top, places, blocks, label)]
     comparison = Comparison(
@@ -56,7 +56,7 @@ def read_comparison(path: str) -> Comparison:
         baseline=top['baseline'],
         runs=tuple(runs),
     )
-    _check_protocols(comparison, {need for block in blocks.values() for need in _needs(block)})
+    _check_protocols(comparison, {need for block in blocks.values() for need in _list_needs(block)})
     return comparison
 
 
@@ -99,7 +99,7 @@ def _check_seeds(where: str, seeds: Any) -> None:
         raise UserError(f'{where} must be a list of different whole numbers, is {seeds!r}.')
 
 
-def _checked_run(path: str, top: Mapping[str, Any], label: str) -> dict[str, Any]:
+def _merge_run(path: str, top: Mapping[str, Any], label: str) -> dict[str, Any]:
     """Merge `common` and the block of a run, and check their keys."""
     common, block = top.get('common') or {}, top['runs'][label]
     if not isinstance(block, dict):
@@ -113,7 +113,7 @@ def _checked_run(path: str, top: Mapping[str, Any], label: str) -> dict[str, Any
     return options.merge(common, block)
 
 
-def _needs(block: Mapping[str, Any]) -> list[str]:
+def _list_needs(block: Mapping[str, Any]) -> list[str]:
     needs = block.get('needs') or []
     return [str(n) for n in needs] if isinstance(needs, list) else [str(needs)]
 
@@ -124,7 +124,7 @@ def _check_needs(path: str, blocks: Mapping[str, Mapping[str, Any]]) -> None:
     def visit(label: str, seen: tuple[str, ...]) -> None:
         if label in seen:
             raise UserError(f'{path}: `needs:` forms a circle: {" -> ".join((*seen, label))}')
-        for need in _needs(blocks[label]):
+        for need in _list_needs(blocks[label]):
             if need not in blocks:
                 hint = did_you_mean(need, blocks) or f' Labels: {", ".join(blocks)}.'
                 raise UserError(f'{path}: runs.{label}.needs: there is no run {need!r}.{hint}')
@@ -155,8 +155,8 @@ def _build_runs(
     checked = False
     for seed in block.get('seeds') or top['seeds']:
         name = f'{top["name"]}_{label}_seed{seed}'
-        needed = {need: _experiment(where, top, blocks, need, seed) for need in _needs(block)}
-        opt = options.complete({'name': name, **_filled_in(where, merged, needed, blocks), 'manual_seed': seed}, where)
+        needed = {need: _find_experiment(where, top, blocks, need, seed) for need in _list_needs(block)}
+        opt = options.complete({'name': name, **_fill_in(where, merged, needed, blocks), 'manual_seed': seed}, where)
         if not checked:  # the other seeds differ in nothing that could be wrong
             _check_options(
                 where, options.OptionFile(path, opt, {**(base_file.places if base_file else {}), **own_places})
@@ -182,7 +182,7 @@ def _find_base(path: str, where: str, base: Any) -> str:
     raise UserError(f'{where}.base: {base!r} does not exist (looked for {looked} in {os.getcwd()!r}).')
 
 
-def _experiment(where: str, top: Mapping[str, Any], blocks: Mapping[str, Any], need: str, seed: int) -> str:
+def _find_experiment(where: str, top: Mapping[str, Any], blocks: Mapping[str, Any], need: str, seed: int) -> str:
     """Return the experiment of a needed run: the one with the same seed, or the only one."""
     seeds = blocks[need].get('seeds') or top['seeds']
     if seed not in seeds and len(seeds) > 1:
@@ -190,12 +190,12 @@ def _experiment(where: str, top: Mapping[str, Any], blocks: Mapping[str, Any], n
     return f'{top["name"]}_{need}_seed{seed if seed in seeds else seeds[0]}'
 
 
-def _filled_in(where: str, value: Any, needed: Mapping[str, str], labels: Sequence[str] | Mapping[str, Any]) -> Any:
+def _fill_in(where: str, value: Any, needed: Mapping[str, str], labels: Sequence[str] | Mapping[str, Any]) -> Any:
     """Replace `{label}` in all texts by the experiment folder of that needed run."""
     if isinstance(value, Mapping):
-        return {key: _filled_in(where, item, needed, labels) for key, item in value.items()}
+        return {key: _fill_in(where, item, needed, labels) for key, item in value.items()}
     if isinstance(value, list):
-        return [_filled_in(where, item, needed, labels) for item in value]
+        return [_fill_in(where, item, needed, labels) for item in value]
     if not isinstance(value, str):
         return value
 
@@ -236,12 +236,12 @@ def _check_protocols(comparison: Comparison, stages: set[str]) -> None:
     baseline = describe_validation(comparison.baseline_run.experiment)
     for label in comparison.labels:
         if label not in shown and label not in stages:
-            changed = option_differences(baseline, describe_validation(comparison.of(label)[0].experiment))
+            changed = list_option_differences(baseline, describe_validation(comparison.of(label)[0].experiment))
             raise UserError(
                 f'{comparison.file}: runs.{label} has another validation than the baseline, so that their numbers '
-                f'cannot be compared:\n{_bulleted(changed)}\nPut the validation into `common:`.'
+                f'cannot be compared:\n{_format_bullets(changed)}\nPut the validation into `common:`.'
             )
 
 
-def _bulleted(lines: Sequence[str]) -> str:
+def _format_bullets(lines: Sequence[str]) -> str:
     return '\n'.join(f'  - {line}' for line in lines)

@@ -106,18 +106,18 @@ def describe_validation(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def option_differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = '') -> list[str]:
+def list_option_differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = '') -> list[str]:
     """Return one line for each value in which two nested mappings differ."""
     lines = []
     for key in dict.fromkeys((*old, *new)):
         a, b = old.get(key), new.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            lines += option_differences(a, b, f'{where}{key}.')
+            lines += list_option_differences(a, b, f'{where}{key}.')
         elif a != b:
-            lines.append(f'{where}{key}: {_short(a)} -> {_short(b)}')
+            lines.append(f'{where}{key}: {_shorten(a)} -> {_shorten(b)}')
     return lines
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 160 else f'{text[:150]} ...'

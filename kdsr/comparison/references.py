@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 import kdsr
 from kdsr import options
 from kdsr.comparison.planned_runs import Comparison, PlannedRun, describe_validation
-from kdsr.comparison.significance import mean_and_spread
+from kdsr.comparison.significance import compute_mean_and_spread
 from kdsr.comparison.summary import Column, Summary
 from kdsr.comparison.validation_images import read_images, to_network_colours
 from kdsr.data.matlab_bicubic import upsample_bicubic
@@ -82,7 +83,7 @@ def score_references(summary: Summary, run_teachers: bool = True) -> tuple[list[
     file = Path('experiments') / comparison.name / 'references.json'
     kept = _read(file)
     found: list[Reference] = []
-    for network in _networks(comparison):
+    for network in _list_networks(comparison):
         try:
             key = _hash_dependencies(network, experiment)
             if key not in kept and (run_teachers or network.title == BICUBIC):
@@ -97,7 +98,7 @@ def score_references(summary: Summary, run_teachers: bool = True) -> tuple[list[
     return found, problems
 
 
-def below_bicubic(summary: Summary, references: Sequence[Reference]) -> list[str]:
+def find_below_bicubic(summary: Summary, references: Sequence[Reference]) -> list[str]:
     """Return a warning for each run that is worse than bicubic upsampling.
 
     Args:
@@ -109,7 +110,7 @@ def below_bicubic(summary: Summary, references: Sequence[Reference]) -> list[str
     for label in summary.comparison.shown:
         worse = []
         for column in summary.columns:
-            mean, _ = mean_and_spread(list(summary.values(label, column).values()))
+            mean, _ = compute_mean_and_spread(list(summary.values(label, column).values()))
             lead = mean - bicubic.get(column, float('nan'))
             if (-lead if summary.lower_is_better(column) else lead) < 0:
                 worse.append(f'{column[0]} {column[1]} {mean:.4g} against {bicubic[column]:.4g}')
@@ -128,13 +129,13 @@ def _read(file: Path) -> dict[str, list[tuple[str, str, float]]]:
         return {}
 
 
-def _networks(comparison: Comparison) -> Iterator[_Network]:
+def _list_networks(comparison: Comparison) -> Iterator[_Network]:
     """Yield bicubic, and every teacher of the runs in the tables once."""
     yield _Network(BICUBIC, BICUBIC, lambda: _run_bicubic(comparison.baseline_run.experiment))
     titles: dict[str, str] = {}
     in_tables = tuple(f'experiments/{run.name}/' for run in comparison.runs if run.label in comparison.shown)
     for label in comparison.shown:
-        for network in _teachers(comparison.of(label)[0], in_tables):
+        for network in _list_teachers(comparison.of(label)[0], in_tables):
             identity = json.dumps(network.identity, sort_keys=True, default=str)
             if identity not in titles:
                 taken = network.title in titles.values()
@@ -142,7 +143,7 @@ def _networks(comparison: Comparison) -> Iterator[_Network]:
                 yield _Network(titles[identity], network.identity, network.build)
 
 
-def _teachers(run: PlannedRun, in_tables: tuple[str, ...]) -> Iterator[_Network]:
+def _list_teachers(run: PlannedRun, in_tables: tuple[str, ...]) -> Iterator[_Network]:
     """Yield the teachers of a run that are not runs in the tables, and what combines several of them."""
     experiment = run.experiment.live()
     for teacher in experiment.teachers:
@@ -150,15 +151,18 @@ def _teachers(run: PlannedRun, in_tables: tuple[str, ...]) -> Iterator[_Network]
             continue
         name = teacher.name
         sees = ' (sees the ground truth)' if teacher.input == 'gt' else ''
-        yield _Network(f'teacher {name}{sees}', _identity(teacher), lambda name=name: _one_teacher(run, name))  # type: ignore[misc]
+        build = partial(_build_one_teacher, run, name)
+        yield _Network(f'teacher {name}{sees}', _describe_identity(teacher), build)
     if len(experiment.teachers) > 1 and experiment.student is not None:
         names = ' + '.join(experiment.teacher_names)
         yield _Network(
-            f'fused {names}', [*map(_identity, experiment.frozen)], lambda: _run_ensemble(_build(run), experiment)
+            f'fused {names}',
+            [*map(_describe_identity, experiment.frozen)],
+            lambda: _run_ensemble(_build(run), experiment),
         )
 
 
-def _identity(network: Network) -> dict[str, Any]:
+def _describe_identity(network: Network) -> dict[str, Any]:
     """Return what a frozen network gives its output by, with size and date of its files."""
     stats = [os.stat(file) for _, file in network.files() if os.path.isfile(file)]
     return {
@@ -176,7 +180,7 @@ def _build(run: PlannedRun) -> TeacherEnsemble:
     return build_teachers(run.experiment).to('cuda' if torch.cuda.is_available() else 'cpu')
 
 
-def _one_teacher(run: PlannedRun, name: str) -> _Run:
+def _build_one_teacher(run: PlannedRun, name: str) -> _Run:
     ensemble = _build(run)
     member = dict(zip(ensemble.names, ensemble.members))[name]
     return _run_ensemble(TeacherEnsemble({name: member}, ensemble.inputs), run.experiment)

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdsr.comparison.conditions import conditions_table
-from kdsr.comparison.costs import RUN_COLUMNS, cost_table, run_facts
-from kdsr.comparison.page import page
+from kdsr.comparison.conditions import make_conditions_table
+from kdsr.comparison.costs import RUN_COLUMNS, make_cost_table, read_run_facts
+from kdsr.comparison.page import format_page
 from kdsr.comparison.papers import paper_table
 from kdsr.comparison.parts import Part, ReportPicture, Table
-from kdsr.comparison.references import Reference, below_bicubic, score_references
+from kdsr.comparison.references import Reference, find_below_bicubic, score_references
 from kdsr.comparison.summary import RunResult, Summary
-from kdsr.comparison.tables import gain_table, result_tables
+from kdsr.comparison.tables import make_gain_table, make_result_tables
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
 from kdsr.markdown import escape_html, markdown_table
@@ -67,19 +67,19 @@ def write_report(
 
         pictures = [ReportPicture(title, file) for title, file in draw_pictures(summary, folder).items()]
         if photos or crops:
-            pictures += _crops(summary, folder, photos, crops, problems)
+            pictures += _draw_crops(summary, folder, photos, crops, problems)
     except ImportError as error:
         problems.append(f'No pictures were drawn ({error}). The rest is written. For pictures, {installing("plots")}')
-    parts = sections(summary, command, pictures, references)
-    write_durably(folder / 'results.csv', results_csv(summary).encode())
-    write_durably(folder / 'runs.csv', runs_csv(summary).encode())
-    write_durably(folder / 'report.md', markdown(summary, parts).encode())
-    html = page(summary.comparison.name, summary.comparison.about, parts, folder)
+    parts = make_sections(summary, command, pictures, references)
+    write_durably(folder / 'results.csv', format_results_csv(summary).encode())
+    write_durably(folder / 'runs.csv', format_runs_csv(summary).encode())
+    write_durably(folder / 'report.md', format_report(summary, parts).encode())
+    html = format_page(summary.comparison.name, summary.comparison.about, parts, folder)
     write_durably(folder / 'report.html', html.encode())
-    return [*below_bicubic(summary, references), *problems]
+    return [*find_below_bicubic(summary, references), *problems]
 
 
-def _crops(
+def _draw_crops(
     summary: Summary, folder: Path, count: int, crops: Mapping[str, Sequence[Box]] | None, problems: list[str]
 ) -> list[ReportPicture]:
     from kdsr.comparison.pictures import choose_rows  # matplotlib is optional
@@ -92,7 +92,7 @@ def _crops(
     return [ReportPicture(title, file, text) for (title, file), text in zip(files.items(), texts)]
 
 
-def sections(
+def make_sections(
     summary: Summary,
     command: str,
     pictures: Sequence[ReportPicture] = (),
@@ -107,28 +107,28 @@ def sections(
         references: Bicubic and teachers, with their values.
     """
     papers = paper_table(summary)
-    parts: list[Part] = [conditions_table(summary, command, below_bicubic(summary, references))]
-    parts += [*result_tables(summary, references), *([papers] if papers else []), *pictures]
-    parts += [gain_table(summary), cost_table(summary)]
+    parts: list[Part] = [make_conditions_table(summary, command, find_below_bicubic(summary, references))]
+    parts += [*make_result_tables(summary, references), *([papers] if papers else []), *pictures]
+    parts += [make_gain_table(summary), make_cost_table(summary)]
     unfinished = [result for result in summary.all if not result.finished]
     if unfinished:
-        parts.append(Table('Not finished', '', ('run', 'iterations', 'of'), [_progress(r) for r in unfinished]))
+        parts.append(Table('Not finished', '', ('run', 'iterations', 'of'), [_list_progress(r) for r in unfinished]))
     return [*parts, '`results.csv` holds every validation of every run, `runs.csv` what each run was and cost.']
 
 
-def markdown(summary: Summary, parts: Sequence[Part]) -> str:
+def format_report(summary: Summary, parts: Sequence[Part]) -> str:
     """Return the report as Markdown.
 
     Args:
         summary: For the title.
-        parts: See :func:`sections`.
+        parts: See :func:`make_sections`.
     """
     about = escape_html(summary.comparison.about.strip())
-    texts = [f'# {summary.comparison.name}', about, *map(_part_as_markdown, parts)]
+    texts = [f'# {summary.comparison.name}', about, *map(_format_part, parts)]
     return '\n\n'.join(text for text in texts if text) + '\n'
 
 
-def _part_as_markdown(part: Part) -> str:
+def _format_part(part: Part) -> str:
     if isinstance(part, str):
         return part
     blocks = [f'## {part.title}'] if part.title else []
@@ -139,12 +139,12 @@ def _part_as_markdown(part: Part) -> str:
     return '\n\n'.join([*blocks, markdown_table([escape_html(cell) for cell in part.head], rows)])
 
 
-def _progress(result: RunResult) -> list[str]:
+def _list_progress(result: RunResult) -> list[str]:
     iteration = result.record.iteration if result.record else 0
     return [result.run.name, f'{iteration:,}', f'{result.run.iterations:,}']
 
 
-def results_csv(summary: Summary) -> str:
+def format_results_csv(summary: Summary) -> str:
     """Return every validation of every run, one per line."""
     rows = (
         [
@@ -156,15 +156,17 @@ def results_csv(summary: Summary) -> str:
         for (name, metric), curve in result.record.curves.items()
         for p in curve
     )
-    return _csv(('run', 'seed', 'set', 'metric', 'iteration', 'value', 'train_seconds', 'cpu_seconds'), rows)
+    return _format_csv(('run', 'seed', 'set', 'metric', 'iteration', 'value', 'train_seconds', 'cpu_seconds'), rows)
 
 
-def runs_csv(summary: Summary) -> str:
+def format_runs_csv(summary: Summary) -> str:
     """Return what each run was and cost, one per line."""
-    return _csv(RUN_COLUMNS, ([facts.get(key, '') for key in RUN_COLUMNS] for facts in map(run_facts, summary.all)))
+    return _format_csv(
+        RUN_COLUMNS, ([facts.get(key, '') for key in RUN_COLUMNS] for facts in map(read_run_facts, summary.all))
+    )
 
 
-def _csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def _format_csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(head)

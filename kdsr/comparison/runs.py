@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from kdsr import options
-from kdsr.comparison.planned_runs import Comparison, PlannedRun, option_differences
+from kdsr.comparison.planned_runs import Comparison, PlannedRun, list_option_differences
 from kdsr.comparison.training_record import Record, read_record
 from kdsr.data.parallel import count_processors
 from kdsr.durable import write_durably
@@ -65,7 +65,7 @@ def check_kept(runs: Iterable[PlannedRun]) -> None:
     """
     runs = list(runs)
     records = {run.name: read_record(run.folder) for run in runs}
-    problems = [problem for run in runs for problem in _problems(run, records)]
+    problems = [problem for run in runs for problem in _find_problems(run, records)]
     if problems:
         listed = '\n'.join(problems)
         raise UserError(
@@ -74,12 +74,12 @@ def check_kept(runs: Iterable[PlannedRun]) -> None:
         )
 
 
-def _problems(run: PlannedRun, records: dict[str, Record | None]) -> Iterable[str]:
+def _find_problems(run: PlannedRun, records: dict[str, Record | None]) -> Iterable[str]:
     kept = os.path.join(run.folder, f'{run.name}.yml')
     if os.path.isfile(kept):
         old = options.complete(options.read_yaml(kept), kept)  # an older version had other defaults
         old, new = ({k: v for k, v in opt.items() if k not in NOT_COMPARED} for opt in (old, run.opt))
-        changed = option_differences(old, new)
+        changed = list_option_differences(old, new)
         if changed and records[run.name] is not None:
             more = [f'and {len(changed) - 8} more'] if len(changed) > 8 else []
             yield f'  {run.folder} was trained with other options:'
@@ -106,18 +106,18 @@ def check_run_files(runs: Iterable[PlannedRun], stand_in: str) -> None:
     problems: dict[str, str] = {}  # what is missing, to the first run that needs it
     for run in runs:
         try:
-            missing_files.check_files(read_experiment(_with_stand_ins(run.opt, run.needs, stand_in)))
+            missing_files.check_files(read_experiment(_add_stand_ins(run.opt, run.needs, stand_in)))
         except UserError as error:
             problems.setdefault(str(error), run.name)
     if problems:
         raise UserError('\n'.join(f'{name}: {problem}' for problem, name in problems.items()))
 
 
-def _with_stand_ins(value: Any, needs: Sequence[str], stand_in: str) -> Any:
+def _add_stand_ins(value: Any, needs: Sequence[str], stand_in: str) -> Any:
     if isinstance(value, dict):
-        return {key: _with_stand_ins(item, needs, stand_in) for key, item in value.items()}
+        return {key: _add_stand_ins(item, needs, stand_in) for key, item in value.items()}
     if isinstance(value, list):
-        return [_with_stand_ins(item, needs, stand_in) for item in value]
+        return [_add_stand_ins(item, needs, stand_in) for item in value]
     will_exist = isinstance(value, str) and any(value.startswith(f'experiments/{name}/') for name in needs)
     return stand_in if will_exist else value
 
@@ -197,7 +197,7 @@ class TrainingProcess:
             (dataset, metric), curve = first
             text += f' {dataset} {metric} {curve[-1].value:.4g}'
         seconds = record.updated - record.starts[-1]['date']
-        return f'{text} {duration(seconds / done * left)} left' if done > 0 else text
+        return f'{text} {format_duration(seconds / done * left)} left' if done > 0 else text
 
     def _record(self) -> Record | None:
         """Return the record of the run; None until this process has written to it."""
@@ -205,7 +205,7 @@ class TrainingProcess:
         return record if record and record.starts and record.starts[-1]['date'] >= self.began else None
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return seconds as H:MM:SS."""
     return str(datetime.timedelta(seconds=round(seconds)))
 
@@ -253,7 +253,7 @@ class _Schedule:
         self.failed: list[str] = []
         self.running: list[TrainingProcess | None] = [None] * workers
         self.threads = max(1, count_processors() // workers)
-        self.devices = _devices()
+        self.devices = _list_devices()
         self.busy, self.trained = 0.0, 0  # seconds and iterations of processes that have ended
 
     def work(self) -> list[str]:
@@ -284,7 +284,7 @@ class _Schedule:
             self.busy, self.trained = self.busy + seconds, self.trained + training.steps()[0]
             if training.process.returncode == 0 and is_finished(run):
                 self.finished.add(run.name)
-                self.say(f'{run.name}: finished after {duration(seconds)}.')
+                self.say(f'{run.name}: finished after {format_duration(seconds)}.')
             else:
                 code, lines = training.process.returncode, training.last_lines()
                 self._fail(run, f'failed (exit {code}); the end of {training.output}:\n{lines}')
@@ -324,11 +324,11 @@ class _Schedule:
         left = sum(s for _, s in steps) + sum(run.iterations for run in self.waiting)
         busy = self.busy + sum(time.time() - training.began for training in running)
         if done and self.waiting:
-            texts.append(f'about {duration(busy / done * left / len(self.running))} left in all')
+            texts.append(f'about {format_duration(busy / done * left / len(self.running))} left in all')
         self.say(' | '.join(texts))
 
 
-def _devices() -> list[str]:
+def _list_devices() -> list[str]:
     visible = os.environ.get('CUDA_VISIBLE_DEVICES')
     if visible is not None:
         return [d for d in visible.split(',') if d]

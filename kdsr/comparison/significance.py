@@ -43,13 +43,13 @@ class Gain:
         return self.fewest >= FEWEST_SEEDS and not math.isnan(self.p)
 
 
-def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+def compute_mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
     """Return the mean and the sample standard deviation; nan for what cannot be computed."""
     mean = float(np.mean(values)) if len(values) else math.nan
     return mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
-def gain(values: Mapping[int, float], baseline: Mapping[int, float]) -> Gain | None:
+def compute_gain(values: Mapping[int, float], baseline: Mapping[int, float]) -> Gain | None:
     """Compare a run with the baseline.
 
     The test is paired over the seeds that both have, if there are at least two of them; otherwise it is Welch's test
@@ -94,7 +94,7 @@ def _test(test: Literal['paired t', 'Welch'], ours: Sequence[float], theirs: Seq
     return Gain(difference, float(high - low) / 2, float(result.pvalue), test, **counts)
 
 
-def holm(p_values: Mapping[str, float], tests: int) -> set[str]:
+def select_by_holm(p_values: Mapping[str, float], tests: int) -> set[str]:
     """Return the names whose p value is significant at 0.05 after Holm's correction.
 
     Args:

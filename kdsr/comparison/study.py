@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from kdsr.comparison.conditions import portable_path
+from kdsr.comparison.conditions import make_path_portable
 from kdsr.comparison.plan import read_comparison
 from kdsr.comparison.report import write_report
 from kdsr.comparison.runs import check_kept, select, train_all
@@ -53,7 +53,7 @@ def compare(
         failures = [] if report_only else train_all(comparison, runs, workers, say)
     except KeyboardInterrupt:
         raise UserError('stopped. The same command continues from the last saved states.') from None
-    command = f'kdsr compare {portable_path(file)}' + (f' --workers {workers}' if workers > 1 else '')
+    command = f'kdsr compare {make_path_portable(file)}' + (f' --workers {workers}' if workers > 1 else '')
     for problem in write_report(summarise(comparison), folder, command, photos, boxes):
         say(problem)
     say(f'Report: {folder}/report.md and report.html')

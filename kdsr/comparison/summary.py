@@ -10,7 +10,7 @@ import numpy as np
 
 from kdsr.comparison.planned_runs import Comparison, PlannedRun
 from kdsr.comparison.runs import is_finished
-from kdsr.comparison.significance import Gain, gain, holm
+from kdsr.comparison.significance import Gain, compute_gain, select_by_holm
 from kdsr.comparison.training_record import Point, Record, read_record
 
 Column = tuple[str, str]  # validation set, metric
@@ -83,7 +83,7 @@ class Summary:
 
     def gain(self, label: str, column: Column) -> Gain | None:
         """Return the gain over the baseline; None where one of the two has no finished run."""
-        return gain(self.values(label, column), self.values(self.comparison.baseline, column))
+        return compute_gain(self.values(label, column), self.values(self.comparison.baseline, column))
 
     def significant(self, column: Column) -> set[str]:
         """Return the labels whose gain is significant after Holm's correction for their number.
@@ -95,7 +95,7 @@ class Summary:
         gains = {label: self.gain(label, column) for label in others}
         p_values = {label: found.p for label, found in gains.items() if found and found.is_testable}
         not_finished = [n for n in others if n not in p_values and not all(r.finished for r in self.results[n])]
-        return holm(p_values, len(p_values) + len(not_finished))
+        return select_by_holm(p_values, len(p_values) + len(not_finished))
 
 
 def summarise(comparison: Comparison) -> Summary:

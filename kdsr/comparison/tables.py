@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from kdsr.comparison.parts import DASH, Table
 from kdsr.comparison.references import Reference
-from kdsr.comparison.significance import FEWEST_SEEDS, Gain, mean_and_spread
+from kdsr.comparison.significance import FEWEST_SEEDS, Gain, compute_mean_and_spread
 from kdsr.comparison.summary import Column, Summary
 
 READING = (
@@ -22,7 +22,7 @@ ABOUT_REFERENCES = (
 )
 
 
-def result_tables(summary: Summary, references: Sequence[Reference] = ()) -> list[Table]:
+def make_result_tables(summary: Summary, references: Sequence[Reference] = ()) -> list[Table]:
     """Return a table of values and gains for each metric, with a row for each run and each reference.
 
     Args:
@@ -31,66 +31,66 @@ def result_tables(summary: Summary, references: Sequence[Reference] = ()) -> lis
     """
     metrics = list(dict.fromkeys(metric for _, metric in summary.columns))
     text = ' '.join([READING, *([ABOUT_REFERENCES] if references else [])])
-    return [_metric_table(summary, metric, text if metric == metrics[0] else '', references) for metric in metrics]
+    return [_make_metric_table(summary, metric, text if metric == metrics[0] else '', references) for metric in metrics]
 
 
-def _metric_table(summary: Summary, metric: str, text: str, references: Sequence[Reference]) -> Table:
+def _make_metric_table(summary: Summary, metric: str, text: str, references: Sequence[Reference]) -> Table:
     columns = [column for column in summary.columns if column[1] == metric]
     significant = {column: summary.significant(column) for column in columns}
     rows = []
     for label in summary.comparison.shown:
         row = [summary.comparison.full_title(label), str(len(summary.values(label, columns[0])))]
         for column in columns:
-            row += [_value(summary, label, column), _gain_cell(summary, label, column, significant[column])]
+            row += [_format_value(summary, label, column), _format_gain(summary, label, column, significant[column])]
         rows.append(row)
     for reference in references:
         row = [reference.title, DASH]
         for column in columns:
-            row += _reference_cells(summary, reference, column)
+            row += _format_reference(summary, reference, column)
         rows.append(row)
     return Table(metric, text, ('run', 'seeds', *(word for name, _ in columns for word in (name, 'gain'))), rows)
 
 
-def _value(summary: Summary, label: str, column: Column) -> str:
+def _format_value(summary: Summary, label: str, column: Column) -> str:
     values = list(summary.values(label, column).values())
-    mean, spread = mean_and_spread(values)
+    mean, spread = compute_mean_and_spread(values)
     if not values:
         return DASH
-    return _number(mean, mean) + ('' if math.isnan(spread) else f' ± {_number(spread, mean)}')
+    return _format_number(mean, mean) + ('' if math.isnan(spread) else f' ± {_format_number(spread, mean)}')
 
 
-def _number(value: float, size: float) -> str:
+def _format_number(value: float, size: float) -> str:
     return f'{value:.3f}' if abs(size) >= 2 else f'{value:.5f}'
 
 
-def _signed(value: float, size: float) -> str:
+def _format_signed(value: float, size: float) -> str:
     return f'{value:+.3f}' if abs(size) >= 2 else f'{value:+.5f}'
 
 
-def _gain_cell(summary: Summary, label: str, column: Column, significant: set[str]) -> str:
+def _format_gain(summary: Summary, label: str, column: Column, significant: set[str]) -> str:
     found = summary.gain(label, column)
     if found is None or label == summary.comparison.baseline:
         return ''
-    size = mean_and_spread(list(summary.values(label, column).values()))[0]
-    p = '' if math.isnan(found.p) else f' (p {_p_value(found.p)})'
-    return f'{_signed(found.mean, size)}{p}{" *" if label in significant else ""}'
+    size = compute_mean_and_spread(list(summary.values(label, column).values()))[0]
+    p = '' if math.isnan(found.p) else f' (p {_format_p_value(found.p)})'
+    return f'{_format_signed(found.mean, size)}{p}{" *" if label in significant else ""}'
 
 
-def _reference_cells(summary: Summary, reference: Reference, column: Column) -> list[str]:
+def _format_reference(summary: Summary, reference: Reference, column: Column) -> list[str]:
     """Return the value of a reference, and its difference from the baseline; no test belongs to it."""
     value = reference.values.get(column)
     if value is None:
         return [DASH, '']
     baseline = list(summary.values(summary.comparison.baseline, column).values())
-    gain = _signed(value - mean_and_spread(baseline)[0], value) if baseline else ''
-    return [_number(value, value), gain]
+    gain = _format_signed(value - compute_mean_and_spread(baseline)[0], value) if baseline else ''
+    return [_format_number(value, value), gain]
 
 
-def _p_value(p: float) -> str:
+def _format_p_value(p: float) -> str:
     return f'{p:.3f}' if p >= 0.001 else '< 0.001'
 
 
-def gain_table(summary: Summary) -> Table:
+def make_gain_table(summary: Summary) -> Table:
     """Return every gain with its interval and test."""
     rows = []
     for label in summary.comparison.shown:
@@ -98,16 +98,20 @@ def gain_table(summary: Summary) -> Table:
             found = summary.gain(label, column)
             if found is None:
                 continue
-            size = mean_and_spread(list(summary.values(label, column).values()))[0]
-            cells = ['baseline', '', '', ''] if label == summary.comparison.baseline else _gain_cells(found, size)
-            best = _number(summary.best(label, column), size)
+            size = compute_mean_and_spread(list(summary.values(label, column).values()))[0]
+            cells = (
+                ['baseline', '', '', '']
+                if label == summary.comparison.baseline
+                else _format_gain_with_test(found, size)
+            )
+            best = _format_number(summary.best(label, column), size)
             rows.append([summary.comparison.full_title(label), *column, *cells, str(found.n), best])
     head = ('run', 'set', 'metric', 'gain', '95 % interval', 'p', 'test', 'seeds', 'best on the way')
     return Table('Gain over the baseline', '', head, rows)
 
 
-def _gain_cells(found: Gain, size: float) -> list[str]:
+def _format_gain_with_test(found: Gain, size: float) -> list[str]:
     if math.isnan(found.p):
-        return [_signed(found.mean, size), '', '', found.test]
-    low, high = (_signed(found.mean + sign * found.half_width, size) for sign in (-1, 1))
-    return [_signed(found.mean, size), f'{low} to {high}', _p_value(found.p), found.test]
+        return [_format_signed(found.mean, size), '', '', found.test]
+    low, high = (_format_signed(found.mean + sign * found.half_width, size) for sign in (-1, 1))
+    return [_format_signed(found.mean, size), f'{low} to {high}', _format_p_value(found.p), found.test]

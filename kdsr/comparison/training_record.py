@@ -95,7 +95,7 @@ def read_record(folder: str) -> Record | None:
     if not os.path.isfile(path):
         return None
     with open(path, encoding='utf-8') as file:
-        events = list(_events(file))
+        events = list(_parse_events(file))
     record = Record()
     offset = (0.0, 0.0)  # training time of earlier processes
     for event in events:
@@ -112,7 +112,7 @@ def read_record(folder: str) -> Record | None:
     return record
 
 
-def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+def _parse_events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
     for line in lines:
         try:
             event = json.loads(line)

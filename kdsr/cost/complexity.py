@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, sdpa_flop
 
 from kdsr import options, plugins
 from kdsr.cost.latency import Timing, time_network
-from kdsr.cost.live_memory import peak_memory
-from kdsr.cost.on_meta import autocast_on_meta, on_meta
+from kdsr.cost.live_memory import count_peak_memory
+from kdsr.cost.on_meta import autocast_on_meta, copy_to_meta
 from kdsr.distillation.building import build_network_at
 from kdsr.errors import UserError
 from kdsr.experiment import Experiment, Network, check_networks, read_experiment
@@ -29,10 +29,10 @@ class Complexity:
     Attributes:
         name: Name of the network.
         parameters: Number of parameters, with frozen ones.
-        multi_adds: See :func:`multi_adds`.
-        activations: See :func:`activations`.
+        multi_adds: See :func:`count_multi_adds`.
+        activations: See :func:`count_activations`.
         convolutions: Number of convolutions in a forward pass, NTIRE's `#Conv`.
-        memory: Bytes: the GPU's peak if it was timed there, otherwise :func:`peak_memory` in single precision.
+        memory: Bytes: the GPU's peak if it was timed there, otherwise :func:`count_peak_memory` in single precision.
         seconds: Median of the timed runs; None if it was not timed.
     """
 
@@ -45,7 +45,7 @@ class Complexity:
     seconds: float | None = None
 
 
-def multi_adds(network: nn.Module, input_shape: Sequence[int]) -> int:
+def count_multi_adds(network: nn.Module, input_shape: Sequence[int]) -> int:
     """Return the multiply-adds of one forward pass: convolutions, linear layers, matrix products, attention.
 
     They are counted as in the papers: biases, activations, normalisation and interpolation are free, and a transposed
@@ -59,17 +59,17 @@ def multi_adds(network: nn.Module, input_shape: Sequence[int]) -> int:
     Raises:
         RuntimeError: what the network runs depends on the values of its input.
     """
-    return _multi_adds(on_meta(network).eval(), input_shape)
+    return _count_multi_adds(copy_to_meta(network).eval(), input_shape)
 
 
-def _multi_adds(network: nn.Module, input_shape: Sequence[int]) -> int:
+def _count_multi_adds(network: nn.Module, input_shape: Sequence[int]) -> int:
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
     with torch.no_grad(), autocast_on_meta(), counter:
         network(torch.empty(1, *input_shape, device='meta'))
     return counter.get_total_flops() // 2
 
 
-def activations(network: nn.Module, input_shape: Sequence[int]) -> tuple[int, int]:
+def count_activations(network: nn.Module, input_shape: Sequence[int]) -> tuple[int, int]:
     """Return the number of values that all convolutions return in one forward pass, and the number of convolutions.
 
     They are counted as in the AIM and NTIRE challenges: a module that runs twice counts twice; linear layers, fixed
@@ -79,10 +79,10 @@ def activations(network: nn.Module, input_shape: Sequence[int]) -> tuple[int, in
         network: It is not changed.
         input_shape: (C, h, w).
     """
-    return _activations(on_meta(network).eval(), input_shape)
+    return _count_activations(copy_to_meta(network).eval(), input_shape)
 
 
-def _activations(network: nn.Module, input_shape: Sequence[int]) -> tuple[int, int]:
+def _count_activations(network: nn.Module, input_shape: Sequence[int]) -> tuple[int, int]:
     seen: list[int] = []
     hooks = []
     for module in network.modules():
@@ -95,7 +95,7 @@ def _activations(network: nn.Module, input_shape: Sequence[int]) -> tuple[int, i
     return sum(seen), len(seen)
 
 
-def complexity(
+def build_and_count(
     name: str,
     network_opt: Mapping[str, Any],
     output_size: tuple[int, int] = (720, 1280),
@@ -136,10 +136,10 @@ def count(name: str, network: nn.Module, input_shape: Sequence[int], timing: Tim
     """
     try:
         seconds, peak = time_network(network, input_shape, timing) if timing else (None, None)
-        meta = on_meta(network).eval()
+        meta = copy_to_meta(network).eval()
         with autocast_on_meta():
-            memory = peak or peak_memory(meta, input_shape)
-        counts = (parameters(network), _multi_adds(meta, input_shape), *_activations(meta, input_shape))
+            memory = peak or count_peak_memory(meta, input_shape)
+        counts = (parameters(network), _count_multi_adds(meta, input_shape), *_count_activations(meta, input_shape))
         return Complexity(name, *counts, memory=memory, seconds=seconds)
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
         raise UserError(
@@ -170,10 +170,12 @@ def count_option_files(
         plugins.import_named(experiment.imports)
         check_networks(opt, path)
         for described in experiment.networks:
-            name = _name_of(described, experiment, path)
+            name = _make_name(described, experiment, path)
             if described.role != 'other' and name not in rows:
                 network = build_network_at(name, described.opt)
-                rows[name] = count(name, network, _shape_of(described, network, output_size, input_size), timing)
+                rows[name] = count(
+                    name, network, _find_input_shape(described, network, output_size, input_size), timing
+                )
     return list(rows.values())
 
 
@@ -203,14 +205,14 @@ def count_networks(
     return rows
 
 
-def _name_of(network: Network, experiment: Experiment, path: str) -> str:
+def _make_name(network: Network, experiment: Experiment, path: str) -> str:
     run = experiment.name or os.path.splitext(os.path.basename(path))[0]
     if network.role == 'teacher':
         return f'teacher {network.name} x{experiment.scale}' if experiment.scale else f'teacher {network.name}'
     return f'aggregator of {run}' if network.frozen else run
 
 
-def _shape_of(
+def _find_input_shape(
     described: Network, network: nn.Module, output_size: tuple[int, int], input_size: tuple[int, int] | None
 ) -> tuple[int, ...]:
     """Return (C, h, w) of the input of a network of an experiment."""
@@ -223,19 +225,21 @@ def _shape_of(
     return (channels, *large)
 
 
-def _convolution(x: Sequence[int], weight: Sequence[int], *rest: Any, out_shape: Sequence[int], **kwargs: Any) -> int:
+def _count_convolution(
+    x: Sequence[int], weight: Sequence[int], *rest: Any, out_shape: Sequence[int], **kwargs: Any
+) -> int:
     """Count a transposed convolution on its output, as the papers do; torch counts it on its input."""
     return conv_flop_count(list(x), list(weight), list(out_shape), transposed=False)
 
 
-def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *rest: Any, **kwargs: Any) -> int:
+def _count_attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *rest: Any, **kwargs: Any) -> int:
     """Count the CPU's attention, for which torch has no formula."""
     return sdpa_flop_count(query, key, value)
 
 
 _FORMULAS: dict[Any, Any] = {
-    torch.ops.aten.convolution: _convolution,
-    torch.ops.aten._convolution: _convolution,
+    torch.ops.aten.convolution: _count_convolution,
+    torch.ops.aten._convolution: _count_convolution,
 }
 if hasattr(torch.ops.aten, '_scaled_dot_product_flash_attention_for_cpu'):
-    _FORMULAS[torch.ops.aten._scaled_dot_product_flash_attention_for_cpu] = _attention
+    _FORMULAS[torch.ops.aten._scaled_dot_product_flash_attention_for_cpu] = _count_attention

@@ -19,7 +19,7 @@ from kdsr.markdown import markdown_table
 Tables = Mapping[str, Sequence[Complexity]]
 
 
-def complexity_tables(
+def make_complexity_tables(
     option_files: Sequence[str],
     networks: Sequence[Mapping[str, Any]],
     output_size: tuple[int, int] = (720, 1280),
@@ -58,7 +58,7 @@ def complexity_tables(
     }
 
 
-def markdown(tables: Tables, timing: Timing | None = None) -> str:
+def format_tables(tables: Tables, timing: Timing | None = None) -> str:
     """Return the tables as Markdown, with the meaning of their numbers.
 
     Args:
@@ -77,11 +77,11 @@ def markdown(tables: Tables, timing: Timing | None = None) -> str:
         head.append('latency [ms]')
     blocks = [about]
     for heading, rows in tables.items():
-        blocks += [f'{heading}:', markdown_table(head, map(_cells, rows), numbers=range(1, len(head)))]
+        blocks += [f'{heading}:', markdown_table(head, map(_format_cells, rows), numbers=range(1, len(head)))]
     return '\n\n'.join(blocks)
 
 
-def _cells(row: Complexity) -> list[str]:
+def _format_cells(row: Complexity) -> list[str]:
     cells = [
         row.name,
         f'{row.parameters:,}',
@@ -112,7 +112,7 @@ def write_tables(tables: Tables, file: str, timing: Timing | None = None) -> Non
     elif kind == 'json':
         write_json(tables, path, timing)
     elif kind == 'md':
-        write_durably(Path(path), f'{markdown(tables, timing)}\n'.encode())
+        write_durably(Path(path), f'{format_tables(tables, timing)}\n'.encode())
     else:
         raise UserError(f'--out {file}: the name must end in .csv, .json or .md.')
 

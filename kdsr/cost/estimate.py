@@ -11,7 +11,7 @@ from kdsr import options
 from kdsr.checks.experiment import refuse_errors
 from kdsr.cost.gpus import Gpu
 from kdsr.cost.operation_counter import Operation
-from kdsr.cost.training_step import StepCost, step_cost
+from kdsr.cost.training_step import StepCost, count_step
 from kdsr.errors import UserError
 from kdsr.experiment import Experiment, read_experiment
 
@@ -76,12 +76,12 @@ class Estimate:
     def days(self, gpu: Gpu, assumed: Assumptions) -> tuple[float, float]:
         """Return the days of the training on a card, in the best and in the worst case."""
         settings = zip(assumed.utilisation, assumed.bandwidth, assumed.launch)
-        each = (seconds(self.cost, gpu, *setting) for setting in settings)
+        each = (estimate_seconds(self.cost, gpu, *setting) for setting in settings)
         best, worst = (self.iterations * max(pair) / 86400 for pair in zip(each, assumed.iteration))
         return best, worst
 
 
-def seconds(cost: StepCost, gpu: Gpu, utilisation: float, bandwidth: float, launch: float) -> float:
+def estimate_seconds(cost: StepCost, gpu: Gpu, utilisation: float, bandwidth: float, launch: float) -> float:
     """Return the time of one iteration: for each kernel the longest of arithmetic, memory traffic and launch, summed.
 
     Args:
@@ -101,7 +101,7 @@ def seconds(cost: StepCost, gpu: Gpu, utilisation: float, bandwidth: float, laun
     )
 
 
-def assumptions(utilisation: Sequence[float] | None) -> Assumptions:
+def make_assumptions(utilisation: Sequence[float] | None) -> Assumptions:
     """Return the assumptions, with another range of the utilisation if one is given.
 
     Args:
@@ -136,7 +136,7 @@ def estimate(path: str, overrides: Sequence[str] = ()) -> Estimate:
     opt = options.complete(options.clean(file), path)
     experiment = read_experiment(opt, is_train=True)
     training = experiment.training
-    _need(path, {'datasets.train.gt_size': training.crop, 'scale': experiment.scale,
+    _require(path, {'datasets.train.gt_size': training.crop, 'scale': experiment.scale,
                  'datasets.train.batch_size_per_gpu': training.batch_size,
                  'train.total_iter': training.iterations, 'train.optim_g': training.optimiser})  # fmt: skip
     return Estimate(
@@ -144,25 +144,25 @@ def estimate(path: str, overrides: Sequence[str] = ()) -> Estimate:
         iterations=training.iterations,
         batch=training.batch_size,
         crop=training.crop // experiment.scale,
-        cost=step_cost(opt),
-        precisions=frozenset(_precisions(experiment)),
-        notes=tuple(_notes(experiment)),
+        cost=count_step(opt),
+        precisions=frozenset(_describe_precisions(experiment)),
+        notes=tuple(_write_notes(experiment)),
     )
 
 
-def _need(path: str, values: Mapping[str, Any]) -> None:
+def _require(path: str, values: Mapping[str, Any]) -> None:
     missing = [key for key, value in values.items() if not value]
     if missing:
         raise UserError(f'{path}: missing for an estimate: {", ".join(missing)}.')
 
 
-def _precisions(experiment: Experiment) -> Iterator[str]:
+def _describe_precisions(experiment: Experiment) -> Iterator[str]:
     yield from filter(None, [experiment.training.amp])
     if experiment.used_cache is None:
         yield from (network.precision for network in experiment.frozen)
 
 
-def _notes(experiment: Experiment) -> Iterator[str]:
+def _write_notes(experiment: Experiment) -> Iterator[str]:
     if 'perceptual_opt' in experiment.training.image_losses:
         yield '`perceptual_opt` is not counted'
     if experiment.training.compile:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from kdsr.cost.estimate import FITS, GIB, TIGHT, Assumptions, Estimate
 from kdsr.cost.gpus import Gpu
-from kdsr.cost.operation_counter import flop_of
+from kdsr.cost.operation_counter import count_flop
 from kdsr.cost.training_step import LOSSES, STUDENT, TEACHERS
 from kdsr.markdown import markdown_table
 
@@ -71,7 +71,7 @@ Peak values from the vendor's data sheets, without sparsity (`kdsr/cost/gpus.csv
 """
 
 
-def tables(estimates: Sequence[Estimate], gpus: Sequence[Gpu], assumed: Assumptions) -> str:
+def format_tables(estimates: Sequence[Estimate], gpus: Sequence[Gpu], assumed: Assumptions) -> str:
     """Return the cost of the runs, and their time on each card, as Markdown.
 
     Args:
@@ -80,48 +80,51 @@ def tables(estimates: Sequence[Estimate], gpus: Sequence[Gpu], assumed: Assumpti
         assumed: What is assumed about them.
     """
     head = ['run', 'iterations', 'batch x LR crop', 'GFLOP an iteration: student', 'teachers', 'losses', 'memory [GiB]']
-    costs = markdown_table(head, map(_cost_cells, estimates), numbers=range(1, len(head)))
+    costs = markdown_table(head, map(_format_costs, estimates), numbers=range(1, len(head)))
     times = markdown_table(
         ['days (d) or hours (h)', *(gpu.name for gpu in gpus)],
-        [[e.name, *(_time_cell(e, gpu, assumed) for gpu in gpus)] for e in estimates],
+        [[e.name, *(_format_time(e, gpu, assumed) for gpu in gpus)] for e in estimates],
     )
     notes = [f'{e.name}: {"; ".join(e.notes)}.' for e in estimates if e.notes]
     return '\n\n'.join([costs, times, *(['\n'.join(notes)] if notes else [])])
 
 
-def report(estimates: Sequence[Estimate], gpus: Sequence[Gpu], assumed: Assumptions) -> str:
-    """Return the output of `kdsr estimate`; see :func:`tables`."""
-    shown = tables(estimates, gpus, assumed)
-    return f'{HEADLINE}. docs/estimates.md explains how they are made.\n\n{shown}\n\n{_assumed(assumed)}'
+def format_report(estimates: Sequence[Estimate], gpus: Sequence[Gpu], assumed: Assumptions) -> str:
+    """Return the output of `kdsr estimate`; see :func:`format_tables`."""
+    shown = format_tables(estimates, gpus, assumed)
+    return f'{HEADLINE}. docs/estimates.md explains how they are made.\n\n{shown}\n\n{_describe_assumptions(assumed)}'
 
 
-def page(estimates: Sequence[Estimate], gpus: Sequence[Gpu], assumed: Assumptions) -> str:
-    """Return the page docs/estimates.md; see :func:`tables`."""
+def format_page(estimates: Sequence[Estimate], gpus: Sequence[Gpu], assumed: Assumptions) -> str:
+    """Return the page docs/estimates.md; see :func:`format_tables`."""
     return PAGE.format(
-        headline=HEADLINE, assumed=_assumed(assumed), tables=tables(estimates, gpus, assumed), cards=_cards(gpus)
+        headline=HEADLINE,
+        assumed=_describe_assumptions(assumed),
+        tables=format_tables(estimates, gpus, assumed),
+        cards=_format_cards(gpus),
     )
 
 
-def _cost_cells(run: Estimate) -> list[str]:
-    giga = [f'{flop_of([run.cost.operations.get(p, Counter())]) / 1e9:,.0f}' for p in (STUDENT, TEACHERS, LOSSES)]
+def _format_costs(run: Estimate) -> list[str]:
+    giga = [f'{count_flop([run.cost.operations.get(p, Counter())]) / 1e9:,.0f}' for p in (STUDENT, TEACHERS, LOSSES)]
     return [run.name, f'{run.iterations:,}', f'{run.batch} x {run.crop}', *giga, f'{run.cost.memory / GIB:.1f}']
 
 
-def _time_cell(run: Estimate, gpu: Gpu, assumed: Assumptions) -> str:
+def _format_time(run: Estimate, gpu: Gpu, assumed: Assumptions) -> str:
     verdict = run.fits(gpu, assumed)
     if verdict not in (FITS, TIGHT):
         return verdict
     best, worst = run.days(gpu, assumed)
     unit = 'd' if worst >= 1 else 'h'
-    low, high = (_rounded(value * (1 if unit == 'd' else 24)) for value in (best, worst))
+    low, high = (_round(value * (1 if unit == 'd' else 24)) for value in (best, worst))
     return f'{low}-{high} {unit}{", tight" if verdict == TIGHT else ""}'
 
 
-def _rounded(value: float) -> str:
+def _round(value: float) -> str:
     return f'{value:.1f}' if value < 10 else f'{value:.0f}'
 
 
-def _assumed(assumed: Assumptions) -> str:
+def _describe_assumptions(assumed: Assumptions) -> str:
     low, high = sorted(assumed.utilisation)
     slow, fast = sorted(assumed.bandwidth)
     short, long = (1e6 * value for value in sorted(assumed.launch))
@@ -135,7 +138,7 @@ def _assumed(assumed: Assumptions) -> str:
     )
 
 
-def _cards(gpus: Sequence[Gpu]) -> str:
+def _format_cards(gpus: Sequence[Gpu]) -> str:
     head = ['card', 'memory [GiB]', 'bandwidth [GB/s]', 'fp32', 'fp32 convolutions', 'fp16, bf16 [TFLOP/s]', 'source']
     rows = [
         [

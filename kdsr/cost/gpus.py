@@ -48,7 +48,7 @@ class Gpu:
 
 
 @lru_cache(maxsize=1)
-def known_gpus() -> tuple[Gpu, ...]:
+def read_gpus() -> tuple[Gpu, ...]:
     """Return all cards of the table."""
     with FILE.open(encoding='utf-8', newline='') as file:
         return tuple(
@@ -74,16 +74,16 @@ def find_gpus(names: Sequence[str]) -> list[Gpu]:
     """
     found: list[Gpu] = []
     for name in names:
-        fitting = [gpu for gpu in known_gpus() if _plain(gpu.name) == _plain(name)]
-        fitting = fitting or [gpu for gpu in known_gpus() if _plain(gpu.name).startswith(_plain(name))]
+        fitting = [gpu for gpu in read_gpus() if _normalise(gpu.name) == _normalise(name)]
+        fitting = fitting or [gpu for gpu in read_gpus() if _normalise(gpu.name).startswith(_normalise(name))]
         if len(fitting) != 1:
-            known = [gpu.name for gpu in known_gpus()]
+            known = [gpu.name for gpu in read_gpus()]
             several = f'matches {" and ".join(gpu.name for gpu in fitting)}' if fitting else 'unknown card'
             hint = did_you_mean(name, known)
             raise UserError(f'--gpu {name!r}: {several}.{hint} Known: {", ".join(known)}.')
         found += fitting
-    return list(dict.fromkeys(found)) or list(known_gpus())
+    return list(dict.fromkeys(found)) or list(read_gpus())
 
 
-def _plain(name: str) -> str:
+def _normalise(name: str) -> str:
     return ''.join(name.lower().replace('nvidia', '').replace('geforce', '').replace('-', '').split())

@@ -64,13 +64,13 @@ def time_network(network: nn.Module, input_shape: Sequence[int], timing: Timing)
     if device.type == 'cuda' and not torch.cuda.is_available():
         raise UserError(f'--device {timing.device}: PyTorch finds no GPU on this machine.')
     try:
-        return _timed(copy.deepcopy(network).to(device).eval(), input_shape, timing, device)
+        return _time_runs(copy.deepcopy(network).to(device).eval(), input_shape, timing, device)
     except torch.cuda.OutOfMemoryError as error:
         raise UserError(f'{tuple(input_shape)} needs more memory than {device} has: {error}') from None
 
 
 @torch.inference_mode()
-def _timed(
+def _time_runs(
     network: nn.Module, input_shape: Sequence[int], timing: Timing, device: torch.device
 ) -> tuple[float, int | None]:
     gpu = device.type == 'cuda'

@@ -47,7 +47,7 @@ class LiveTensors(TorchDispatchMode):
         return result
 
 
-def peak_memory(network: nn.Module, input_shape: Sequence[int]) -> int:
+def count_peak_memory(network: nn.Module, input_shape: Sequence[int]) -> int:
     """Return the most bytes that weights, input and intermediate results of one forward pass hold at a time.
 
     Memory that a kernel allocates and frees inside (the workspace of a convolution) is not counted, so that the number

@@ -13,8 +13,8 @@ import torch
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
-from kdsr.checks.skeletons import skeleton_of, without_weights
-from kdsr.cost.on_meta import on_meta
+from kdsr.checks.skeletons import build_skeleton, without_weights
+from kdsr.cost.on_meta import copy_to_meta
 from kdsr.distillation.building import build_network_at
 from kdsr.distillation.cached_teachers import CachedTeachers
 from kdsr.distillation.feature_tap import FeatureTap
@@ -33,14 +33,14 @@ def build_on_meta(opt: Mapping[str, Any]) -> StudentModel:
             same step.
     """
     kind = MODEL_REGISTRY.get(str(opt['model_type']))
-    model_class = _on_meta(kind if issubclass(kind, StudentModel) else StudentModel)
+    model_class = _make_meta_class(kind if issubclass(kind, StudentModel) else StudentModel)
     try:
         return model_class(copy.deepcopy(dict(opt)), without_weights())
     except Exception:  # some networks compute with their weights while they are built
         return model_class(copy.deepcopy(dict(opt)), contextlib.nullcontext())
 
 
-def _on_meta(kind: type[StudentModel]) -> Callable[..., StudentModel]:
+def _make_meta_class(kind: type[StudentModel]) -> Callable[..., StudentModel]:
     class OnMeta(kind):  # type: ignore[valid-type,misc]
         """The model, with networks that have shapes and no numbers."""
 
@@ -53,7 +53,7 @@ def _on_meta(kind: type[StudentModel]) -> Callable[..., StudentModel]:
 
         def model_to_device(self, net: nn.Module) -> nn.Module:
             self._building.close()  # what follows runs the networks
-            return super().model_to_device(on_meta(net))
+            return super().model_to_device(copy_to_meta(net))
 
         def print_network(self, net: nn.Module) -> None:
             """Print nothing."""
@@ -75,16 +75,16 @@ def _build_teacher(experiment: Experiment) -> TeacherEnsemble | CachedTeachers:
     networks = tuple(replace(network, device=None) for network in experiment.networks)
     experiment = replace(experiment, networks=networks)
     if experiment.used_cache is None:
-        return build_teachers(experiment, build=_skeleton)
+        return build_teachers(experiment, build=_build_skeleton)
     if experiment.content == 'code':
-        return build_teachers(experiment, decoder_of, _skeleton)
+        return build_teachers(experiment, decoder_of, _build_skeleton)
     return CachedTeachers(experiment.teacher_names)
 
 
-def _skeleton(network: Network) -> nn.Module:
+def _build_skeleton(network: Network) -> nn.Module:
     """Build a network on the meta device, if it can be without making its weights first."""
-    skeleton = skeleton_of(network.opt)
-    return on_meta(build_network_at(network.where, network.opt) if skeleton is None else skeleton)
+    skeleton = build_skeleton(network.opt)
+    return copy_to_meta(build_network_at(network.where, network.opt) if skeleton is None else skeleton)
 
 
 class Cuts:

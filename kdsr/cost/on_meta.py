@@ -17,7 +17,7 @@ _LOW = {'conv2d', 'conv_transpose2d', 'linear', 'matmul', '__matmul__', 'bmm', '
 _SINGLE = {'softmax', 'layer_norm', 'group_norm', 'norm', 'sum', 'l1_loss', 'mse_loss'}
 
 
-def on_meta(network: nn.Module) -> nn.Module:
+def copy_to_meta(network: nn.Module) -> nn.Module:
     """Return a copy of a network on the meta device, with the tensors that it keeps as plain attributes."""
     network = copy.deepcopy(network).to('meta')
     for module in network.modules():  # BasicSR's EDSR keeps its mean as such an attribute

@@ -64,12 +64,12 @@ class OperationCounter(LiveTensors):
         """Run an operation, and count its cost and what it returns."""
         result = super().__torch_dispatch__(function, types, args, kwargs)
         if not _is_free(function):
-            read = list(_tensors((args, kwargs or {})))
-            written = list(_tensors(result))
+            read = list(_list_tensors((args, kwargs or {})))
+            written = list(_list_tensors(result))
             moved = sum(min(t.numel() * t.element_size(), t.untyped_storage().nbytes()) for t in (*read, *written))
             formula = _FORMULAS.get(function.overloadpacket)
             flop = formula(*args, **(kwargs or {}), out_val=result) if formula else 0
-            operation = Operation(_kind(function, written) if flop else OTHER, flop, moved)
+            operation = Operation(_classify(function, written) if flop else OTHER, flop, moved)
             self.operations.setdefault(self._part, Counter())[operation] += 1
         return result
 
@@ -81,23 +81,23 @@ def _is_free(function: Any) -> bool:
     return is_view or name.startswith(('empty', 'new_empty')) or name == '_unsafe_view'
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def _list_tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
         for part in value:
-            yield from _tensors(part)
+            yield from _list_tensors(part)
     elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
+        yield from _list_tensors(list(value.values()))
 
 
-def _kind(function: Any, written: Sequence[Tensor]) -> Kind:
+def _classify(function: Any, written: Sequence[Tensor]) -> Kind:
     if written[0].dtype in (torch.bfloat16, torch.float16):
         return HALF
     return CONVOLUTION if function.overloadpacket in _CONVOLUTIONS else PRODUCT
 
 
-def _convolution_backward(*args: Any, out_val: Any) -> int:
+def _count_convolution_backward(*args: Any, out_val: Any) -> int:
     """Count both gradients of a convolution; torch counts those of the weights of g groups g times too high."""
     gradient, x, weight, transposed, wanted = args[0], args[1], args[2], args[7], args[10]
     pixels = (x if transposed else gradient).shape[2:]
@@ -107,12 +107,12 @@ def _convolution_backward(*args: Any, out_val: Any) -> int:
 _CONVOLUTIONS = {_aten.convolution, _aten.convolution_backward}
 _FORMULAS: dict[Any, Any] = {
     **flop_registry,
-    _aten.convolution_backward: _convolution_backward,
+    _aten.convolution_backward: _count_convolution_backward,
     _aten.addmm_: flop_registry[_aten.addmm],
     _aten.baddbmm_: flop_registry[_aten.baddbmm],
 }
 
 
-def flop_of(operations: Iterable[Counter[Operation]]) -> int:
+def count_flop(operations: Iterable[Counter[Operation]]) -> int:
     """Return the floating-point operations of all counted operations together."""
     return sum(operation.flop * times for counted in operations for operation, times in counted.items())

@@ -43,7 +43,7 @@ class StepCost:
     memory: int
 
 
-def step_cost(opt: Mapping[str, Any]) -> StepCost:
+def count_step(opt: Mapping[str, Any]) -> StepCost:
     """Count what one training step costs.
 
     The model of the option file is built with all its networks, teachers and losses, and runs forward and backward at
@@ -61,7 +61,7 @@ def step_cost(opt: Mapping[str, Any]) -> StepCost:
         raise UserError(f'`model_type: {experiment.model.name}` cannot be estimated: only {", ".join(MODELS)} can.')
     try:
         with autocast_on_meta(), torch.random.fork_rng(devices=[]):
-            return _count(build_on_meta(_without_files(opt)), experiment)
+            return _count(build_on_meta(_remove_files(opt)), experiment)
     except (RuntimeError, NotImplementedError) as error:
         raise UserError(f'{experiment.name} cannot be estimated: {error}') from error
 
@@ -80,7 +80,7 @@ def find_dry_run_problem(opt: Mapping[str, Any]) -> str | None:
         return None
     try:
         with autocast_on_meta(), torch.random.fork_rng(devices=[]):
-            _count(build_on_meta(_without_files(opt)), experiment)
+            _count(build_on_meta(_remove_files(opt)), experiment)
     except UserError as error:
         return str(error)
     except Exception:  # networks of others do what shapes alone cannot; a start runs them with numbers
@@ -94,7 +94,7 @@ def _downloads(experiment: Experiment) -> bool:
     return vgg and not os.path.isfile(VGG_PRETRAIN_PATH)
 
 
-def _without_files(opt: Mapping[str, Any]) -> dict[str, Any]:
+def _remove_files(opt: Mapping[str, Any]) -> dict[str, Any]:
     """Return options of the same step that need no file and compute no numbers before it."""
     train = {key: value for key, value in opt['train'].items() if key not in ('perceptual_opt', 'compile')}
     train.update(ema_decay=0, optim_g={'type': 'Adam', 'lr': 0.0})  # what these keep is counted by its number of values
@@ -103,7 +103,7 @@ def _without_files(opt: Mapping[str, Any]) -> dict[str, Any]:
     return copy.deepcopy({**opt, **one_process, **block, 'train': train, 'path': {}})
 
 
-def _example(experiment: Experiment) -> Batch:
+def _make_example(experiment: Experiment) -> Batch:
     """Return a part of a batch on the meta device, with the entries that a cache delivers."""
     training, channels = experiment.training, experiment.channels
     count, scale = max(1, training.batch_size // training.accumulate), experiment.scale or 1
@@ -131,7 +131,7 @@ def _count(model: StudentModel, experiment: Experiment) -> StepCost:
     step = _Step(model, counter)
     for _ in range(min(training.accumulate, 2)):  # from the second part on, there are the gradients of the first
         counter.operations.clear()
-        step.run(_example(experiment))
+        step.run(_make_example(experiment))
     average = sum(p.numel() for p in student.parameters()) if training.ema_decay > 0 else 0
     moments = _MOMENTS.get(training.optimiser['type'], 2) * sum(p.numel() for p in model.learnt() if p.requires_grad)
     return StepCost(

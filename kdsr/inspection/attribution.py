@@ -20,7 +20,7 @@ from torch import Tensor
 from kdsr.compat.dataset_files import list_folder
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
-from kdsr.inspection.local_attribution import BlurPath, attribute, attribution_map
+from kdsr.inspection.local_attribution import BlurPath, attribute, make_attribution_map
 from kdsr.inspection.scenes import Finding, Scene, make_scene
 from kdsr.markdown import markdown_table
 from kdsr.networks.devices import find_device
@@ -32,7 +32,7 @@ FIELD = 64  # side of the low-resolution crop, as in the authors' example
 HEAD = ('image', 'window', 'network', 'DI', 'share', 'sum / gain')
 
 
-def attribution(
+def write_attribution(
     sources: Sequence[str],
     images: Sequence[str],
     *,
@@ -76,7 +76,7 @@ def attribution(
     where = str(find_device(device))
     read = [read_networks(s, network_opt, iteration, with_teachers, where, overrides) for s in sources]
     subjects, fusions = _merge(read)
-    scale = _common_scale(subjects)
+    scale = _find_common_scale(subjects)
     folder, path = Path(out), path or BlurPath()
     folder.mkdir(parents=True, exist_ok=True)
     scenes = [make_scene(file, scale, position, size, field) for file in _list_files(images)]
@@ -90,15 +90,15 @@ def attribution(
                 found.append(attribute_network(subject, scene, path, where))
                 bar.update()
             draw_maps(scene, found, folder / f'{scene.name}.png')
-            rows += (_row(scene, finding) for finding in found)
+            rows += (_format_row(scene, finding) for finding in found)
             for fusion in fusions:
                 parts = list(attribute_teachers(fusion, scene, path, where))
                 bar.update()
                 draw_shares(scene, parts, folder / f'{scene.name}_{fusion.name}_teachers.png')
-                rows += (_row(scene, part) for part in parts)
+                rows += (_format_row(scene, part) for part in parts)
     text = f'{report(rows, path, field)}\n'
     write_durably(folder / 'attribution.md', text.encode())
-    write_durably(folder / 'attribution.csv', _csv(rows).encode())
+    write_durably(folder / 'attribution.csv', _format_csv(rows).encode())
     return f'{text}\nWritten to {folder}/: attribution.md, attribution.csv and a picture of each image.'
 
 
@@ -120,7 +120,7 @@ def _merge(read: Sequence[tuple[list[Subject], Fusion | None]]) -> tuple[list[Su
     return list(subjects.values()), [fusion for _, fusion in read if fusion]
 
 
-def _common_scale(subjects: Sequence[Subject]) -> int:
+def _find_common_scale(subjects: Sequence[Subject]) -> int:
     scales = {subject.name: subject.scale for subject in subjects if subject.scale}
     if len(set(scales.values())) != 1:
         found = ', '.join(f'{name} x{scale}' for name, scale in scales.items()) or 'no network names its scale'
@@ -146,7 +146,7 @@ def attribute_network(subject: Subject, scene: Scene, path: BlurPath, device: st
             f'{scene.name}: {min(image.shape[-2:])} pixels are too few for a blur with a kernel of {path.kernel}.'
         )
     found = attribute(subject.run, image, scene.window, path)
-    return Finding(subject.name, attribution_map(found.values), _to_picture(found.sr), found.covered)
+    return Finding(subject.name, make_attribution_map(found.values), _to_picture(found.sr), found.covered)
 
 
 def attribute_teachers(fusion: Fusion, scene: Scene, path: BlurPath, device: str) -> Iterator[Finding]:
@@ -165,7 +165,7 @@ def attribute_teachers(fusion: Fusion, scene: Scene, path: BlurPath, device: str
     with torch.no_grad():
         images = fusion.images(lq)[0]
     found = attribute(fusion.fuse, images, scene.window, path.scaled(images.shape[-1] // lq.shape[-1]))
-    maps = [attribution_map(values) for values in found.values.split(3)]
+    maps = [make_attribution_map(values) for values in found.values.split(3)]
     total = sum(float(levels.sum()) for levels in maps) or 1.0
     for teacher, levels, image in zip(fusion.teachers, maps, images.split(3)):
         name, share = f'{teacher.name} in {fusion.name}', float(levels.sum()) / total
@@ -182,7 +182,7 @@ def _to_picture(image: Tensor) -> np.ndarray:
     return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels
 
 
-def _row(scene: Scene, finding: Finding) -> Sequence[str]:
+def _format_row(scene: Scene, finding: Finding) -> Sequence[str]:
     window = scene.window_in_image
     share = '' if np.isnan(finding.share) else f'{100 * finding.share:.1f} %'
     place = f'{window.left},{window.top} {window.size}x{window.size}'
@@ -215,7 +215,7 @@ def report(rows: Sequence[Sequence[str]], path: BlurPath, field: int) -> str:
     ])  # fmt: skip
 
 
-def _csv(rows: Sequence[Sequence[str]]) -> str:
+def _format_csv(rows: Sequence[Sequence[str]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
     writer.writerows([HEAD, *rows])

@@ -57,10 +57,10 @@ def _draw(scene: Scene, found: Sequence[Finding], titles: Sequence[str], tops: S
         height_ratios=(height / width, 1),
     )  # fmt: skip
     _show(axes[0, 0], scene.gt, f'{scene.name}\nthe window')
-    _box(axes[0, 0], scene)
+    _draw_box(axes[0, 0], scene)
     _show(axes[1, 0], _close_up(scene, scene.gt), 'ground truth')
     for column, finding, title, top in zip(axes.T[1:], found, titles, tops):
-        _overlay(column[0], scene, finding.levels / top, title)
+        _draw_overlay(column[0], scene, finding.levels / top, title)
         _show(column[1], _close_up(scene, finding.sr), finding.name)
     bar = figure.colorbar(mpl.cm.ScalarMappable(NORM, COLOURS), ax=axes, shrink=0.5, anchor=(0, 1), pad=0.01)
     bar.set_label('attribution / maximum', fontsize=8)
@@ -71,22 +71,22 @@ def _draw(scene: Scene, found: Sequence[Finding], titles: Sequence[str], tops: S
 
 def _show(axis: plt.Axes, image: np.ndarray, title: str) -> None:
     axis.imshow(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), interpolation='nearest')
-    _bare(axis, title)
+    _hide_axis(axis, title)
 
 
-def _bare(axis: plt.Axes, title: str) -> None:
+def _hide_axis(axis: plt.Axes, title: str) -> None:
     axis.set_title(title, fontsize=9)
     axis.set_xticks([])
     axis.set_yticks([])
 
 
-def _box(axis: plt.Axes, scene: Scene) -> None:
+def _draw_box(axis: plt.Axes, scene: Scene) -> None:
     window = scene.window
     corner = (window.left - 0.5, window.top - 0.5)
     axis.add_patch(Rectangle(corner, window.size, window.size, fill=False, edgecolor=FRAME, linewidth=1.4))
 
 
-def _overlay(axis: plt.Axes, scene: Scene, levels: np.ndarray, title: str) -> None:
+def _draw_overlay(axis: plt.Axes, scene: Scene, levels: np.ndarray, title: str) -> None:
     """Draw an attribution map over a dark grey photo."""
     height, width = scene.gt.shape[:2]
     grey = cv2.cvtColor(scene.gt, cv2.COLOR_BGR2GRAY)
@@ -96,8 +96,8 @@ def _overlay(axis: plt.Axes, scene: Scene, levels: np.ndarray, title: str) -> No
     axis.imshow(
         levels, cmap=COLOURS, norm=NORM, alpha=np.clip(1.5 * strength, 0, 0.95), interpolation='nearest', extent=extent
     )
-    _box(axis, scene)
-    _bare(axis, title)
+    _draw_box(axis, scene)
+    _hide_axis(axis, title)
 
 
 def _close_up(scene: Scene, image: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
 from kdsr.inspection.patch_comparison import Findings, SetCount, compare_patches
-from kdsr.inspection.teacher_scores import Scores, teacher_scores
+from kdsr.inspection.teacher_scores import Scores, score_teachers
 from kdsr.markdown import markdown_table
 from kdsr.networks.trained_run import TrainedRun
 from kdsr.wording import installing
@@ -45,7 +45,7 @@ def diagnose(
     if pictures and importlib.util.find_spec('matplotlib') is None:
         raise UserError(f'drawing needs matplotlib (`--pictures 0` draws nothing); {installing("plots")}')
     run = TrainedRun(option_file, iteration, device, overrides)
-    found, scores = compare_patches(run, images), teacher_scores(run, images)
+    found, scores = compare_patches(run, images), score_teachers(run, images)
     folder = out or os.path.join(run.folder, 'diagnosis')
     os.makedirs(folder, exist_ok=True)
     base = os.path.join(folder, f'diagnosis_{run.iteration}')
@@ -71,15 +71,15 @@ def report(run: TrainedRun, found: Findings, scores: Mapping[str, Scores], pictu
     """
     parts = (
         [f'# {run.name}, {run.checkpoint}', ''],
-        _scores_section(scores, run.scale),
-        _patches_section(run, found),
-        _features_section(found),
-        _map_section(picture),
+        _format_scores(scores, run.scale),
+        _format_patches(run, found),
+        _format_features(found),
+        _format_map(picture),
     )
     return '\n'.join(line for part in parts for line in part)
 
 
-def _scores_section(scores: Mapping[str, Scores], scale: int) -> Iterator[str]:
+def _format_scores(scores: Mapping[str, Scores], scale: int) -> Iterator[str]:
     rows = [
         [row, *(f'{psnr:.2f} / {ssim:.4f}' for psnr, ssim in (of_set[row] for of_set in scores.values()))]
         for row in next(iter(scores.values()), ())
@@ -88,7 +88,7 @@ def _scores_section(scores: Mapping[str, Scores], scale: int) -> Iterator[str]:
     yield from (f'PSNR in dB and SSIM on luminance, in 8 bits, {scale} pixels cut from each border.', '')
 
 
-def _patches_section(run: TrainedRun, found: Findings) -> Iterator[str]:
+def _format_patches(run: TrainedRun, found: Findings) -> Iterator[str]:
     counts = dict(found.sets)
     if len(counts) > 1:
         counts['all'] = SetCount(*(sum(getattr(c, key) for c in found.sets.values()) for key in vars(SetCount())))
@@ -112,7 +112,7 @@ def _patches_section(run: TrainedRun, found: Findings) -> Iterator[str]:
     )
 
 
-def _features_section(found: Findings) -> Iterator[str]:
+def _format_features(found: Findings) -> Iterator[str]:
     yield from ("## PSNR of the student's features against the teacher's", '')
     if not found.features and not found.not_comparable:
         yield from ('The option file taps no features.', '')
@@ -129,7 +129,7 @@ def _features_section(found: Findings) -> Iterator[str]:
         yield from (f'{name} cannot be compared: {reason}.', '')
 
 
-def _map_section(picture: str) -> Iterator[str]:
+def _format_map(picture: str) -> Iterator[str]:
     if picture:
         yield from ('## Where the student differs from the teacher', '', f'![attention map]({picture})', '')
         yield "The last column is LSFD's attention map (Eq. 3): |T - S| summed over the channels, averaged over each"

@@ -75,10 +75,10 @@ def draw_panels(rows: list[Panel], path: str) -> None:
     for axes_of_row, panel in zip(axes, rows):
         border = panel.gt.shape[-1] // panel.lq.shape[-1]
         _show(axes_of_row[0], panel.lq, panel.name)
-        _show(axes_of_row[1], panel.student, f'PSNR {_psnr(panel.student, panel.gt, border):.2f} dB')
-        _show(axes_of_row[2], panel.teacher, f'PSNR {_psnr(panel.teacher, panel.gt, border):.2f} dB')
-        _heat(figure, axes_of_row[3], (panel.student - panel.gt).abs().mean(1)[0])
-        _heat(figure, axes_of_row[4], selective_map(panel.student, panel.teacher, panel.lq.shape[-2:])[0, 0])
+        _show(axes_of_row[1], panel.student, f'PSNR {_measure_psnr(panel.student, panel.gt, border):.2f} dB')
+        _show(axes_of_row[2], panel.teacher, f'PSNR {_measure_psnr(panel.teacher, panel.gt, border):.2f} dB')
+        _draw_heat(figure, axes_of_row[3], (panel.student - panel.gt).abs().mean(1)[0])
+        _draw_heat(figure, axes_of_row[4], selective_map(panel.student, panel.teacher, panel.lq.shape[-2:])[0, 0])
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -90,24 +90,24 @@ def _show(axis: plt.Axes, image: Tensor, caption: str) -> None:
     else:
         axis.imshow(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), interpolation='nearest')
     axis.set_xlabel(caption, fontsize=9)
-    _bare(axis)
+    _hide_axis(axis)
 
 
-def _heat(figure: plt.Figure, axis: plt.Axes, values: Tensor) -> None:
+def _draw_heat(figure: plt.Figure, axis: plt.Axes, values: Tensor) -> None:
     levels = 255 * values.float().cpu().numpy()
     top = max(float(np.percentile(levels, BRIGHTEST)), 1e-3)
     shown = axis.imshow(levels, cmap='magma', vmin=0, vmax=top, interpolation='nearest')
     bar = figure.colorbar(shown, ax=axis, fraction=0.046, pad=0.02, extend='max')
     bar.ax.tick_params(labelsize=7)
     axis.set_xlabel(f'mean {levels.mean():.2f}', fontsize=9)
-    _bare(axis)
+    _hide_axis(axis)
 
 
-def _bare(axis: plt.Axes) -> None:
+def _hide_axis(axis: plt.Axes) -> None:
     axis.set_xticks([])
     axis.set_yticks([])
 
 
-def _psnr(image: Tensor, gt: Tensor, border: int) -> float:
+def _measure_psnr(image: Tensor, gt: Tensor, border: int) -> float:
     """Return the PSNR on Y of the images as they are drawn, in 8 bits, `border` pixels cut from each side."""
     return score(tensor2img(image), tensor2img(gt), border)[0]

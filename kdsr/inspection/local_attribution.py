@@ -73,14 +73,14 @@ class Attribution:
         return float(self.values.double().sum()) / self.gain if self.gain else float('nan')
 
 
-def gaussian_line(size: int, sigma: float) -> Tensor:
+def make_gaussian_line(size: int, sigma: float) -> Tensor:
     """Return one line of a separable Gaussian kernel that sums to 1, (size,), float64."""
     position = torch.arange(size, dtype=torch.float64) - size // 2
     line = torch.exp(-(position**2) / (2 * (sigma + SHARP) ** 2))
     return line / line.sum()
 
 
-def blur_path(image: Tensor, path: BlurPath) -> Tensor:
+def make_blur_path(image: Tensor, path: BlurPath) -> Tensor:
     """Return the path from the blurred image to the image itself; the border is reflected (c b | a b c).
 
     Args:
@@ -93,7 +93,7 @@ def blur_path(image: Tensor, path: BlurPath) -> Tensor:
     sigmas = np.linspace(path.sigma, 0.0, path.steps + 1)
     half = path.kernel // 2
     planes = F.pad(image[:, None].double(), (half, half, half, half), 'reflect')  # (C, 1, ...)
-    lines = torch.stack([gaussian_line(path.kernel, float(sigma)) for sigma in sigmas]).to(image.device)
+    lines = torch.stack([make_gaussian_line(path.kernel, float(sigma)) for sigma in sigmas]).to(image.device)
     blurred = F.conv2d(planes, lines[:, None, None, :])  # (C, T + 1, ...)
     blurred = F.conv2d(blurred, lines[:, None, :, None], groups=len(sigmas))
     return blurred.transpose(0, 1).to(image.dtype)
@@ -127,7 +127,7 @@ def attribute(
         window: The window in the network's output.
         path: How to blur; None takes the authors' path.
     """
-    points = blur_path(image, path or BlurPath())
+    points = make_blur_path(image, path or BlurPath())
     values = torch.zeros_like(image)
     count = CHUNK.get(image.device.type, 1)
     for start in range(1, len(points), count):
@@ -143,25 +143,25 @@ def attribute(
     return Attribution(values, sharp[0], float(gain))
 
 
-def attribution_map(values: Tensor) -> np.ndarray:
+def make_attribution_map(values: Tensor) -> np.ndarray:
     """Return the absolute value of the sum over the channels: (C, h, w) to (h, w)."""
     return values.sum(dim=0).abs().double().cpu().numpy()
 
 
-def gini(values: np.ndarray) -> float:
+def compute_gini(values: np.ndarray) -> float:
     """Return the Gini coefficient of values from 0: 0 where all are equal, near 1 where one value has the whole sum."""
     ordered = np.sort(np.asarray(values, np.float64).ravel()) + 1e-7
     n = len(ordered)
     return float(((2 * np.arange(1, n + 1) - n - 1) * ordered).sum() / (n * ordered.sum()))
 
 
-def diffusion_index(attributions: np.ndarray) -> float:
+def compute_diffusion_index(attributions: np.ndarray) -> float:
     """Return DI = 100 (1 - Gini) of an attribution map: larger where more pixels are used, in 0..100."""
     top = float(attributions.max())
-    return 100 * (1 - gini(attributions / top if top else attributions))
+    return 100 * (1 - compute_gini(attributions / top if top else attributions))
 
 
-def most_textured_window(image: np.ndarray, size: int = WINDOW) -> OutputWindow:
+def find_most_textured_window(image: np.ndarray, size: int = WINDOW) -> OutputWindow:
     """Return the window with the largest sum of gradient magnitudes.
 
     Args:

@@ -82,7 +82,9 @@ def compare_patches(run: TrainedRun, images: int | None = None) -> Findings:
             run.images(set_name, images), desc=set_name, unit='image', disable=None, leave=False
         ):
             count.images += 1
-            for low, high in zip(tiles(lq, size).split(BATCH), tiles(gt, size * run.scale).split(BATCH)):
+            for low, high in zip(
+                cut_into_tiles(lq, size).split(BATCH), cut_into_tiles(gt, size * run.scale).split(BATCH)
+            ):
                 if not len(low):  # the image is smaller than a patch
                     continue
                 student, teacher = _run_both(run.model, Batch(low, high))
@@ -95,7 +97,7 @@ def compare_patches(run: TrainedRun, images: int | None = None) -> Findings:
     return found
 
 
-def tiles(image: Tensor, size: int) -> Tensor:
+def cut_into_tiles(image: Tensor, size: int) -> Tensor:
     """Cut an image into squares side by side, from the top left. A remainder at the right or bottom is dropped.
 
     Args:
@@ -129,7 +131,7 @@ def _add_features(found: Findings, losses: nn.ModuleDict, student: NetworkOutput
             )
             continue
         total = found.features.setdefault(name, FeatureSum(through))
-        total.psnr += float(feature_psnr(mapped, theirs).sum())
+        total.psnr += float(compute_feature_psnr(mapped, theirs).sum())
         total.patches += len(ours)
 
 
@@ -143,7 +145,7 @@ def _find_helper(losses: nn.ModuleDict, feature: str) -> tuple[str, nn.Module]:
     return '', nn.Identity()
 
 
-def feature_psnr(ours: Tensor, theirs: Tensor) -> Tensor:
+def compute_feature_psnr(ours: Tensor, theirs: Tensor) -> Tensor:
     """Return the PSNR in dB of the features of each sample, with peak 255 (FACD, Table 4).
 
     Args:

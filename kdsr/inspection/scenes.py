@@ -9,7 +9,7 @@ import numpy as np
 
 from kdsr.data.matlab_bicubic import imresize_bicubic
 from kdsr.errors import UserError
-from kdsr.inspection.local_attribution import OutputWindow, diffusion_index, most_textured_window
+from kdsr.inspection.local_attribution import OutputWindow, compute_diffusion_index, find_most_textured_window
 from kdsr.pictures.images import read_image
 
 
@@ -53,7 +53,7 @@ class Finding:
     @property
     def di(self) -> float:
         """The diffusion index, in 0..100."""
-        return diffusion_index(self.levels)
+        return compute_diffusion_index(self.levels)
 
 
 def make_scene(file: str, scale: int, position: tuple[int, int] | None, size: int, field: int) -> Scene:
@@ -74,7 +74,7 @@ def make_scene(file: str, scale: int, position: tuple[int, int] | None, size: in
     gt = np.ascontiguousarray(gt[:height, :width])
     if size < 1 or size >= min(height, width):
         raise UserError(f'{file!r} has {width}x{height} pixels: a window of {size} pixels does not fit.')
-    found = most_textured_window(gt, size) if position is None else OutputWindow(position[1], position[0], size)
+    found = find_most_textured_window(gt, size) if position is None else OutputWindow(position[1], position[0], size)
     if not (0 <= found.top <= height - size and 0 <= found.left <= width - size):
         raise UserError(f'{file!r} has {width}x{height} pixels: the window at {position} is not inside the image.')
     lq = imresize_bicubic(gt, scale)

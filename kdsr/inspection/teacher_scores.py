@@ -19,7 +19,7 @@ from kdsr.networks.trained_run import TrainedRun
 Scores = dict[str, tuple[float, float]]
 
 
-def teacher_scores(run: TrainedRun, count: int | None = None) -> dict[str, Scores]:
+def score_teachers(run: TrainedRun, count: int | None = None) -> dict[str, Scores]:
     """Score all networks of an experiment on its validation sets.
 
     Scores are on luminance, of images rounded to 8 bits, with `scale` pixels cut from each border. The teachers run
@@ -32,17 +32,17 @@ def teacher_scores(run: TrainedRun, count: int | None = None) -> dict[str, Score
     Returns:
         Name of the set to the scores of every row.
     """
-    return {name: _means(_scores_of_images(run, name, count)) for name in run.set_names()}
+    return {name: _average(_score_images(run, name, count)) for name in run.set_names()}
 
 
-def _scores_of_images(run: TrainedRun, set_name: str, count: int | None) -> Iterator[Scores]:
+def _score_images(run: TrainedRun, set_name: str, count: int | None) -> Iterator[Scores]:
     for _, lq, gt in run.images(set_name, count):
         truth = tensor2img(gt)
         images = _run_all(run, Batch(lq, gt))
         yield {row: score(tensor2img(image), truth, run.scale) for row, image in images.items()}
 
 
-def _means(images: Iterator[Scores]) -> Scores:
+def _average(images: Iterator[Scores]) -> Scores:
     scores = list(images)
     return {
         row: (statistics.fmean(s[row][0] for s in scores), statistics.fmean(s[row][1] for s in scores))

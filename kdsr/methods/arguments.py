@@ -27,7 +27,7 @@ class Argument:
     about: str
 
 
-def registered(name: str) -> type:
+def find_registered(name: str) -> type:
     """Return the loss, network or view that is registered under a name.
 
     Raises:
@@ -39,28 +39,28 @@ def registered(name: str) -> type:
     raise UserError(f'no loss, network or view is called {name!r}.')
 
 
-def arguments_of(cls: type) -> list[Argument]:
+def list_arguments(cls: type) -> list[Argument]:
     """Return the arguments of a class in the order of its constructor; `about` is empty where there is no text."""
-    texts = _explained(cls)
-    cited = _cited(cls)
+    texts = _read_explanations(cls)
+    cited = _list_citations(cls)
     return [
-        Argument(name, _in_yaml(parameter.default), _with_names(texts.get(name, ''), cited))
+        Argument(name, _format_in_yaml(parameter.default), _insert_names(texts.get(name, ''), cited))
         for name, parameter in inspect.signature(cls).parameters.items()
     ]
 
 
-def _explained(cls: type) -> dict[str, str]:
+def _read_explanations(cls: type) -> dict[str, str]:
     """Return argument to text; `See :class:` is replaced by the text of that base class."""
-    own = _section(cls, 'Args')
+    own = _parse_section(cls, 'Args')
     for name, text in own.items():
         found = _ELSEWHERE.match(text)
         if found:
             base = next(c for c in cls.__mro__ if c.__name__ == found[1])
-            own[name] = _section(base, 'Args')[name].rstrip('.') + text[found.end() :]
+            own[name] = _parse_section(base, 'Args')[name].rstrip('.') + text[found.end() :]
     return own
 
 
-def _section(cls: type, title: str) -> dict[str, str]:
+def _parse_section(cls: type, title: str) -> dict[str, str]:
     """Return the entries of a docstring's section, `name: text` or `[1] text`, each as one line."""
     found = re.search(rf'^{title}:\n(.*?)(?=^\S|\Z)', inspect.getdoc(cls) or '', re.MULTILINE | re.DOTALL)
     entries: dict[str, str] = {}
@@ -75,13 +75,13 @@ def _section(cls: type, title: str) -> dict[str, str]:
     return entries
 
 
-def _cited(cls: type) -> dict[str, str]:
+def _list_citations(cls: type) -> dict[str, str]:
     """Return the number of each reference in a docstring to its authors."""
-    names = {number: text.split('. ')[0].split(', ') for number, text in _section(cls, 'References').items()}
+    names = {number: text.split('. ')[0].split(', ') for number, text in _parse_section(cls, 'References').items()}
     return {n: ' and '.join(who) if len(who) < 3 else f'{who[0]} et al.' for n, who in names.items()}
 
 
-def _with_names(text: str, cited: Mapping[str, str]) -> str:
+def _insert_names(text: str, cited: Mapping[str, str]) -> str:
     """Replace the numbers of references by their authors."""
 
     def authors(found: re.Match[str]) -> str:
@@ -91,24 +91,27 @@ def _with_names(text: str, cited: Mapping[str, str]) -> str:
     return re.sub(r'\[(\d+(?:, \d+)*)\]', authors, text)
 
 
-def _in_yaml(default: Any) -> str:
+def _format_in_yaml(default: Any) -> str:
     if default is inspect.Parameter.empty:
         return REQUIRED
     if default is None:
         return '~'
     if isinstance(default, bool):
         return str(default).lower()
-    return f'[{", ".join(map(_in_yaml, default))}]' if isinstance(default, (list, tuple)) else str(default)
+    return f'[{", ".join(map(_format_in_yaml, default))}]' if isinstance(default, (list, tuple)) else str(default)
 
 
-def argument_table(classes: Iterable[str]) -> str:
+def format_argument_table(classes: Iterable[str]) -> str:
     """Return the options of some classes as Markdown, one table per class."""
     blocks: list[str] = []
     for name in classes:
-        rows = [(f'`{a.name}`', _default(a), a.about.replace('*', r'\*')) for a in arguments_of(registered(name))]
+        rows = [
+            (f'`{a.name}`', _format_default(a), a.about.replace('*', r'\*'))
+            for a in list_arguments(find_registered(name))
+        ]
         blocks += [f'`{name}`', markdown_table(['option', 'default', ''], rows)]
     return '\n\n'.join(blocks)
 
 
-def _default(argument: Argument) -> str:
+def _format_default(argument: Argument) -> str:
     return argument.default if argument.default == REQUIRED else f'`{argument.default}`'

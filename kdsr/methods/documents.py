@@ -10,13 +10,13 @@ from kdsr.deployment import zoo_listing
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
 from kdsr.markdown import markdown_table
-from kdsr.methods.arguments import argument_table
-from kdsr.methods.files import files_of, kinds_of_files, networks_of
-from kdsr.methods.results import measured_table, printed_table
+from kdsr.methods.arguments import format_argument_table
+from kdsr.methods.files import describe_networks, list_files, list_kinds_of_files
+from kdsr.methods.results import format_measured_table, format_printed_table
 from kdsr.methods.table import METHODS, Method
 
 
-def documents(root: str | Path) -> dict[Path, str]:
+def make_documents(root: str | Path) -> dict[Path, str]:
     """Return the documents with generated parts, as they should be.
 
     Args:
@@ -31,17 +31,17 @@ def documents(root: str | Path) -> dict[Path, str]:
     root = Path(root)
     docs = root / 'docs'
     parts = {
-        root / 'README.md': {'methods': _short_table()},
-        docs / 'methods.md': {'methods': _long_table()},
+        root / 'README.md': {'methods': _format_short_table()},
+        docs / 'methods.md': {'methods': _format_long_table()},
         docs / 'zoo.md': {'zoo': zoo_listing.listing()},
     }
     for method in METHODS:
         page = docs / 'methods' / f'{method.name}.md'
         parts[page] = {
-            'paper': _reference(method),
-            'options': argument_table(method.classes),
-            'files': _files(method),
-            'results': _results(method, root),
+            'paper': _format_reference(method),
+            'options': format_argument_table(method.classes),
+            'files': _format_files(method),
+            'results': _format_results(method, root),
         }
     return {page: _replace_parts(page, of_page) for page, of_page in parts.items()}
 
@@ -52,7 +52,7 @@ def write_documents(root: str | Path) -> None:
     Args:
         root: The folder of the checkout.
     """
-    for page, text in documents(root).items():
+    for page, text in make_documents(root).items():
         write_durably(page, text.encode())
 
 
@@ -67,41 +67,41 @@ def _replace_parts(page: Path, parts: Mapping[str, str]) -> str:
     return text
 
 
-def _short_table() -> str:
+def _format_short_table() -> str:
     """Return the table of README.md."""
     rows = []
     for method in METHODS:
         link = f'[{method.title}](docs/methods/{method.name}.md) ({method.source})'
-        rows.append((link, method.compares, networks_of(method)))
+        rows.append((link, method.compares, describe_networks(method)))
     return markdown_table(['method', 'what is compared with the teacher', 'networks with option files'], rows)
 
 
-def _long_table() -> str:
+def _format_long_table() -> str:
     """Return the two tables of docs/methods.md: what the methods compare, and what they need."""
     compared, needed = [], []
     for m in METHODS:
         link = f'[{m.title}](methods/{m.name}.md)'
-        compared.append((link, f'[{m.source}]({m.url})', m.compares, networks_of(m)))
+        compared.append((link, f'[{m.source}]({m.url})', m.compares, describe_networks(m)))
         needed.append((link, m.teachers, m.cache, m.trains, ', '.join(f'`{name}`' for name in m.classes)))
     first = ['method', 'paper', 'what is compared with the teacher', 'networks with option files']
     second = ['method', 'teachers', '`kdsr cache`', 'trained besides the student', 'in the YAML']
     return f'{markdown_table(first, compared)}\n\n{markdown_table(second, needed)}'
 
 
-def _reference(method: Method) -> str:
+def _format_reference(method: Method) -> str:
     return f'{method.authors}: [*{method.paper}*]({method.url}), {method.venue}.'
 
 
-def _files(method: Method) -> str:
-    kinds = kinds_of_files(method)
+def _format_files(method: Method) -> str:
+    kinds = list_kinds_of_files(method)
     if not kinds:
         return 'None: no table of the papers has this method.'
-    rows = [(kind, ', '.join(f'`{p}`' for p in patterns), str(len(files_of(patterns)))) for kind, patterns in kinds]
+    rows = [(kind, ', '.join(f'`{p}`' for p in patterns), str(len(list_files(patterns)))) for kind, patterns in kinds]
     return markdown_table(['', 'in `options/`', 'files'], rows)
 
 
-def _results(method: Method, root: Path) -> str:
-    paper, measured = printed_table(method), method.measured
+def _format_results(method: Method, root: Path) -> str:
+    paper, measured = format_printed_table(method), method.measured
     lines = ['**In the papers** (PSNR in dB, SSIM where it is printed, on luminance):', '', paper]
     if not paper:
         lines = ['**In the papers**: none of the tables that kdsr follows has this method.']
@@ -109,4 +109,4 @@ def _results(method: Method, root: Path) -> str:
         return '\n'.join([*lines, '', '**Measured here**: nothing yet.'])
     anchor = re.sub(r'[^\w -]', '', measured.section.lower()).replace(' ', '-')
     text = f'**Measured here** (PSNR in dB; see [{measured.section}](../results.md#{anchor}) for the conditions):'
-    return '\n'.join([*lines, '', text, '', measured_table(measured, root / 'benchmarks' / 'results')])
+    return '\n'.join([*lines, '', text, '', format_measured_table(measured, root / 'benchmarks' / 'results')])

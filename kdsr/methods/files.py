@@ -18,16 +18,16 @@ _NETWORKS = {
 _TRAINED = re.compile(rf'(?:^|_)({"|".join(sorted(_NETWORKS, key=len, reverse=True))})(?:_finetune)?_x(\d)\.yml$')
 
 
-def files_of(patterns: Iterable[str]) -> list[str]:
+def list_files(patterns: Iterable[str]) -> list[str]:
     """Return the names of the shipped option files that match one of the patterns."""
     plain = [whole for pattern in patterns for whole in expand_braces(pattern)]
     return [name for name in list_shipped_names() if any(fnmatch.fnmatchcase(name, pattern) for pattern in plain)]
 
 
-def networks_of(method: Method) -> str:
+def describe_networks(method: Method) -> str:
     """Return the networks and scales that a method has option files for: 'RCAN, EDSR at x2, x3, x4'."""
     scales: dict[str, set[str]] = {}
-    for name in files_of(method.runs):
+    for name in list_files(method.runs):
         found = _TRAINED.search(PurePosixPath(name).name)
         if found:
             scales.setdefault(found[1], set()).add(found[2])
@@ -37,7 +37,7 @@ def networks_of(method: Method) -> str:
     return '; '.join(f'{", ".join(names)} at {", ".join(f"x{s}" for s in at)}' for at, names in together.items())
 
 
-def kinds_of_files(method: Method) -> list[tuple[str, tuple[str, ...]]]:
+def list_kinds_of_files(method: Method) -> list[tuple[str, tuple[str, ...]]]:
     """Return the kinds of option files that a method has, each with its patterns."""
     kinds = [
         ('the runs, one stage after the other' if method.staged else 'the runs', method.runs),

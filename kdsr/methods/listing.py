@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kdsr.errors import UserError, did_you_mean
-from kdsr.methods.files import files_of, kinds_of_files, networks_of
+from kdsr.methods.files import describe_networks, list_files, list_kinds_of_files
 from kdsr.methods.table import METHODS, Method
 from kdsr.options.method_names import normalise_method
 from kdsr.wording import counted
@@ -34,8 +34,11 @@ def show_method(name: str) -> str:
         'cache': method.cache,
         'trains besides': method.trains,
         'in the YAML': ', '.join(method.classes),
-        'networks': networks_of(method),
-        **{kind.partition(',')[0].partition(':')[0]: _list_files(method, kind) for kind, _ in kinds_of_files(method)},
+        'networks': describe_networks(method),
+        **{
+            kind.partition(',')[0].partition(':')[0]: _list_files(method, kind)
+            for kind, _ in list_kinds_of_files(method)
+        },
         'list or copy': f'kdsr options {" ".join(repr(p) for p in method.runs)}' if method.runs else '',
         'your own file': f'kdsr distil FILE.yml --teacher TEACHER --method {method.word}' if method.word else '',
         'page': f'docs/methods/{method.name}.md: equations, every option, results, traps',
@@ -53,5 +56,5 @@ def _find(name: str) -> Method:
 
 
 def _list_files(method: Method, kind: str) -> str:
-    patterns = dict(kinds_of_files(method))[kind]
-    return f'{", ".join(patterns)} ({counted(len(files_of(patterns)), "file")})'
+    patterns = dict(list_kinds_of_files(method))[kind]
+    return f'{", ".join(patterns)} ({counted(len(list_files(patterns)), "file")})'

@@ -90,7 +90,7 @@ class Method:
         return f'{who}, {self.venue}'
 
 
-def _of_the_study(label: str, title: str, **more: str) -> Measured:
+def _measure_in_study(label: str, title: str, **more: str) -> Measured:
     runs = {'plain': 'student alone', label: title, **more}
     return Measured('feature_distillation', 'Feature distillation', runs)
 
@@ -122,7 +122,7 @@ METHODS = (
         alone=('comparisons/lsfd/student_*.yml',),
         ablations=('ablations/lsfd/*.yml',), ablated='its failed variant, readings',
         rows=(Rows('LSFD', ('Student', 'LFD', 'LSFD', 'LSFD + FFT', 'Teacher')),),
-        measured=_of_the_study('lsfd', 'LSFD'), word='lsfd',
+        measured=_measure_in_study('lsfd', 'LSFD'), word='lsfd',
     ),
     Method(
         'facd', 'FACD', 'Moon, Jeong, Kim',
@@ -133,7 +133,7 @@ METHODS = (
         runs=('facd_*_x*.yml',), alone=('comparisons/facd/student_*.yml',),
         ablations=('ablations/facd/*.yml',), ablated='Tables 5 to 9, readings',
         rows=(Rows('FACD', ('Student', 'FAKD**', 'LFD*', 'LFD**', 'FACD (ours)', 'Teacher')),),
-        measured=_of_the_study('facd', 'FACD'), word='facd',
+        measured=_measure_in_study('facd', 'FACD'), word='facd',
     ),
     Method(
         'pisr', 'PISR', 'Lee, Lee, Kim, Ham',
@@ -174,7 +174,7 @@ METHODS = (
         compares='features, value by value', classes=('FitNetLoss',), trains='a 1x1 convolution a feature',
         runs=('comparisons/lsfd/fitnet_*.yml',),
         rows=(Rows('LSFD', ('Student', 'FitNet', 'LFD', 'Teacher'), 'FitNet'),),
-        measured=_of_the_study('fitnet', 'FitNet', fitnet_light='FitNet, a tenth of the weight'), word='fitnet',
+        measured=_measure_in_study('fitnet', 'FitNet', fitnet_light='FitNet, a tenth of the weight'), word='fitnet',
     ),
     Method(
         'attention_transfer', 'AT', 'Zagoruyko, Komodakis',
@@ -182,7 +182,7 @@ METHODS = (
         'Transfer', 'ICLR 2017', 'https://arxiv.org/abs/1612.03928',
         compares='maps of the strength of features', classes=('AttentionTransferLoss',),
         runs=('comparisons/mtkd/at_*.yml',),
-        rows=(Rows('MTKD', ('Compact', 'AT', 'Full'), 'AT'),), measured=_of_the_study('at', 'AT'), word='at',
+        rows=(Rows('MTKD', ('Compact', 'AT', 'Full'), 'AT'),), measured=_measure_in_study('at', 'AT'), word='at',
     ),
     Method(
         'fakd', 'FAKD', 'He, Dai, Lu, Jiang, Xia',
@@ -194,14 +194,14 @@ METHODS = (
             Rows('LSFD', ('Student', 'FAKD', 'FAKD*', 'FAKD + FFT')), Rows('FACD', ('Student', 'FAKD**'), 'FAKD**'),
             Rows('MTKD', ('Compact', 'FAKD'), 'FAKD'),
         ),
-        measured=_of_the_study('fakd', 'FAKD'), word='fakd',
+        measured=_measure_in_study('fakd', 'FAKD'), word='fakd',
     ),
     Method(
         'response', 'KD', 'Hinton, Vinyals, Dean', 'Distilling the Knowledge in a Neural Network', '2015',
         'https://arxiv.org/abs/1503.02531',
         compares='the image', classes=('ResponseLoss',), teachers='any number: their mean', cache='yes',
         runs=('comparisons/mtkd/kd_*.yml',),
-        rows=(Rows('MTKD', ('Compact', 'KD', 'Full'), 'KD'),), measured=_of_the_study('kd', 'KD'), word='kd',
+        rows=(Rows('MTKD', ('Compact', 'KD', 'Full'), 'KD'),), measured=_measure_in_study('kd', 'KD'), word='kd',
     ),
     Method(
         'dukd', 'DUKD', 'Zhang, Li, Hu, et al.', 'Data Upcycling Knowledge Distillation for Image Super-Resolution',

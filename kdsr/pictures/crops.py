@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 
 from kdsr.metrics import score
-from kdsr.pictures.photo_rows import Box, Row, with_box
+from kdsr.pictures.photo_rows import Box, Row, choose_box
 
 mpl.use('Agg')
 from matplotlib import pyplot as plt
@@ -35,14 +35,14 @@ def crop_comparison(rows: Sequence[Row], path: str, size: int = 96) -> None:
         path: PNG file to write; its folder is created.
         size: Side of the box in pixels for rows without one; it is placed where the methods differ most.
     """
-    rows = [with_box(row, size) for row in rows]
-    figure, blocks = _blocks(rows)
+    rows = [choose_box(row, size) for row in rows]
+    figure, blocks = _make_axes(rows)
     for row, (photo, *cells) in zip(rows, blocks):
-        _photo(photo, row, 'right: PSNR / SSIM\nof the whole photo' if row.captions else '')
-        box = _box_of(row)
+        _draw_photo(photo, row, 'right: PSNR / SSIM\nof the whole photo' if row.captions else '')
+        box = _get_box(row)
         gt = box.cut(row.gt)
         crops = {name: box.cut(image) for name, image in row.methods.items()}
-        captions = row.captions or _scores(crops, gt)
+        captions = row.captions or _write_captions(crops, gt)
         best = '' if row.captions else max(row.compared(), key=lambda name: float(captions[name].split()[0]))
         _show(cells[0], gt, 'GT', captions.get('GT', ''))
         for axis, (name, crop) in zip(cells[1:], crops.items()):
@@ -50,13 +50,13 @@ def crop_comparison(rows: Sequence[Row], path: str, size: int = 96) -> None:
     _save(figure, path)
 
 
-def _scores(crops: Mapping[str, np.ndarray], gt: np.ndarray) -> dict[str, str]:
+def _write_captions(crops: Mapping[str, np.ndarray], gt: np.ndarray) -> dict[str, str]:
     """Return the caption of each crop, PSNR and SSIM on Y; the caption of the ground truth explains them."""
     found = {name: score(crop, gt, 0) for name, crop in crops.items()}
     return {'GT': 'PSNR / SSIM', **{name: f'{psnr:.2f} / {ssim:.4f}' for name, (psnr, ssim) in found.items()}}
 
 
-def error_comparison(rows: Sequence[Row], path: str, size: int = 96) -> None:
+def draw_error_comparison(rows: Sequence[Row], path: str, size: int = 96) -> None:
     """Draw |image - ground truth| in the same crops, mean over the channels, on one colour scale.
 
     Args:
@@ -64,16 +64,19 @@ def error_comparison(rows: Sequence[Row], path: str, size: int = 96) -> None:
         path: PNG file to write; its folder is created.
         size: Side of the box in pixels for rows without one, see :func:`crop_comparison`.
     """
-    rows = [with_box(row, size) for row in rows]
+    rows = [choose_box(row, size) for row in rows]
     errors = [
-        {name: _error(_box_of(row).cut(image), _box_of(row).cut(row.gt)) for name, image in row.methods.items()}
+        {
+            name: _compute_error(_get_box(row).cut(image), _get_box(row).cut(row.gt))
+            for name, image in row.methods.items()
+        }
         for row in rows
     ]
     top = max(1.0, float(np.percentile(np.concatenate([e.ravel() for of in errors for e in of.values()]), BRIGHTEST)))
-    figure, blocks = _blocks(rows)
+    figure, blocks = _make_axes(rows)
     for row, found, (photo, *cells) in zip(rows, errors, blocks):
-        _photo(photo, row, '')
-        _show(cells[0], _box_of(row).cut(row.gt), 'GT', 'mean |error|')
+        _draw_photo(photo, row, '')
+        _show(cells[0], _get_box(row).cut(row.gt), 'GT', 'mean |error|')
         smallest = min(found[name].mean() for name in row.compared())
         for axis, (name, error) in zip(cells[1:], found.items()):
             axis.imshow(error, cmap='magma', vmin=0, vmax=top, interpolation='nearest')
@@ -85,16 +88,16 @@ def error_comparison(rows: Sequence[Row], path: str, size: int = 96) -> None:
     _save(figure, path)
 
 
-def _error(image: np.ndarray, gt: np.ndarray) -> np.ndarray:
+def _compute_error(image: np.ndarray, gt: np.ndarray) -> np.ndarray:
     return np.abs(image.astype(np.float32) - gt.astype(np.float32)).mean(axis=2)
 
 
-def _box_of(row: Row) -> Box:
+def _get_box(row: Row) -> Box:
     assert row.box is not None  # every row has one now
     return row.box
 
 
-def _blocks(rows: Sequence[Row]) -> tuple[Figure, Iterator[list[plt.Axes]]]:
+def _make_axes(rows: Sequence[Row]) -> tuple[Figure, Iterator[list[plt.Axes]]]:
     """Return a figure, and for each photo the axes of the photo and of its crops."""
     crops = 1 + max(len(row.methods) for row in rows)
     lines = -(-crops // IN_A_LINE)
@@ -114,8 +117,8 @@ def _blocks(rows: Sequence[Row]) -> tuple[Figure, Iterator[list[plt.Axes]]]:
     return figure, blocks()
 
 
-def _photo(axis: plt.Axes, row: Row, caption: str) -> None:
-    box = _box_of(row)
+def _draw_photo(axis: plt.Axes, row: Row, caption: str) -> None:
+    box = _get_box(row)
     _show(axis, row.gt, row.title, caption)
     corner = (box.left - 0.5, box.top - 0.5)
     axis.add_patch(Rectangle(corner, box.width, box.height, fill=False, edgecolor=FRAME, linewidth=1.6))
@@ -152,7 +155,7 @@ def draw_crops_and_errors(rows: Sequence[Row], folder: str) -> dict[str, str]:
     """
     drawings: dict[str, tuple[str, Callable[[Sequence[Row], str], None]]] = {
         'Crops': ('crops.png', crop_comparison),
-        'Errors in these crops': ('errors.png', error_comparison),
+        'Errors in these crops': ('errors.png', draw_error_comparison),
     }
     for file, draw in drawings.values():
         draw(rows, os.path.join(folder, file))

@@ -17,7 +17,7 @@ ENDINGS = ('.png', '.bmp', '.jpg', '.jpeg', '.tif', '.tiff')
 SMALLEST = 16  # side of a crop in pixels; SSIM cannot use 5 pixels at each side
 
 
-def pictures(
+def draw_folders(
     gt_folder: str,
     folders: Sequence[str],
     *,
@@ -50,15 +50,15 @@ def pictures(
 
     wanted = parse_crops(crops)
     names = list(wanted) or None
-    rows = folder_rows(gt_folder, _labelled(folders), scale, names)
-    chosen = with_boxes(rows, wanted) if wanted else choose_rows_by_difference(rows, count, size)
+    rows = read_rows(gt_folder, _label(folders), scale, names)
+    chosen = choose_boxes(rows, wanted) if wanted else choose_rows_by_difference(rows, count, size)
     if not chosen:
         raise UserError(f'{gt_folder}: none of its images is in all the other folders.')
     files = draw_crops_and_errors(chosen, out)
     return f'Written to {out}: {", ".join(files.values())}'
 
 
-def _labelled(folders: Sequence[str]) -> dict[str, str]:
+def _label(folders: Sequence[str]) -> dict[str, str]:
     """Return label to folder; a folder without a label gets its own name."""
     found: dict[str, str] = {}
     for text in folders:
@@ -103,7 +103,7 @@ def parse_crops(crops: Iterable[str]) -> dict[str, list[Box]]:
     return found
 
 
-def with_boxes(rows: Iterable[Row], wanted: Mapping[str, Sequence[Box]]) -> list[Row]:
+def choose_boxes(rows: Iterable[Row], wanted: Mapping[str, Sequence[Box]]) -> list[Row]:
     """Return a row for every box, in the order of `wanted`.
 
     Args:
@@ -127,7 +127,7 @@ def with_boxes(rows: Iterable[Row], wanted: Mapping[str, Sequence[Box]]) -> list
     return found
 
 
-def folder_rows(
+def read_rows(
     gt_folder: str, folders: Mapping[str, str], scale: int | None, names: Sequence[str] | None = None
 ) -> Iterator[Row]:
     """Yield the photos that are in all folders, one at a time.
@@ -141,8 +141,8 @@ def folder_rows(
     Raises:
         UserError: a folder is missing, or the sizes of images differ.
     """
-    gts = _images(gt_folder)
-    found = {label: _matched(folder, gts) for label, folder in folders.items()}
+    gts = _list_images(gt_folder)
+    found = {label: _match(folder, gts) for label, folder in folders.items()}
     for name, path in gts.items():
         if not all(name in of for of in found.values()) or (names and name not in names):
             continue
@@ -158,7 +158,7 @@ def folder_rows(
         yield Row(name, gt, methods)
 
 
-def _images(folder: str) -> dict[str, str]:
+def _list_images(folder: str) -> dict[str, str]:
     if not os.path.isdir(folder):
         raise UserError(f'{folder!r} is not a folder (looked in {os.getcwd()!r}).')
     files = sorted(file for file in os.listdir(folder) if file.lower().endswith(ENDINGS))
@@ -167,10 +167,10 @@ def _images(folder: str) -> dict[str, str]:
     return {os.path.splitext(file)[0]: os.path.join(folder, file) for file in files}
 
 
-def _matched(folder: str, gts: Iterable[str]) -> dict[str, str]:
+def _match(folder: str, gts: Iterable[str]) -> dict[str, str]:
     """Return name of the ground truth to file; if a file begins with several names, the longest one counts."""
     found: dict[str, str] = {}
-    for name, path in _images(folder).items():
+    for name, path in _list_images(folder).items():
         fitting = [gt for gt in gts if name == gt or name.startswith(f'{gt}_')]
         if fitting:
             found.setdefault(max(fitting, key=len), path)

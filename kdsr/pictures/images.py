@@ -29,7 +29,7 @@ def read_image(path: str) -> np.ndarray:
     return image
 
 
-def as_batch(image: np.ndarray) -> Tensor:
+def make_batch(image: np.ndarray) -> Tensor:
     """Return an image (h, w, 3), uint8, BGR, as (1, 3, h, w), RGB in [0, 1]."""
     return img2tensor(image.astype(np.float32) / 255, bgr2rgb=True, float32=True).unsqueeze(0)
 
@@ -45,4 +45,4 @@ def super_resolve(network: Callable[[Tensor], Tensor], image: np.ndarray) -> np.
     Returns:
         (S*h, S*w, 3), uint8, BGR.
     """
-    return tensor2img(network(as_batch(image)))
+    return tensor2img(network(make_batch(image)))

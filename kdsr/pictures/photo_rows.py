@@ -86,7 +86,7 @@ def choose_rows_by_difference(rows: Iterable[Row], count: int, size: int) -> lis
     return [row for _, _, row in sorted(kept, key=lambda entry: entry[:2], reverse=True)]
 
 
-def with_box(row: Row, size: int) -> Row:
+def choose_box(row: Row, size: int) -> Row:
     """Return a row with a box: its own, or the square of `size` pixels in which the methods differ most."""
     if row.box is not None:
         return row

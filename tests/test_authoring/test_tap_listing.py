@@ -9,7 +9,7 @@ from torch import nn
 
 from kdsr import options
 from kdsr.authoring.paper_points import find_paper_points
-from kdsr.authoring.tap_listing import _shortened, build_candidate, explore, list_taps
+from kdsr.authoring.tap_listing import _shorten_paths, build_candidate, explore, list_taps
 from kdsr.distillation.feature_tap import FeatureTap
 from kdsr.distillation.teacher import build_teachers
 from kdsr.errors import UserError
@@ -209,8 +209,8 @@ def test_lines_stand_for_each_path_once(workspace):
 
 
 def test_paths_are_put_together_only_where_that_says_no_more_than_they_do():
-    assert _shortened(['a.0.b.1', 'a.0.b.2', 'a.4.b.1', 'a.4.b.2']) == ['a.{0,4}.b.{1..2}']
-    assert _shortened(['a.0.b.1', 'a.4.b.2']) == ['a.0.b.1', 'a.4.b.2']
+    assert _shorten_paths(['a.0.b.1', 'a.0.b.2', 'a.4.b.1', 'a.4.b.2']) == ['a.{0,4}.b.{1..2}']
+    assert _shorten_paths(['a.0.b.1', 'a.4.b.2']) == ['a.0.b.1', 'a.4.b.2']
 
 
 def test_the_block_of_one_teacher_can_be_pasted(workspace):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdsr.comparison.page import embedded, page
+from kdsr.comparison.page import embed_picture, format_page
 from kdsr.comparison.parts import ReportPicture, Table
 
 VOID = {'meta', 'img'}
@@ -33,7 +33,7 @@ def text(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)).save(tmp_path / 'a.png')
     facts = Table('', '', ('', ''), [('command', '`kdsr compare a<b.yml`'), ('budget', '**kd differs**')])
     rows = [('alone', '30.100 ± 0.100', ''), ('kd & co', '30.607', '+0.507 (p < 0.001) *'), ('worse', '29.9', '-0.2')]
-    return page('cmp <1>', 'Which?', [facts, Table('psnr', 'How to read.', ('run', 'Set5', 'gain'), rows),
+    return format_page('cmp <1>', 'Which?', [facts, Table('psnr', 'How to read.', ('run', 'Set5', 'gain'), rows),
                                       ReportPicture('Curves', 'a.png', 'Mean.'), 'The end.'], tmp_path)  # fmt: skip
 
 
@@ -65,12 +65,12 @@ def test_pictures_keep_their_pixels_or_nearly(tmp_path):
     flat = np.zeros((300, 300, 3), np.uint8)
     flat[100:200] = 200
     Image.fromarray(flat).save(tmp_path / 'flat.png', compress_level=0)
-    head, image = unpacked(embedded(tmp_path / 'flat.png'))
+    head, image = unpacked(embed_picture(tmp_path / 'flat.png'))
     np.testing.assert_array_equal(np.asarray(image.convert('RGB')), flat)
     ramp = np.linspace(60, 180, 600)[:, None, None] + np.random.default_rng(0).normal(0, 8, (600, 600, 3))
     noisy = np.clip(ramp, 0, 255).astype(np.uint8)
     Image.fromarray(noisy).save(tmp_path / 'noisy.png')
-    head, image = unpacked(embedded(tmp_path / 'noisy.png'))
+    head, image = unpacked(embed_picture(tmp_path / 'noisy.png'))
     assert head == 'data:image/webp;base64'
     assert not np.array_equal(np.asarray(image), noisy)
     assert np.abs(np.asarray(image).astype(int) - noisy).mean() < 12

@@ -1,7 +1,7 @@
 import pytest
 
 from kdsr.comparison.papers import paper_table
-from kdsr.comparison.report import markdown, sections
+from kdsr.comparison.report import format_report, make_sections
 from kdsr.comparison.summary import summarise
 from tests.helpers.comparisons import comparison, trained
 
@@ -36,7 +36,7 @@ def test_rows_stand_beside_the_runs_that_are_comparable(workspace, summary):
 
 def test_the_report_has_them(workspace, summary):
     found = summarise(summary)
-    assert "## The papers' rows" in markdown(found, sections(found, ''))
+    assert "## The papers' rows" in format_report(found, make_sections(found, ''))
 
 
 def test_other_networks_and_metrics_have_no_rows(workspace):

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from kdsr.comparison.plan import read_comparison
-from kdsr.comparison.planned_runs import option_differences
+from kdsr.comparison.planned_runs import list_option_differences
 from kdsr.errors import UserError
 from tests.helpers.comparisons import comparison, comparison_file
 
@@ -131,7 +131,7 @@ def test_anchors_may_be_laid_over_each_other(workspace):
 
 
 def test_differences_are_named_by_their_keys():
-    assert option_differences({'a': {'b': 1, 'c': 2}}, {'a': {'b': 1, 'c': 3}, 'd': 4}) == [
+    assert list_option_differences({'a': {'b': 1, 'c': 2}}, {'a': {'b': 1, 'c': 3}, 'd': 4}) == [
         'a.c: 2 -> 3',
         'd: None -> 4',
     ]

@@ -8,8 +8,8 @@ from basicsr.metrics import calculate_psnr
 
 from kdsr.comparison import references
 from kdsr.comparison.parts import DASH
-from kdsr.comparison.references import Reference, below_bicubic, score_references
-from kdsr.comparison.report import markdown, sections, write_report
+from kdsr.comparison.references import Reference, find_below_bicubic, score_references
+from kdsr.comparison.report import format_report, make_sections, write_report
 from kdsr.comparison.summary import summarise
 from kdsr.data.matlab_bicubic import upsample_bicubic
 from kdsr.distillation.checkpoint import load_weights
@@ -111,9 +111,9 @@ def test_runs_below_bicubic_are_warned_about(workspace):
         for run in plan.of(label):
             trained(workspace, run, value)
     summary = summarise(plan)
-    (warning,) = below_bicubic(summary, [Reference('bicubic', {COLUMN: 30.0})])
+    (warning,) = find_below_bicubic(summary, [Reference('bicubic', {COLUMN: 30.0})])
     assert warning.startswith('fast is worse than bicubic upsampling (photos psnr 29 against 30)')
-    assert below_bicubic(summary, [Reference('teacher', {COLUMN: 99.0})]) == []
+    assert find_below_bicubic(summary, [Reference('teacher', {COLUMN: 99.0})]) == []
 
 
 def test_the_direction_of_a_metric_counts(workspace):
@@ -122,7 +122,7 @@ def test_the_direction_of_a_metric_counts(workspace):
     for label, value in {'plain': 31.0, 'fast': 29.0}.items():
         for run in plan.of(label):
             trained(workspace, run, value)
-    (warning,) = below_bicubic(summarise(plan), [Reference('bicubic', {COLUMN: 30.0})])
+    (warning,) = find_below_bicubic(summarise(plan), [Reference('bicubic', {COLUMN: 30.0})])
     assert warning.startswith('plain is worse')
 
 
@@ -131,7 +131,7 @@ def test_the_report_has_the_rows_and_the_warnings(workspace):
     for run in plan.runs:
         trained(workspace, run, 10.0)
     summary = summarise(plan)
-    text = markdown(summary, sections(summary, '', references=[Reference('bicubic', {COLUMN: 30.25})]))
+    text = format_report(summary, make_sections(summary, '', references=[Reference('bicubic', {COLUMN: 30.25})]))
     assert f'| bicubic | {DASH} | 30.250 | +20.250 |' in text
     assert text.count('| **warning** | ') == 2
     warnings = write_report(summary, workspace.root / 'out', '', photos=0)

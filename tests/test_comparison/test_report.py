@@ -5,7 +5,7 @@ import sys
 import cv2
 import pytest
 
-from kdsr.comparison.report import markdown, results_csv, runs_csv, sections, write_report
+from kdsr.comparison.report import format_report, format_results_csv, format_runs_csv, make_sections, write_report
 from kdsr.comparison.summary import summarise
 from kdsr.errors import UserError
 from tests.helpers.comparisons import comparison, trained
@@ -33,7 +33,7 @@ def rows(text, first):
 
 
 def test_the_report_says_what_was_measured_and_how(workspace, summary):
-    text = markdown(summary, sections(summary, 'kdsr compare cmp.yml'))
+    text = format_report(summary, make_sections(summary, 'kdsr compare cmp.yml'))
     assert text.startswith('# cmp\n\nWhich is better?\n')
     for told in (
         '`kdsr compare cmp.yml`',
@@ -48,7 +48,7 @@ def test_the_report_says_what_was_measured_and_how(workspace, summary):
 
 
 def test_the_tables_hold_means_gains_and_costs(workspace, summary):
-    text = markdown(summary, sections(summary, ''))
+    text = format_report(summary, make_sections(summary, ''))
     values, gain, cost = rows(text, r'kd (from \| images)')
     assert values == r'| kd (from \| images) | 3 | 30.607 ± 0.110 | +0.507 (p < 0.001) * |'
     assert gain == (
@@ -61,13 +61,13 @@ def test_the_tables_hold_means_gains_and_costs(workspace, summary):
 
 
 def test_the_csv_files_hold_every_validation_and_every_run(workspace, summary):
-    results = list(csv.DictReader(io.StringIO(results_csv(summary))))
+    results = list(csv.DictReader(io.StringIO(format_results_csv(summary))))
     assert len(results) == 2 * 8
     assert results[1] == {
         'run': 'teacher', 'seed': '7', 'set': 'photos', 'metric': 'psnr', 'iteration': '40', 'value': '33.0',
         'train_seconds': '100.000', 'cpu_seconds': '50.000',
     }  # fmt: skip
-    runs = {row['experiment']: row for row in csv.DictReader(io.StringIO(runs_csv(summary)))}
+    runs = {row['experiment']: row for row in csv.DictReader(io.StringIO(format_runs_csv(summary)))}
     assert len(runs) == 10
     assert runs['cmp_kd_seed1']['finished'] == 'True'
     assert runs['cmp_kd_seed1']['step_seconds'] == '1.5'
@@ -80,7 +80,7 @@ def test_notes_with_newlines_and_html_stay_in_their_cell(workspace):
     for run in plan.runs:
         trained(workspace, run, 30.0)
     found = summarise(plan)
-    text = markdown(found, sections(found, ''))
+    text = format_report(found, make_sections(found, ''))
     cell = r'a\|b (first line second &lt;script>alert(1)&lt;/script> `<b>`)'
     assert rows(text, cell)[0] == f'| {cell} | 3 | 30.000 ± 0.000 | |'
     assert 'Read &lt;!-- this --> & more' in text
@@ -110,6 +110,6 @@ def test_without_matplotlib_the_rest_is_written(workspace, summary, monkeypatch)
 
 def test_a_report_before_anything_is_trained_is_empty(workspace):
     empty = summarise(comparison(workspace))
-    assert '| trained | not yet |' in markdown(empty, sections(empty, ''))
+    assert '| trained | not yet |' in format_report(empty, make_sections(empty, ''))
     with pytest.raises(UserError, match='is a file'):
         write_report(summarise(comparison(workspace)), workspace.root / 'cmp.yml', '')

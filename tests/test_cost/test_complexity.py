@@ -7,7 +7,13 @@ from torch import nn
 from torch.nn import functional as F
 
 import kdsr.archs  # noqa: F401 - registers the networks
-from kdsr.cost.complexity import activations, complexity, count_networks, count_option_files, multi_adds
+from kdsr.cost.complexity import (
+    build_and_count,
+    count_activations,
+    count_multi_adds,
+    count_networks,
+    count_option_files,
+)
 from kdsr.errors import UserError
 from kdsr.networks.facts import parameters
 from tests.conftest import network_opt
@@ -67,7 +73,7 @@ CASES = {
 
 @pytest.mark.parametrize(('network', 'shape', 'expected'), CASES.values(), ids=CASES)
 def test_hand_computed(network, shape, expected):
-    assert multi_adds(network, shape) == expected
+    assert count_multi_adds(network, shape) == expected
 
 
 # MultiAdds in T that LSFD prints (Table 1) for an LR input of 3x640x480 at x2.
@@ -83,14 +89,14 @@ def test_hand_computed(network, shape, expected):
     ],
 )
 def test_lsfd_table_1(options, tera):
-    assert multi_adds(build_network(options), (3, 640, 480)) / 1e12 == pytest.approx(tera, rel=1e-3)
-    assert complexity('network', options, (1280, 960)).multi_adds / 1e12 == pytest.approx(tera, rel=1e-3)
+    assert count_multi_adds(build_network(options), (3, 640, 480)) / 1e12 == pytest.approx(tera, rel=1e-3)
+    assert build_and_count('network', options, (1280, 960)).multi_adds / 1e12 == pytest.approx(tera, rel=1e-3)
 
 
 @pytest.mark.skipif('FSRCNN' not in ARCH_REGISTRY, reason='needs FSRCNN')
 @pytest.mark.parametrize(('scale', 'giga'), [(2, 6.007), (3, 4.984), (4, 4.637)])
 def test_fsrcnn_for_an_output_of_1280x720(scale, giga):
-    row = complexity('FSRCNN', {'type': 'FSRCNN', 'upscale': scale})
+    row = build_and_count('FSRCNN', {'type': 'FSRCNN', 'upscale': scale})
     assert row.multi_adds / 1e9 == pytest.approx(giga, abs=5e-4)
 
 
@@ -105,7 +111,7 @@ def test_san_is_its_convolutions_covariances_and_non_local_products():
         {'type': 'SAN', 'upscale': 2, 'num_feat': dim, 'num_group': 1, 'num_block': 1, 'squeeze_factor': 4,
          'non_local_reduction': 4}
     )  # fmt: skip
-    assert multi_adds(network, (3, 16, 12)) == shifts + head + group + 2 * non_local + tail
+    assert count_multi_adds(network, (3, 16, 12)) == shifts + head + group + 2 * non_local + tail
 
 
 @pytest.mark.parametrize('name', ['EDSR', 'RCAN', 'SwinIR', 'DCTSwin'])
@@ -115,7 +121,7 @@ def test_the_network_stays_as_it_is(name):
     image = torch.rand(1, 6 if name == 'DCTSwin' else 3, 16, 16)
     before = network.eval()(image)
     network.train()
-    assert multi_adds(network, image.shape[1:]) > 0
+    assert count_multi_adds(network, image.shape[1:]) > 0
     assert network.training
     assert all(p.device.type == 'cpu' for p in network.parameters())
     assert torch.equal(network.eval()(image), before)
@@ -126,14 +132,14 @@ def test_the_network_stays_as_it_is(name):
 def test_network_with_windows_is_given_whole_windows():
     """From 9x9 to 12x12."""
     options = network_opt('SwinIR')
-    assert complexity('SwinIR', options, (18, 18)) == complexity('SwinIR', options, (24, 24))
+    assert build_and_count('SwinIR', options, (18, 18)) == build_and_count('SwinIR', options, (24, 24))
 
 
 def test_input_shape_of_a_network_that_takes_no_small_image():
     network = build_network(network_opt('DCTSwin'))
-    row = complexity('aggregator', network_opt('DCTSwin'), input_shape=(6, 32, 32))
-    assert (row.parameters, row.multi_adds) == (parameters(network), multi_adds(network, (6, 32, 32)))
-    assert (row.activations, row.convolutions) == activations(network, (6, 32, 32))
+    row = build_and_count('aggregator', network_opt('DCTSwin'), input_shape=(6, 32, 32))
+    assert (row.parameters, row.multi_adds) == (parameters(network), count_multi_adds(network, (6, 32, 32)))
+    assert (row.activations, row.convolutions) == count_activations(network, (6, 32, 32))
 
 
 def test_parameters_count_frozen_ones_but_no_buffers():
@@ -159,8 +165,8 @@ class Twice(nn.Module):
 
 def test_activations_are_what_convolutions_give():
     """7x9 becomes 4x5 and 8x10."""
-    assert activations(Twice(), (3, 7, 9)) == (3 * 4 * 20 + 2 * 80, 4)
-    assert activations(nn.Linear(9, 4), (3, 7, 9)) == (0, 0)
+    assert count_activations(Twice(), (3, 7, 9)) == (3 * 4 * 20 + 2 * 80, 4)
+    assert count_activations(nn.Linear(9, 4), (3, 7, 9)) == (0, 0)
 
 
 # AIM 2020 and NTIRE 2022, efficient super-resolution, 256x256: parameters, FLOPs (activation functions included) in G,
@@ -182,7 +188,7 @@ def test_the_challenges_tables_are_reproduced(name):
 
 def test_wrong_options_are_told_plainly():
     with pytest.raises(UserError, match=r"mine: EDSR has no option 'num_blocks'. Did you mean 'num_block'"):
-        complexity('mine', {**EDSR, 'num_blocks': 3})
+        build_and_count('mine', {**EDSR, 'num_blocks': 3})
 
 
 # PISR, Table 2: G for a 1280x720 output. CARN's 1,592K is the multi-scale network; a forward pass costs the same.
@@ -195,19 +201,19 @@ PISR_TABLE_2 = {
 
 @pytest.mark.parametrize('name', PISR_TABLE_2)
 def test_multi_adds_of_pisrs_table_are_reproduced(name):
-    counted = [complexity(name, {'type': name, 'upscale': scale}).multi_adds / 1e9 for scale in (2, 3, 4)]
+    counted = [build_and_count(name, {'type': name, 'upscale': scale}).multi_adds / 1e9 for scale in (2, 3, 4)]
     assert counted == pytest.approx(PISR_TABLE_2[name], rel=0.01)
 
 
 def test_idn_of_pisrs_table_is_another_network():
     """It has 591K parameters at every scale and 136.5 / 60.6 / 34.1 G; the authors' has 579K / 588K / 600K."""
-    rows = [complexity('IDN', {'type': 'IDN', 'upscale': scale}) for scale in (2, 3, 4)]
+    rows = [build_and_count('IDN', {'type': 'IDN', 'upscale': scale}) for scale in (2, 3, 4)]
     assert [row.parameters for row in rows] == [579_276, 587_931, 600_048]
     assert [row.multi_adds / 1e9 for row in rows] == pytest.approx([136.5, 60.6, 34.1], rel=0.026)
 
 
 def test_the_scale_is_the_networks_own_where_the_options_do_not_say():
-    assert complexity('a', {'type': 'RFDN'}) == complexity('a', {'type': 'RFDN', 'upscale': 4})
+    assert build_and_count('a', {'type': 'RFDN'}) == build_and_count('a', {'type': 'RFDN', 'upscale': 4})
 
 
 def test_a_privileged_teacher_is_counted_on_the_ground_truth(tmp_path):
@@ -226,7 +232,7 @@ def test_so_is_one_that_is_trained(tmp_path):
     for model_type in ('PrivilegedTeacherModel', 'SRModel'):
         (tmp_path / 'run.yml').write_text(yaml.safe_dump({**opt, 'model_type': model_type}))
         counts += count_option_files([str(tmp_path / 'run.yml')])
-    decoder = complexity('FSRCNN', {'type': 'FSRCNN', 'upscale': 2})
+    decoder = build_and_count('FSRCNN', {'type': 'FSRCNN', 'upscale': 2})
     pixels = 720 * 1280
     encoder = pixels * 25 * 56 + pixels // 4 * (25 * 56 * 56 + 9 * 56 * 12 + 9 * 12)
     assert counts[0].multi_adds == encoder + decoder.multi_adds

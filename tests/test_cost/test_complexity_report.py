@@ -8,7 +8,7 @@ from torch import nn
 
 from kdsr.cli import main
 from kdsr.cost.complexity import count
-from kdsr.cost.complexity_report import complexity_tables, markdown
+from kdsr.cost.complexity_report import format_tables, make_complexity_tables
 from kdsr.cost.latency import Timing, time_network
 from kdsr.errors import UserError
 from kdsr.networks.weight_files import read_network_opt
@@ -37,9 +37,9 @@ def test_latency_is_measured_and_said(capsys):
     told = capsys.readouterr().out
     assert 'latency [ms] |' in told
     assert f'{counted(torch.get_num_threads(), "thread")}, fp32, batch 1, median of 2 runs after 3' in told
-    tables = complexity_tables([], [read_network_opt(FSRCNN)], (16, 24), (8, 12), Timing(repeats=1))
+    tables = make_complexity_tables([], [read_network_opt(FSRCNN)], (16, 24), (8, 12), Timing(repeats=1))
     assert all(row.seconds > 0 for rows in tables.values() for row in rows)
-    assert 'latency' in markdown(tables, Timing())
+    assert 'latency' in format_tables(tables, Timing())
 
 
 def test_timing_leaves_the_network_as_it_is():

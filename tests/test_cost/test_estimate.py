@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from kdsr.cli import main
-from kdsr.cost.estimate import GIB, Assumptions, Estimate, assumptions, estimate, seconds
-from kdsr.cost.estimate_report import report, tables
-from kdsr.cost.gpus import Gpu, find_gpus, known_gpus
+from kdsr.cost.estimate import GIB, Assumptions, Estimate, estimate, estimate_seconds, make_assumptions
+from kdsr.cost.estimate_report import format_report, format_tables
+from kdsr.cost.gpus import Gpu, find_gpus, read_gpus
 from kdsr.cost.operation_counter import CONVOLUTION, HALF, OTHER, PRODUCT, Operation
 from kdsr.cost.training_step import STUDENT, StepCost
 from kdsr.errors import UserError
@@ -39,7 +39,7 @@ def run(step=STEP, **changes):
 
 
 def test_each_kernel_takes_its_longest_part():
-    assert seconds(STEP, CARD, utilisation=0.5, bandwidth=0.5, launch=2) == 80 + 80 + 20 + 30 + 8
+    assert estimate_seconds(STEP, CARD, utilisation=0.5, bandwidth=0.5, launch=2) == 80 + 80 + 20 + 30 + 8
 
 
 def test_days_are_iterations_times_the_best_and_the_worst():
@@ -84,7 +84,7 @@ def test_cards_are_found_by_their_names():
     assert [gpu.name for gpu in find_gpus(['NVIDIA GeForce RTX 4090', 'rtx3090', 'a100-80gb', 't4'])] == [
         'RTX 4090', 'RTX 3090', 'A100 80GB', 'T4',
     ]  # fmt: skip
-    assert find_gpus([]) == list(known_gpus())
+    assert find_gpus([]) == list(read_gpus())
     with pytest.raises(UserError, match='matches A100 40GB and A100 80GB'):
         find_gpus(['A100'])
     with pytest.raises(UserError, match=r'unknown card.*Known: RTX 3060'):
@@ -92,7 +92,7 @@ def test_cards_are_found_by_their_names():
 
 
 def test_the_data_of_the_cards_are_whole():
-    for gpu in known_gpus():
+    for gpu in read_gpus():
         assert gpu.single <= gpu.tensor < gpu.half
         assert 4 * GIB < gpu.memory < 1000 * GIB
         assert 1e11 < gpu.bandwidth < 1e13
@@ -100,13 +100,13 @@ def test_the_data_of_the_cards_are_whole():
 
 
 def test_the_utilisation_may_be_given_in_any_order():
-    assert assumptions([0.1, 0.6]).utilisation == assumptions([0.6, 0.1]).utilisation == (0.6, 0.1)
+    assert make_assumptions([0.1, 0.6]).utilisation == make_assumptions([0.6, 0.1]).utilisation == (0.6, 0.1)
     with pytest.raises(UserError, match='above 0'):
-        assumptions([0, 0.5])
+        make_assumptions([0, 0.5])
 
 
 def test_the_report_says_what_it_is_and_what_is_not_counted():
-    text = report([run(notes=('something is not counted',))], [CARD], Assumptions())
+    text = format_report([run(notes=('something is not counted',))], [CARD], Assumptions())
     assert text.startswith('Estimates, not measurements')
     assert 'run: something is not counted.' in text
     assert '15 to 40 % of the peak' in text
@@ -151,7 +151,7 @@ def test_the_page_is_current(name):
     run = estimate(str(ROOT / f'options/{name}.yml'))
     page, now = (
         [line for line in text.splitlines() if line.startswith(f'| {name} |')]
-        for text in ((ROOT / 'docs/estimates.md').read_text(), tables([run], known_gpus(), Assumptions()))
+        for text in ((ROOT / 'docs/estimates.md').read_text(), format_tables([run], read_gpus(), Assumptions()))
     )
     assert page[0] == now[0], 'run `make docs`'
     shown, wanted = ([float(n) for n in re.findall(r'\d+\.?\d*', row.split('|', 2)[2])] for row in (page[1], now[1]))

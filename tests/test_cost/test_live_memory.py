@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from kdsr.compat.swinir import basicsr_calculate_mask
-from kdsr.cost.live_memory import peak_memory
-from kdsr.cost.on_meta import on_meta
+from kdsr.cost.live_memory import count_peak_memory
+from kdsr.cost.on_meta import copy_to_meta
 
 
 class Chain(nn.Module):
@@ -34,7 +34,7 @@ class Chain(nn.Module):
 def test_by_hand(keep, values):
     network = Chain(keep).to('meta')
     scalars = 2 * 4 if keep else 0  # the sum and its product
-    assert peak_memory(network, (4, 5, 6)) == pytest.approx(400 + 4 * 30 * values, abs=scalars)
+    assert count_peak_memory(network, (4, 5, 6)) == pytest.approx(400 + 4 * 30 * values, abs=scalars)
 
 
 def test_views_and_repeats_of_one_storage_count_once():
@@ -42,16 +42,16 @@ def test_views_and_repeats_of_one_storage_count_once():
         def forward(self, x):
             return x.flatten(1).view(1, 2, -1).transpose(1, 2)
 
-    assert peak_memory(Views(), (4, 5, 6)) == 4 * 120
+    assert count_peak_memory(Views(), (4, 5, 6)) == 4 * 120
 
 
 @pytest.mark.parametrize('size', [(3, 32, 32), (3, 24, 40)])
 def test_the_mask_that_swinir_keeps_counts_once(size, monkeypatch):
     """A wide MLP has the peak. BasicSR's own SwinIR holds no mask there; kdsr's holds one, which all blocks share."""
     options = {'type': 'SwinIR', 'upscale': 2, 'img_size': 8, 'window_size': 8, 'embed_dim': 12, 'mlp_ratio': 64}
-    network = on_meta(build_network({**options, 'depths': [2, 4], 'num_heads': [2, 2]})).eval()
-    kept = peak_memory(network, size)
-    assert peak_memory(network, size) == kept  # also if the mask was made before
+    network = copy_to_meta(build_network({**options, 'depths': [2, 4], 'num_heads': [2, 2]})).eval()
+    kept = count_peak_memory(network, size)
+    assert count_peak_memory(network, size) == kept  # also if the mask was made before
     monkeypatch.setattr(SwinTransformerBlock, 'calculate_mask', basicsr_calculate_mask)
     windows = size[1] * size[2] // 64
-    assert kept - peak_memory(network, size) == windows * 64 * 64 * 4
+    assert kept - count_peak_memory(network, size) == windows * 64 * 64 * 4

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from kdsr.cost.operation_counter import CONVOLUTION, HALF, OTHER, PRODUCT, OperationCounter, flop_of
+from kdsr.cost.operation_counter import CONVOLUTION, HALF, OTHER, PRODUCT, OperationCounter, count_flop
 
 
 def counted(work, *shapes, dtype=torch.float32):
@@ -27,7 +27,7 @@ def test_both_gradients_of_a_grouped_convolution_cost_as_much_as_its_forward_pas
 
 def test_a_transposed_convolution_is_counted_at_its_input():
     operations = counted(lambda x, w: F.conv_transpose2d(x, w, stride=2), (1, 4, 5, 6), (4, 3, 2, 2))
-    assert flop_of([operations]) == 2 * 30 * 4 * 3 * 4
+    assert count_flop([operations]) == 2 * 30 * 4 * 3 * 4
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from basicsr.archs import build_network
 from torch import nn
 
 from kdsr import options
-from kdsr.cost.complexity import multi_adds
-from kdsr.cost.operation_counter import CONVOLUTION, HALF, PRODUCT, OperationCounter, flop_of
-from kdsr.cost.training_step import LOSSES, STUDENT, TEACHERS, step_cost
+from kdsr.cost.complexity import count_multi_adds
+from kdsr.cost.operation_counter import CONVOLUTION, HALF, PRODUCT, OperationCounter, count_flop
+from kdsr.cost.training_step import LOSSES, STUDENT, TEACHERS, count_step
 from kdsr.errors import UserError
 from kdsr.models.distillation_model import DistillationModel
 from tests.conftest import network_opt
@@ -35,28 +35,28 @@ def distilling(workspace, losses, features=None, train=None, **block):
 
 
 def flop(cost, part):
-    return flop_of([cost.operations.get(part, Counter())])
+    return count_flop([cost.operations.get(part, Counter())])
 
 
 def test_a_student_is_three_times_its_multiply_adds(workspace):
     opt = training(workspace)
-    forward = multi_adds(build_network(opt['network_g']), (3, SIDE, SIDE))
+    forward = count_multi_adds(build_network(opt['network_g']), (3, SIDE, SIDE))
     not_needed = EDSR_FIRST * SIDE * SIDE  # the gradient of the image
-    assert flop(step_cost(opt), STUDENT) == 2 * BATCH * (3 * forward - not_needed)
+    assert flop(count_step(opt), STUDENT) == 2 * BATCH * (3 * forward - not_needed)
 
 
 def test_a_teacher_runs_forward_and_its_weights_need_not_be_there(workspace):
     opt = distilling(workspace, {'l_kd': {'type': 'ResponseLoss'}})
     teacher = build_network(opt['distillation']['teachers'][0]['network'])
-    cost = step_cost(opt)
-    assert flop(cost, TEACHERS) == 2 * BATCH * multi_adds(teacher, (3, SIDE, SIDE))
+    cost = count_step(opt)
+    assert flop(cost, TEACHERS) == 2 * BATCH * count_multi_adds(teacher, (3, SIDE, SIDE))
     assert cost.parameters[TEACHERS] == sum(p.numel() for p in teacher.parameters())
     assert flop(cost, LOSSES) == 0
 
 
 def test_a_tapped_teacher_stops_early_and_regressors_are_trained(workspace):
     features = {'early': {'student': 'body.0', 'teacher': 'body.1'}}
-    cost = step_cost(distilling(workspace, {'l_fit': {'type': 'FitNetLoss'}}, features))
+    cost = count_step(distilling(workspace, {'l_fit': {'type': 'FitNetLoss'}}, features))
     pixels = BATCH * SIDE * SIDE
     assert flop(cost, TEACHERS) == 2 * pixels * (9 * 3 * 16 + 2 * 2 * 9 * 16 * 16)  # two blocks
     assert flop(cost, LOSSES) == 2 * 3 * pixels * 8 * 16  # 1x1 regressor: forward, and the gradients of both
@@ -65,24 +65,24 @@ def test_a_tapped_teacher_stops_early_and_regressors_are_trained(workspace):
 
 def test_with_a_cache_no_teacher_runs(workspace):
     live = distilling(workspace, {'l_kd': {'type': 'ResponseLoss'}})
-    cached = step_cost(distilling(workspace, {'l_kd': {'type': 'ResponseLoss'}}, cache='not/there'))
+    cached = count_step(distilling(workspace, {'l_kd': {'type': 'ResponseLoss'}}, cache='not/there'))
     assert cached.parameters[TEACHERS] == flop(cached, TEACHERS) == 0
-    assert cached.memory < step_cost(live).memory
+    assert cached.memory < count_step(live).memory
 
 
 def test_the_aggregation_model_trains_on_images_of_teachers(workspace):
     teachers = [{'name': n, 'network': network_opt('EDSR'), 'path': 'not/there.pth'} for n in ('a', 'b')]
-    cost = step_cost(
+    cost = count_step(
         training(workspace, 'DCTSwin', 'AggregationModel', distillation={'teachers': teachers, 'losses': None})
     )
-    assert flop(cost, TEACHERS) == 2 * 2 * BATCH * multi_adds(build_network(network_opt('EDSR')), (3, SIDE, SIDE))
+    assert flop(cost, TEACHERS) == 2 * 2 * BATCH * count_multi_adds(build_network(network_opt('EDSR')), (3, SIDE, SIDE))
     assert flop(cost, STUDENT) > 0
 
 
 def test_a_view_is_an_extra_batch(workspace):
     losses = {'l_kd': {'type': 'ResponseLoss'}}
-    plain = step_cost(distilling(workspace, losses))
-    viewed = step_cost(distilling(workspace, losses, views={'in': {'type': 'ZoomIn', 'consistency': 0.3}}))
+    plain = count_step(distilling(workspace, losses))
+    viewed = count_step(distilling(workspace, losses, views={'in': {'type': 'ZoomIn', 'consistency': 0.3}}))
     assert [flop(viewed, part) for part in (STUDENT, TEACHERS)] == [
         2 * flop(plain, part) for part in (STUDENT, TEACHERS)
     ]
@@ -90,14 +90,14 @@ def test_a_view_is_an_extra_batch(workspace):
 
 
 def test_accumulation_costs_the_same_and_keeps_less(workspace):
-    whole, parts = (step_cost(training(workspace, train={'accumulate': n})) for n in (1, 4))
+    whole, parts = (count_step(training(workspace, train={'accumulate': n})) for n in (1, 4))
     assert flop(whole, STUDENT) == flop(parts, STUDENT)
     assert parts.memory < 0.6 * whole.memory
 
 
 @pytest.mark.parametrize(('student', 'kinds'), [('EDSR', {CONVOLUTION}), ('SwinIR', {CONVOLUTION, PRODUCT})])
 def test_low_precision_keeps_less_and_changes_no_arithmetic(workspace, student, kinds):
-    single, half = (step_cost(training(workspace, student, 'StudentModel', {'amp': amp})) for amp in (None, 'bf16'))
+    single, half = (count_step(training(workspace, student, 'StudentModel', {'amp': amp})) for amp in (None, 'bf16'))
     assert {o.kind for o in single.operations[STUDENT] if o.flop} == kinds
     assert {o.kind for o in half.operations[STUDENT] if o.flop} == {HALF}
     assert flop(single, STUDENT) == flop(half, STUDENT)
@@ -106,8 +106,8 @@ def test_low_precision_keeps_less_and_changes_no_arithmetic(workspace, student, 
 
 def test_optimiser_and_moving_average_keep_copies_of_the_weights(workspace):
     weights = 4 * sum(p.numel() for p in build_network(network_opt('EDSR')).parameters())
-    adam = step_cost(training(workspace))
-    sgd = step_cost(training(workspace, train={'ema_decay': 0, 'optim_g': {'type': 'SGD', 'lr': 1e-3}}))
+    adam = count_step(training(workspace))
+    sgd = count_step(training(workspace, train={'ema_decay': 0, 'optim_g': {'type': 'SGD', 'lr': 1e-3}}))
     assert adam.memory - sgd.memory == 2 * weights  # of the two moments one, and the average
 
 
@@ -134,7 +134,7 @@ def test_memory_is_about_what_a_real_step_allocates(workspace, student):
     opt = training(workspace, student, train={'ema_decay': 0, 'optim_g': {'type': 'SGD', 'lr': 1e-3}})
     momentum = 4 * sum(p.numel() for p in build_network(opt['network_g']).parameters())
     measured = measured_peak(opt)  # with the workspaces of the CPU's convolutions, which are not counted
-    assert 0.6 * measured < step_cost(opt).memory - momentum < 1.1 * measured
+    assert 0.6 * measured < count_step(opt).memory - momentum < 1.1 * measured
 
 
 def test_backward_passes_of_special_convolutions():
@@ -146,7 +146,7 @@ def test_backward_passes_of_special_convolutions():
         counter.operations.clear()
         with counter:
             layer(x).sum().backward()
-        assert flop_of(counter.operations.values()) == 2 * 3 * 2 * 35 * weights
+        assert count_flop(counter.operations.values()) == 2 * 3 * 2 * 35 * weights
 
 
 def test_products_are_counted_in_place_too():
@@ -155,7 +155,7 @@ def test_products_are_counted_in_place_too():
     with counter:
         total.baddbmm_(batch, batch.mT)
         total[0].addmm_(batch[0], batch[0].T)
-    assert flop_of(counter.operations.values()) == 3 * 2 * 9 * 4
+    assert count_flop(counter.operations.values()) == 3 * 2 * 9 * 4
 
 
 def test_views_of_tensors_are_free_and_the_rest_moves_bytes():
@@ -171,31 +171,31 @@ def test_views_of_tensors_are_free_and_the_rest_moves_bytes():
 
 def test_what_cannot_be_counted_is_told(workspace):
     with pytest.raises(UserError, match='SRGANModel'):
-        step_cost(training(workspace, model='SRGANModel'))
+        count_step(training(workspace, model='SRGANModel'))
     opt = distilling(workspace, {'l_kd': {'type': 'ResponseLoss'}})
     opt['distillation']['teachers'][0] = {'name': 's', 'network': {'type': 'Spandrel', 'path': 'not/there.pth'}}
     with pytest.raises(UserError, match=r'not/there\.pth'):
-        step_cost(opt)
+        count_step(opt)
 
 
 def test_the_random_numbers_of_others_stay(workspace):
     opt = options.complete(distilling(workspace, {'l_kd': {'type': 'ResponseLoss'}}), 'run.yml')
     before = torch.random.get_rng_state()
-    step_cost(opt)
+    count_step(opt)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_the_step_of_the_model_itself_is_counted(workspace, monkeypatch):
     """Whatever a model does in its step is in the estimate: here, a second run of the student."""
     opt = distilling(workspace, {'l_kd': {'type': 'ResponseLoss'}})
-    once = step_cost(opt)
+    once = count_step(opt)
     terms = DistillationModel.loss_terms
 
     def with_another_run(self, batch):
         return {**terms(self, batch), 'l_again': self.run(batch.lq).mean()}
 
     monkeypatch.setattr(DistillationModel, 'loss_terms', with_another_run)
-    twice = step_cost(opt)
+    twice = count_step(opt)
     assert flop(twice, STUDENT) == 2 * flop(once, STUDENT)
     assert flop(twice, TEACHERS) == flop(once, TEACHERS)
 
@@ -203,5 +203,5 @@ def test_the_step_of_the_model_itself_is_counted(workspace, monkeypatch):
 def test_counting_changes_no_option(workspace):
     opt = distilling(workspace, {'l_kd': {'type': 'ResponseLoss'}}, train={'optim_g': {'type': 'Adam', 'lr': 1e-3}})
     before = copy.deepcopy(opt)
-    step_cost(opt)
+    count_step(opt)
     assert opt == before

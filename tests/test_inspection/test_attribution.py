@@ -142,7 +142,7 @@ def test_networks_of_two_scales_are_refused(workspace, photo):
         path = {'pretrain_network_g': workspace.weights(network_opt('EDSR', s), f'w{s}')}
         files.append(workspace.write(workspace.options(scale=s, name=f'x{s}', path=path), f'x{s}.yml'))
     with pytest.raises(UserError, match='same scale'):
-        room.attribution(files, [photo])
+        room.write_attribution(files, [photo])
 
 
 def test_the_report_has_means_over_images():

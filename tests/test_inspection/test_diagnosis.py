@@ -12,7 +12,7 @@ import torch
 from kdsr.cli import main
 from kdsr.errors import UserError
 from kdsr.inspection.diagnosis import diagnose
-from kdsr.inspection.patch_comparison import feature_psnr, tiles
+from kdsr.inspection.patch_comparison import compute_feature_psnr, cut_into_tiles
 from kdsr.networks.trained_run import TrainedRun
 from tests.conftest import network_opt
 from tests.helpers.pictures import float_images, network
@@ -82,7 +82,7 @@ def test_the_students_feature_goes_through_the_helper_that_was_trained(workspace
     values = []
     for name in run.set_names():
         for _, lq, _ in run.images(name, 1):
-            for low in tiles(lq, 16).split(1):
+            for low in cut_into_tiles(lq, 16).split(1):
                 with torch.no_grad(), run.model.tap as features:
                     run.model.net_g(low)
                 with torch.no_grad():
@@ -136,12 +136,12 @@ def test_luminance_and_a_student_with_windows(workspace):
 
 def test_tiles_and_feature_psnr():
     image = torch.arange(2 * 7 * 9).view(1, 2, 7, 9)
-    cut = tiles(image, 3)
+    cut = cut_into_tiles(image, 3)
     assert cut.shape == (6, 2, 3, 3)
     assert torch.equal(cut[4], image[0, :, 3:6, 3:6])
-    assert tiles(image, 8).shape[0] == 0
-    assert feature_psnr(torch.zeros(1, 2, 3, 3), torch.full((1, 2, 3, 3), 2.55)).item() == pytest.approx(40)
-    assert torch.isfinite(feature_psnr(image.float(), image.float())).all()
+    assert cut_into_tiles(image, 8).shape[0] == 0
+    assert compute_feature_psnr(torch.zeros(1, 2, 3, 3), torch.full((1, 2, 3, 3), 2.55)).item() == pytest.approx(40)
+    assert torch.isfinite(compute_feature_psnr(image.float(), image.float())).all()
 
 
 def not_trained(workspace):

@@ -7,13 +7,13 @@ from kdsr.inspection.local_attribution import (
     BlurPath,
     OutputWindow,
     attribute,
-    attribution_map,
-    blur_path,
+    compute_diffusion_index,
+    compute_gini,
     detect_gradient,
-    diffusion_index,
-    gaussian_line,
-    gini,
-    most_textured_window,
+    find_most_textured_window,
+    make_attribution_map,
+    make_blur_path,
+    make_gaussian_line,
 )
 from tests.references import attribution as reference
 
@@ -30,15 +30,15 @@ def nearest(images):
 
 
 def test_the_path_and_its_steps_are_those_of_the_reference(image):
-    path = blur_path(torch.from_numpy(image), PATH).numpy()
+    path = make_blur_path(torch.from_numpy(image), PATH).numpy()
     points, slopes = reference.path_and_derivative(image, PATH.sigma, PATH.kernel, PATH.steps)
     np.testing.assert_allclose(path[1:], points, atol=1e-12)
     np.testing.assert_allclose(np.diff(path, axis=0) * PATH.steps, slopes, atol=1e-11)
 
 
 def test_the_path_ends_at_the_image(image):
-    np.testing.assert_allclose(blur_path(torch.from_numpy(image), PATH)[-1], image, atol=1e-12)
-    line = gaussian_line(9, 1.2)
+    np.testing.assert_allclose(make_blur_path(torch.from_numpy(image), PATH)[-1], image, atol=1e-12)
+    line = make_gaussian_line(9, 1.2)
     assert float(line.sum()) == pytest.approx(1)
     assert float(line[3] / line[4]) == pytest.approx(np.exp(-1 / (2 * 1.2**2)), rel=1e-4)
 
@@ -67,7 +67,7 @@ def test_the_attribution_of_a_linear_network_is_known(image):
         wanted += slope * back.reshape(2, 9, 2, 11, 2).sum(axis=(2, 4)) / PATH.steps
     np.testing.assert_allclose(found.values, wanted, atol=1e-10)
     np.testing.assert_allclose(found.sr, image.repeat(2, axis=1).repeat(2, axis=2), atol=1e-12)
-    np.testing.assert_allclose(attribution_map(found.values), np.abs(wanted.sum(axis=0)), atol=1e-10)
+    np.testing.assert_allclose(make_attribution_map(found.values), np.abs(wanted.sum(axis=0)), atol=1e-10)
 
 
 def test_the_attributions_sum_up_to_what_the_detector_gains(image):
@@ -83,27 +83,27 @@ def test_the_attributions_sum_up_to_what_the_detector_gains(image):
 
 
 def test_pixels_that_the_window_cannot_see_have_no_part(image):
-    values = attribution_map(attribute(nearest, torch.from_numpy(image), OutputWindow(0, 0, 4), PATH).values)
+    values = make_attribution_map(attribute(nearest, torch.from_numpy(image), OutputWindow(0, 0, 4), PATH).values)
     assert (values[3:] == 0).all()
     assert (values[:, 3:] == 0).all()
     assert values[:2, :2].min() > 0
 
 
 def test_gini_and_diffusion_index(image):
-    assert gini(image) == pytest.approx(reference.gini(image), rel=1e-9)
-    assert diffusion_index(np.full((8, 8), 3.0)) == pytest.approx(100)
+    assert compute_gini(image) == pytest.approx(reference.gini(image), rel=1e-9)
+    assert compute_diffusion_index(np.full((8, 8), 3.0)) == pytest.approx(100)
     alone = np.zeros((10, 10))
     alone[4, 5] = 2.0
-    assert diffusion_index(alone) == pytest.approx(1, abs=0.01)  # 100 / n
-    assert diffusion_index(7 * image[0]) == pytest.approx(diffusion_index(image[0]))
+    assert compute_diffusion_index(alone) == pytest.approx(1, abs=0.01)  # 100 / n
+    assert compute_diffusion_index(7 * image[0]) == pytest.approx(compute_diffusion_index(image[0]))
 
 
 def test_the_most_textured_window():
     photo = np.full((40, 50, 3), 100, np.uint8)
     photo[20:28, 30:38] = np.random.default_rng(0).integers(0, 255, (8, 8, 3))
-    found = most_textured_window(photo, 10)
+    found = find_most_textured_window(photo, 10)
     assert (found.top, found.left) in [(t, x) for t in (18, 19, 20) for x in (28, 29, 30)]
-    assert most_textured_window(np.eye(20), 16).size == 16
+    assert find_most_textured_window(np.eye(20), 16).size == 16
 
 
 def test_a_blur_of_smaller_pixels_is_as_wide():

@@ -7,7 +7,7 @@ import torch
 
 from kdsr.archs.pisr_teacher_arch import PISRTeacher
 from kdsr.inspection.diagnosis import diagnose
-from kdsr.inspection.teacher_scores import teacher_scores
+from kdsr.inspection.teacher_scores import score_teachers
 from kdsr.networks.trained_run import TrainedRun
 from tests.conftest import network_opt
 from tests.helpers.pictures import float_images, network
@@ -34,7 +34,7 @@ def aggregated(workspace):
 
 def test_everybody_who_gives_an_image_is_scored(workspace):
     opt = aggregated(workspace)
-    scores = teacher_scores(TrainedRun(str(workspace.root / 'run.yml')))['photos']
+    scores = score_teachers(TrainedRun(str(workspace.root / 'run.yml')))['photos']
     rows = ['student', 'teacher edsr', 'teacher rcan', 'mean of the teachers', 'aggregator']
     assert list(scores) == rows
     trained = workspace.root / 'experiments' / 'run' / 'models' / 'net_g_latest.pth'
@@ -54,7 +54,7 @@ def test_everybody_who_gives_an_image_is_scored(workspace):
 def test_the_report_shows_them(workspace):
     aggregated(workspace)
     text = diagnose(str(workspace.root / 'run.yml'), images=1, pictures=0)
-    scores = teacher_scores(TrainedRun(str(workspace.root / 'run.yml')), 1)['photos']
+    scores = score_teachers(TrainedRun(str(workspace.root / 'run.yml')), 1)['photos']
     for who, (psnr, ssim) in scores.items():
         assert f'\n| {who} | {psnr:.2f} / {ssim:.4f} |\n' in text
 
@@ -69,7 +69,7 @@ def test_luminance_is_scored_as_it_is(workspace):
         'losses': {'l_kd': {'type': 'ResponseLoss'}},
     }
     workspace.train(opt)
-    scores = teacher_scores(TrainedRun(str(workspace.root / 'run.yml')), 1)['photos']
+    scores = score_teachers(TrainedRun(str(workspace.root / 'run.yml')), 1)['photos']
     built = PISRTeacher(2, plain, 1, 4, 2).eval()
     built.load_state_dict(torch.load(path, weights_only=True)['params'])
     gt = cv2.imread(str(workspace.root / 'photos' / 'gt' / '000.png'))[..., ::-1].astype(np.float64)

@@ -14,7 +14,7 @@ from kdsr.checks.experiment import find_problems
 from kdsr.errors import UserError
 from kdsr.losses import csd_loss
 from kdsr.methods import METHODS
-from kdsr.methods.documents import _replace_parts, documents
+from kdsr.methods.documents import _replace_parts, make_documents
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / 'docs' / 'methods'
@@ -31,7 +31,7 @@ def blocks(method):
 
 
 def test_what_is_generated_is_current():
-    stale = [str(page) for page, text in documents(ROOT).items() if page.read_text() != text]
+    stale = [str(page) for page, text in make_documents(ROOT).items() if page.read_text() != text]
     assert not stale, 'run `make docs`'
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from kdsr.errors import UserError
 from kdsr.methods import METHODS
-from kdsr.methods.arguments import Argument, argument_table, arguments_of, registered
-from kdsr.methods.files import files_of, networks_of
-from kdsr.methods.results import measured_table, printed_table
+from kdsr.methods.arguments import Argument, find_registered, format_argument_table, list_arguments
+from kdsr.methods.files import describe_networks, list_files
+from kdsr.methods.results import format_measured_table, format_printed_table
 from kdsr.options.shipped import expand_braces, list_shipped_names
 from kdsr.papers import results as paper_results
 
@@ -57,7 +57,7 @@ class Example(Base):
 
 
 def test_arguments_are_read_from_signature_and_docstring():
-    assert arguments_of(Example) == [
+    assert list_arguments(Example) == [
         Argument('size', 'required', "'a|b' as in [First and Second; Alone et al.], not [0, 1]; H*W."),
         Argument('weight', '2.0', 'Factor on the result; 3 in [Alone et al.].'),
         Argument('unsaid', '~', '~'),
@@ -67,15 +67,15 @@ def test_arguments_are_read_from_signature_and_docstring():
 
 @pytest.mark.parametrize('name', sorted({name for method in METHODS for name in method.classes}))
 def test_every_option_is_explained(name):
-    unsaid = [argument.name for argument in arguments_of(registered(name)) if not argument.about]
+    unsaid = [argument.name for argument in list_arguments(find_registered(name)) if not argument.about]
     assert not unsaid
-    rows = [line for line in argument_table([name]).splitlines() if line.startswith('| `')]
+    rows = [line for line in format_argument_table([name]).splitlines() if line.startswith('| `')]
     assert all(len(re.findall(r'(?<!\\)\|', row)) == 4 for row in rows), rows
 
 
 def test_a_name_that_is_not_registered_is_told():
     with pytest.raises(UserError, match='NoSuchLoss'):
-        registered('NoSuchLoss')
+        find_registered('NoSuchLoss')
 
 
 def test_braces_stand_for_either():
@@ -85,14 +85,14 @@ def test_braces_stand_for_either():
 
 def test_every_pattern_finds_files_and_every_file_is_of_a_method():
     patterns = [p for m in METHODS for p in (*m.runs, *m.alone, *m.ablations)]
-    assert all(files_of([whole]) for pattern in patterns for whole in expand_braces(pattern))
-    assert {n for n in list_shipped_names() if not n.startswith(OF_NO_METHOD)} == set(files_of(patterns))
+    assert all(list_files([whole]) for pattern in patterns for whole in expand_braces(pattern))
+    assert {n for n in list_shipped_names() if not n.startswith(OF_NO_METHOD)} == set(list_files(patterns))
 
 
 def test_networks_are_told_from_the_files():
-    assert networks_of(method_called('rfdn')) == 'RFDN, RFDN-L at x2, x3, x4; E-RFDN at x4'
-    assert networks_of(method_called('pisr')) == 'FSRCNN, FSRCNN-L, VDSR, IDN, CARN at x2, x3, x4'
-    assert networks_of(method_called('csd')) == ''
+    assert describe_networks(method_called('rfdn')) == 'RFDN, RFDN-L at x2, x3, x4; E-RFDN at x4'
+    assert describe_networks(method_called('pisr')) == 'FSRCNN, FSRCNN-L, VDSR, IDN, CARN at x2, x3, x4'
+    assert describe_networks(method_called('csd')) == ''
 
 
 def cells_of(table):
@@ -107,7 +107,7 @@ def test_the_papers_numbers_are_those_of_their_tables(method):
         for r in csv.DictReader(file):
             key = (f'{r["paper"]}, Table {r["table"]}', f'x{r["scale"]}', r['row'], r['set'])
             printed.setdefault(key, []).append((' / '.join(filter(None, (r['psnr'], r['ssim']))), r['misprint']))
-    head, _, *rows = cells_of(printed_table(method).replace('|---', '| ---'))
+    head, _, *rows = cells_of(format_printed_table(method).replace('|---', '| ---'))
     shown = 0
     for table, network, row, *numbers in rows:
         for name, number in zip(head[3:], numbers):
@@ -116,23 +116,23 @@ def test_the_papers_numbers_are_those_of_their_tables(method):
                 assert (number.rstrip('†'), '†' in number) in [(text, bool(misprint)) for text, misprint in known]
                 shown += 1
     assert shown >= 4
-    assert all(rows.own in printed_table(method).replace('\\*', '*') for rows in method.rows)
+    assert all(rows.own in format_printed_table(method).replace('\\*', '*') for rows in method.rows)
 
 
 def test_a_misprint_is_told_and_rows_without_the_method_are_left_out():
-    assert '† EDSR x4, MTKD (ours), B100: likely a misprint, SSIM 0.7407 was meant.' in printed_table(
+    assert '† EDSR x4, MTKD (ours), B100: likely a misprint, SSIM 0.7407 was meant.' in format_printed_table(
         method_called('mtkd')
     )
-    assert 'on Urban100: 4-quadrant test.' in printed_table(method_called('lsfd'))
-    assert 'EDSR' not in printed_table(method_called('dukd'))  # MTKD's Table 3 has no row DUKD
-    assert printed_table(method_called('csd')) == ''
+    assert 'on Urban100: 4-quadrant test.' in format_printed_table(method_called('lsfd'))
+    assert 'EDSR' not in format_printed_table(method_called('dukd'))  # MTKD's Table 3 has no row DUKD
+    assert format_printed_table(method_called('csd')) == ''
 
 
 @pytest.mark.parametrize('method', [m for m in METHODS if m.measured], ids=lambda m: m.name)
 def test_measured_numbers_are_those_of_the_comparisons_own_report(method):
     study = method.measured.study
     report = (RESULTS / study / 'report.md').read_text()
-    for title, seeds, *numbers in cells_of(measured_table(method.measured, RESULTS))[1:]:
+    for title, seeds, *numbers in cells_of(format_measured_table(method.measured, RESULTS))[1:]:
         for number in numbers:
             value, gain = re.fullmatch(r'(\S+ ± \S+)(?: \((\S+)\))?', number).groups()
             assert f'| {seeds} | ' in report, title
@@ -150,7 +150,7 @@ def test_a_measurement_is_the_last_of_each_seed(tmp_path):
     (tmp_path / 'study' / 'results.csv').write_text('\n'.join(lines) + '\n')
     measured = type(METHODS[0].measured)('study', 'A study', {'plain': 'alone', 'other': 'with'})
     spread = np.std([30, 31], ddof=1), np.std([32, 32.5], ddof=1)
-    assert measured_table(measured, tmp_path).splitlines()[2:] == [
+    assert format_measured_table(measured, tmp_path).splitlines()[2:] == [
         f'| alone | 2 | 30.500 ± {spread[0]:.3f} |',
         f'| with | 2 | 32.250 ± {spread[1]:.3f} (+1.750) |',
     ]

@@ -4,7 +4,7 @@ import pytest
 
 from kdsr.metrics import score
 from kdsr.pictures import crops as comparison_figure
-from kdsr.pictures.crops import crop_comparison, error_comparison
+from kdsr.pictures.crops import crop_comparison, draw_error_comparison
 from kdsr.pictures.photo_rows import BICUBIC, Box, Row, choose_rows_by_difference, find_box
 
 
@@ -82,7 +82,7 @@ def test_crops_are_scored_and_the_best_method_is_bold(tmp_path, seen):
 
 def test_errors_are_on_one_scale(tmp_path, seen):
     path = tmp_path / 'errors.png'
-    error_comparison([row(), row(level=100)], str(path), size=10)
+    draw_error_comparison([row(), row(level=100)], str(path), size=10)
     picture = cv2.imread(str(path))
     assert picture.std() > 20
     assert [caption for title, caption, _ in seen if title == 'second'] == ['110.00', '10.00']

@@ -6,7 +6,7 @@ import pytest
 
 from kdsr.cli import main
 from kdsr.errors import UserError
-from kdsr.pictures.folders import folder_rows, parse_crops
+from kdsr.pictures.folders import parse_crops, read_rows
 from kdsr.pictures.photo_rows import BICUBIC, Box
 
 
@@ -26,7 +26,7 @@ def folders(tmp_path, monkeypatch):
 
 
 def test_images_of_a_name_come_together(folders):
-    rows = list(folder_rows('gt', {'a': 'ours', 'b': 'theirs'}, 4))
+    rows = list(read_rows('gt', {'a': 'ours', 'b': 'theirs'}, 4))
     assert [row.title for row in rows] == ['img', 'img_2']
     assert list(rows[0].methods) == [BICUBIC, 'a', 'b']
     np.testing.assert_array_equal(rows[1].methods['b'], 255 - rows[1].gt)
@@ -66,5 +66,5 @@ def test_mistakes_are_told(folders, arguments, told):
 def test_images_of_another_size_are_refused(folders):
     cv2.imwrite('theirs/img.png', np.zeros((20, 24, 3)))
     with pytest.raises(UserError, match='has 24x20 pixels, its ground truth 48x48'):
-        list(folder_rows('gt', {'theirs': 'theirs'}, None))
+        list(read_rows('gt', {'theirs': 'theirs'}, None))
     shutil.rmtree('theirs')
