@@ -32,6 +32,8 @@ def suggest_cure(error: OSError) -> str | None:
         return 'make room'
     if error.errno in _NOT_ALLOWED:
         return 'make it writable, or choose another folder'
+    if error.errno == errno.ENAMETOOLONG:
+        return 'choose a shorter name'
     if error.errno == errno.EISDIR:
         return 'a folder has the name of a file: move it away'
     return 'a file has the name of a folder: move it away' if error.errno in _NO_FOLDER else None

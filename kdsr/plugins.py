@@ -7,6 +7,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 from kdsr.errors import UserError
 from kdsr.wording import installing
@@ -61,17 +62,21 @@ def registered_in(registry: Iterable[tuple[str, type]], modules: Iterable[str]) 
     return {name: registered for name, registered in registry if registered.__module__ in homes}
 
 
-def import_named(names: Iterable[str]) -> None:
+def import_named(names: Any) -> None:
     """Import modules or other BasicSR-based packages, so that what they register can be named in an option file.
 
-    Modules are looked for among the installed ones, on PYTHONPATH, and then in the current folder.
+    This runs their code, so `names` must come from a file that the user named. Modules are looked for among the
+    installed ones, on PYTHONPATH, and then in the current folder.
 
     Args:
-        names: Dotted module names, the option file's `import_modules`.
+        names: Dotted module names, the option file's `import_modules`; None for none.
 
     Raises:
-        UserError: a module does not exist, or its import fails.
+        UserError: it is not a list of names, a module does not exist, or its import fails.
     """
+    names = () if names is None else names
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise UserError(f'`import_modules` must be a list of module names, for example [hat.archs], is {names!r}.')
     if os.getcwd() not in sys.path:  # not every way to start kdsr does; the loader's processes inherit it
         sys.path.append(os.getcwd())
     for name in names:

@@ -26,6 +26,9 @@ from kdsr.lifecycle import console, loaders, pipeline, progress, resuming, savin
 _TRAIN, _TEST, _OPTIONS = 'basicsr.train', 'basicsr.test', 'basicsr.utils.options'
 _MODEL = 'basicsr.models.base_model.BaseModel'
 _DATA = 'basicsr.data.*'
+_READING_NETWORKS = tuple(
+    f'basicsr.archs.{name}' for name in ('spynet_arch', 'dfdnet_arch', 'basicvsr_arch', 'tof_arch', 'vgg_arch')
+)
 _PREFETCH = 'basicsr.data.prefetch_dataloader.PrefetchGenerator'
 
 
@@ -57,6 +60,7 @@ TABLE = (
     Replacement(('basicsr.utils.dist_util', _OPTIONS), 'init_dist', distributed.init_dist, 'needs a GPU'),
     Replacement((_MODEL,), 'model_to_device', distributed.model_to_device, 'needs a GPU when distributed'),
     Replacement((_MODEL,), 'load_network', loading.load_network, 'runs code in checkpoints'),
+    Replacement(_READING_NETWORKS, 'torch', loading.SafeTorch, 'runs code in the files that networks read'),
     Replacement(
         (_TRAIN, 'basicsr.utils', 'basicsr.utils.misc'),
         'mkdir_and_rename',

@@ -149,7 +149,7 @@ def distil(
     """
     chosen = None if method is None else _choose_method(method)
     opt = options.load(option_file)
-    plugins.import_named(opt.get('import_modules') or ())
+    plugins.import_named(opt.get('import_modules'))
     plan = _Plan()
     if find_foreign_keys(opt):
         _plan_translation(plan, opt, option_file, teachers, chosen, out)

@@ -107,7 +107,7 @@ def _cache(args: argparse.Namespace) -> None:
 
     refuse_errors(options.read(args.option_file, args.force_yml), is_train=True)
     opt = options.load_experiment(args.option_file, args.force_yml)
-    plugins.import_named(opt.get('import_modules') or ())
+    plugins.import_named(opt.get('import_modules'))
     refuse_bad_training_pairs(opt)
     made = make_cache(opt, args.workers, args.tile)
     if args.verify:

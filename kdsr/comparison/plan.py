@@ -44,7 +44,7 @@ def read_comparison(path: str) -> Comparison:
     if repeated:  # YAML silently takes the later of two equal keys: the first run of a repeated label would be lost
         raise UserError('\n'.join(map(str, repeated)))
     _check_top(path, top)
-    plugins.import_named(top.get('import_modules') or ())
+    plugins.import_named(top.get('import_modules'))
     blocks = {label: _merge_run(path, top, label) for label in top['runs']}
     _check_needs(path, blocks)
     runs = [run for label in blocks for run in _build_runs(path, top, places, blocks, label)]

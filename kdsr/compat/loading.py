@@ -18,7 +18,7 @@ from kdsr.errors import UserError
 from kdsr.metadata import safetensors_metadata
 from kdsr.wording import with_article
 
-__all__ = ['load_network', 'pick_weights', 'read_checkpoint', 'safetensors_metadata']
+__all__ = ['SafeTorch', 'load_network', 'pick_weights', 'read_checkpoint', 'safetensors_metadata']
 
 WEIGHT_KEYS = ('params_ema', 'params', 'state_dict', 'model')
 
@@ -88,6 +88,28 @@ def pick_weights(content: Mapping[str, Any], path: str, param_key: str | None = 
 
 def _keys(content: Mapping[str, Any]) -> str:
     return ', '.join(map(str, list(content)[:5])) + (', ...' if len(content) > 5 else '')
+
+
+class _Torch(type):
+    def __getattr__(cls, name: str) -> Any:
+        return getattr(torch, name)
+
+
+class SafeTorch(metaclass=_Torch):
+    """PyTorch as those networks of BasicSR see it that read files themselves: its `load` never runs code.
+
+    SpyNet, BasicVSR's and TOFlow's read the `load_path` of an option file so, DFDNet a `dict_path`, VGG a fixed path.
+    PyTorch's own `load` unpickles anything where TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set, and else ends in a traceback.
+    """
+
+    @staticmethod
+    def load(path: str, map_location: Any = None) -> dict[str, Any]:
+        """Read a file on the CPU, wherever its tensors were.
+
+        Raises:
+            UserError: as :func:`read_checkpoint`.
+        """
+        return read_checkpoint(path)
 
 
 def load_network(self: Any, net: Any, load_path: str, strict: bool = True, param_key: Any = 'params') -> None:

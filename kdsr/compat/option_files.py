@@ -62,6 +62,8 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
     words = _create_parser().parse_args(argv[1:])
     overrides = [*words.force_yml, *(['logger:verbose=true'] if words.verbose else [])]
     file = options.read(words.opt, overrides)
+    if file.opt.get('name') is not None:  # before anything is imported, built or written
+        options.check_name(file.opt['name'], f'{file.find_place(("name",))}: name')
     if not is_train:
         file = _leave_out_missing_sets(file)
     for check in before_a_run:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +23,8 @@ from kdsr.export_targets.making import SPANDREL_FILE, Maker
 from kdsr.export_targets.targets import TARGETS, writable_targets
 from kdsr.networks.candidates import Candidate
 from kdsr.wording import counted
+from kdsr.options.names import clean_name
 
-_LONGEST_NAME = 150
 TIMED_SIDES = (128, 96, 64, 48, 32)  # the largest that PyTorch does in about a second
 
 
@@ -79,7 +78,7 @@ def export(checkpoint: str, out: str, wishes: Wishes, say: Callable[[str], objec
     if one.network is None:
         raise UserError('bicubic has no network to export.')
     card = card or card_for(one, one.source)
-    card = replace(card, name=file_name(card.name))
+    card = replace(card, name=clean_name(card.name))
     card = replace(card, data_licence=wishes.data_licence or card.data_licence, purpose=wishes.purpose or card.purpose)
     folder = Path(out).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,18 +101,6 @@ def export(checkpoint: str, out: str, wishes: Wishes, say: Callable[[str], objec
     page = markdown(card, job.sections)
     job.written.append(formats.write(page.encode(), folder / f'{card.name}.md'))
     return job.written
-
-
-def file_name(name: str) -> str:
-    """Return a name that comes out of a file as the name of a file in the folder of the results, never a path.
-
-    Example:
-        >>> file_name('../../etc/cron.d/x')
-        'x'
-    """
-    last = re.split(r'[/\\]', name)[-1]
-    cleaned = re.sub(r'[\x00-\x1f\x7f<>:"|?*]', '_', last).lstrip('.').strip()
-    return cleaned[:_LONGEST_NAME] or 'network'
 
 
 def _check(wishes: Wishes) -> None:

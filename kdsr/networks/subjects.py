@@ -109,7 +109,7 @@ def _of_option_file(
     file: str, name: str, iteration: str, with_teachers: bool, device: str, overrides: Sequence[str]
 ) -> tuple[list[Subject], Fusion | None]:
     opt = options.load_experiment(file, overrides)
-    plugins.import_named(opt.get('import_modules') or ())
+    plugins.import_named(opt.get('import_modules'))
     experiment = read_experiment(opt)
     trained, scale = experiment.trained, experiment.scale
     if trained.input == 'gt':

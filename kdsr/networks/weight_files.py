@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from glob import glob
+from glob import escape, glob
 from typing import Any
 
+from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from kdsr import options, plugins, zoo
@@ -59,13 +60,18 @@ def read_network_opt(text: str) -> dict[str, Any]:
     """Return the options of a network from the text after `--network`.
 
     Args:
-        text: A mapping, ``{type: RFDN, upscale: 4}``, or an option file, of which `network_g` is taken.
+        text: A mapping, ``{type: RFDN, upscale: 4}``, or an option file, of which `network_g` is taken; the modules
+            that this file imports are imported.
 
     Raises:
-        UserError: it is neither.
+        UserError: it is neither, or the file cannot be read.
     """
-    is_file = text.lower().endswith(('.yml', '.yaml'))
-    value = options.load(text).get('network_g') if is_file else options.parse_value(text)
+    if text.lower().endswith(('.yml', '.yaml')):
+        opt = options.load(text)
+        plugins.import_named(opt.get('import_modules'))
+        value = opt.get('network_g')
+    else:
+        value = options.parse_value(text)
     if not isinstance(value, dict) or 'type' not in value:
         raise UserError(f"--network {text!r}: write a mapping with a type, '{{type: RFDN, upscale: 4}}', or a file.")
     return value
@@ -106,9 +112,25 @@ def _own_network(content: Mapping[str, Any], path: str) -> Mapping[str, Any] | N
     folder = os.path.dirname(os.path.abspath(path))
     if os.path.basename(folder) != 'models' or not os.path.basename(path).startswith('net_g_'):
         return None
-    for file in sorted(glob(os.path.join(os.path.dirname(folder), '*.yml'))):
+    for file in sorted(glob(os.path.join(escape(os.path.dirname(folder)), '*.yml'))):
         opt = options.load(file)
         if isinstance(opt.get('network_g'), dict):
-            plugins.import_named(opt.get('import_modules') or ())
+            _refuse_imports(opt, file)
             return opt['network_g']
     return None
+
+
+def _refuse_imports(opt: Mapping[str, Any], file: str) -> None:
+    """Refuse a network that needs `import_modules` of a file that the user did not name: they are code.
+
+    Raises:
+        UserError: nothing was imported; it says how the user names the file.
+    """
+    kind = opt['network_g'].get('type')
+    if opt.get('import_modules') and not (isinstance(kind, str) and kind in ARCH_REGISTRY):
+        shown = options.shorten_path(file)
+        raise UserError(
+            f'{shown}, which lies beside the checkpoint, imports {opt["import_modules"]!r} for its network {kind!r}. '
+            'Imports run code, and you did not name this file, so nothing was imported. If you trust it: '
+            f'--network {shown}'
+        )

@@ -3,6 +3,7 @@
 from kdsr.options.caching import Cache, Content, cache_of, cached_content, used_cache, with_cache
 from kdsr.options.checking import check, check_values, find_option_problems
 from kdsr.options.model_classes import ModelClass, NetworkInput, Role, model_class_of
+from kdsr.options.names import check_name, clean_name, find_name_fault
 from kdsr.options.positions import Places, read_with_places, read_yaml, shorten_path
 from kdsr.options.problems import ERROR, MISSING, WARNING, KeyPath, Place, Problem, dotted, list_problems, report
 from kdsr.options.reading import OptionFile, clean, complete, find_missing_keys, load, load_experiment, merge, read
@@ -35,13 +36,16 @@ __all__ = [
     'cache_of',
     'cached_content',
     'check',
+    'check_name',
     'check_values',
     'clean',
+    'clean_name',
     'complete',
     'document',
     'dotted',
     'dump',
     'find_missing_keys',
+    'find_name_fault',
     'find_option_problems',
     'leave_out_missing_sets',
     'list_problems',

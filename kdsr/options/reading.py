@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kdsr.errors import UserError, did_you_mean
+from kdsr.options.names import check_name
 from kdsr.options.positions import Places, keep_existing, read_with_places, shorten_path
 from kdsr.options.problems import WARNING, KeyPath, Place, Problem, dotted
 from kdsr.options.renamed import current_name, rename_old_keys, warn_of_old_name
@@ -151,12 +152,13 @@ def complete(opt: Mapping[str, Any], path: str) -> dict[str, Any]:
         path: Their file, for the message.
 
     Raises:
-        UserError: a necessary key is missing.
+        UserError: a necessary key is missing, or the name cannot be the name of a folder.
     """
     opt = _fill_defaults(copy_plainly(opt))
     missing = [dotted(key) for key in find_missing_keys(opt)]
     if missing:
         raise UserError(f'{path}: missing: {", ".join(missing)}.')
+    check_name(opt['name'], f'{path}: name')
     return {**opt, 'name': str(opt['name'])}
 
 

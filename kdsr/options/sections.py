@@ -9,6 +9,7 @@ from typing import Any
 from kdsr.errors import did_you_mean
 from kdsr.options.basicsr_keys import DATASETS, NUMBER, OBSOLETE, SCHEDULERS, SECTIONS
 from kdsr.options.model_classes import MODEL_CLASSES, model_class_of
+from kdsr.options.names import find_name_fault
 from kdsr.options.problems import WARNING, KeyPath, Problem
 from kdsr.options.rows import block_of, check_rows, refuse_key
 from kdsr.options.table import PAIRED_SETS, TABLE, Option
@@ -38,6 +39,7 @@ def check_sections(opt: Mapping[str, Any], is_train: bool) -> Iterator[Problem]:
     Yields:
         The problems.
     """
+    yield from _check_names(opt)
     yield from _check_top(opt)
     for section in ('path', 'train', 'val', 'logger', 'dist_params'):
         if opt.get(section) is not None:
@@ -70,6 +72,17 @@ def check_own_values(opt: Mapping[str, Any]) -> Iterator[Problem]:
         path: KeyPath = () if section == TOP else (section,)
         block = block_of(opt, *path)
         yield from check_rows(path, block, TABLE[section], lambda key: None)
+
+
+def _check_names(opt: Mapping[str, Any]) -> Iterator[Problem]:
+    """Check the names that become parts of paths: of the experiment, of its image sets, of the images that it saves."""
+    sets = block_of(opt, 'datasets')
+    paths: list[KeyPath] = [('name',), ('val', 'suffix'), *(('datasets', phase, 'name') for phase in sets)]
+    for path in paths:
+        name = block_of(opt, *path[:-1]).get(path[-1])
+        fault = None if name is None else find_name_fault(name)
+        if fault is not None:
+            yield Problem(path, fault)
 
 
 def _check_top(opt: Mapping[str, Any]) -> Iterator[Problem]:

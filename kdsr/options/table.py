@@ -65,7 +65,7 @@ TABLE: dict[str, dict[str, Option]] = {
     'top level': {
         'base': Option((str,), 'The option file that this one varies; the path is relative to this file.'),
         'import_modules': Option(
-            (list,), 'Modules of other BasicSR-based packages to import; their networks can then be used.'
+            (list,), 'Modules of other BasicSR-based packages to import. This runs their code, as `python` would.'
         ),
         'color': Option(
             (str,), '`y`: train on the luminance of RGB images, for networks with one channel.', choices=('y',)
@@ -191,7 +191,9 @@ def document() -> str:
         'Mappings are merged key by key; lists and plain values are replaced. A mapping with another `type:` is',
         'replaced completely.',
         '',
-        '`import_modules: [hat.archs]` imports other BasicSR-based packages, whose networks can then be used.',
+        '`import_modules: [hat.archs]` imports other BasicSR-based packages, whose networks can then be used. An',
+        'option file with this key is code: every command that you give the file to, `kdsr check` too, imports the',
+        'modules, also from the current folder. A file that kdsr finds beside a checkpoint never imports anything.',
         '',
         "`kdsr check FILE...` finds all mistakes, also in BasicSR's options, before a run: what a start would find, it",
         'finds. It reads names and headers of all images, compares all weights with their networks, and takes one',

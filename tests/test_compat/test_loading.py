@@ -1,8 +1,13 @@
 """Weights of any origin. `__wrapped__` is BasicSR's own function."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from basicsr.archs import build_network
 from basicsr.models.base_model import BaseModel
+
+from kdsr.errors import UserError
 
 
 @pytest.mark.parametrize('param_key', [None, 'params', 'params_ema'])
@@ -15,3 +20,41 @@ def test_bare_weights_are_loaded_whatever_key_is_asked_for(tmp_path, param_key):
     if param_key:
         with pytest.raises(KeyError):
             BaseModel.load_network.__wrapped__(model, target, str(tmp_path / 'bare.pth'), True, param_key)
+
+
+class Code:
+    def __reduce__(self):
+        return Path.touch, (Path('code_was_run'),)
+
+
+@pytest.mark.parametrize(
+    ('network', 'key'),
+    [('SpyNet', 'load_path'), ('BasicVSR', 'spynet_path'), ('DFDNet', 'dict_path')],
+)
+def test_networks_that_read_files_themselves_run_no_code(tmp_path, monkeypatch, network, key):
+    """PyTorch's own loader unpickles with this variable, which many guides for old checkpoints set."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    torch.save({'params': Code()}, 'file.pth')
+    arguments = {'num_feat': 64} if network == 'DFDNet' else {}
+    with pytest.raises(UserError, match='nothing in it was run'):
+        build_network({'type': network, key: 'file.pth', **arguments})
+    assert not Path('code_was_run').exists()
+
+
+def test_pytorch_would_run_it(tmp_path, monkeypatch):
+    """The test above can fail: this is what it guards against."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    torch.save({'params': Code()}, 'file.pth')
+    with pytest.warns(UserWarning, match='TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'):
+        torch.load('file.pth')
+    assert Path('code_was_run').exists()
+
+
+def test_spynet_reads_weights(tmp_path):
+    network = build_network({'type': 'SpyNet'})
+    weights = dict(network.named_parameters())  # BasicSR reads the file before it makes the buffers
+    torch.save({'params': {key: value.data for key, value in weights.items()}}, tmp_path / 'spynet.pth')
+    again = build_network({'type': 'SpyNet', 'load_path': str(tmp_path / 'spynet.pth')})
+    assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), again.state_dict().values()))
