@@ -13,7 +13,9 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from kdsr.distillation.building import argument_problems
+from kdsr.distillation.building import argument_problems, describe_refusal
+from kdsr.distillation.construction import bound_construction, check_sizes
+from kdsr.errors import UserError
 
 _INITIALISERS = (
     'kaiming_uniform_',
@@ -68,14 +70,18 @@ def _build(options: str) -> nn.Module | str | None:
     arguments = {key: value for key, value in opt.items() if key != 'type'}
     with torch.random.fork_rng(devices=[]):
         try:
-            with without_weights():
+            check_sizes(arguments, opt['type'])
+            with bound_construction(opt['type']), without_weights():
                 return registered(**arguments)
+        except UserError as error:
+            return str(error)
         except Exception:  # networks may do with their weights what cannot be done without memory
             pass
         try:
-            return registered(**arguments)
-        except (ValueError, TypeError, AssertionError) as error:
-            return str(error) or type(error).__name__
+            with bound_construction(opt['type']):
+                return registered(**arguments)
+        except (ValueError, TypeError, AssertionError, ArithmeticError, LookupError) as error:
+            return describe_refusal(error)
         except Exception:  # a compiled operator or a file that is missing: the options are not at fault
             return None
 

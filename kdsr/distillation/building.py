@@ -12,19 +12,35 @@ from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, Registry
 from torch import nn
 
 from kdsr.distillation.argument_types import find_type_problem, resolved_parameters
+from kdsr.distillation.construction import bound_construction, check_sizes
 from kdsr.errors import UserError, did_you_mean
 from kdsr.experiment import argument_of as argument_of
 
+# What a constructor raises for arguments of a wrong type, size or number.
+REFUSALS = (ValueError, TypeError, AssertionError, RuntimeError, ArithmeticError, LookupError, AttributeError)
+
 
 def build_network_at(where: str, opt: Mapping[str, Any]) -> nn.Module:
-    """Build the network that `opt` describes; `where` is its key in the YAML, for messages."""
+    """Build the network that `opt` describes; `where` is its key in the YAML, for messages.
+
+    Raises:
+        UserError: the network is unknown, does not have these arguments or refuses them, or would be absurdly large.
+    """
     check_arguments(ARCH_REGISTRY, where, opt)
+    check_sizes(opt, where)
     try:
-        return build_network(opt)
+        with bound_construction(opt['type']):
+            return build_network(opt)
     except UserError:
         raise
-    except (ValueError, TypeError, AssertionError) as error:
-        raise UserError(f'{where}: {opt["type"]} refuses its arguments: {error}') from error
+    except REFUSALS as error:
+        raise UserError(f'{where}: {opt["type"]} refuses its arguments: {describe_refusal(error)}') from error
+
+
+def describe_refusal(error: BaseException) -> str:
+    """Return the words of an error; its class too, where the words alone say nothing."""
+    text = str(error).strip().split('\n')[0]
+    return text if isinstance(error, (ValueError, AssertionError)) and text else f'{type(error).__name__}: {text}'
 
 
 def build_loss_at(where: str, opt: Mapping[str, Any]) -> nn.Module:

@@ -9,11 +9,11 @@ from typing import Any
 import yaml
 
 from kdsr.errors import UserError
+from kdsr.options.bounds import LARGEST_FILE, compose
 from kdsr.options.problems import KeyPath, Place, Problem
-from kdsr.options.safe_yaml import SafeLoader, copy_plainly
+from kdsr.options.safe_yaml import SafeLoader, build_value, copy_plainly
 
 Places = dict[KeyPath, Place]
-MOST_VALUES, DEEPEST = 10_000, 100  # because aliases of aliases can stand for billions of values
 
 
 def read_yaml(path: str) -> dict[str, Any]:
@@ -42,16 +42,11 @@ def read_with_places(path: str) -> tuple[dict[str, Any], Places, list[Problem]]:
     if not os.path.isfile(path):
         raise UserError(f'option file {shown!r} does not exist (looked in {os.getcwd()!r}).')
     try:
-        with open(path, encoding='utf-8') as file:
-            loader = SafeLoader(file)
-            try:
-                node = loader.get_single_node()
-                problems = list(_find_repeated(node, shown))
-                opt = None if node is None else loader.construct_document(node)
-                if isinstance(opt, dict):  # construct_document has merged the nodes of `<<`
-                    places = {p: Place(shown, line) for p, line in _find_lines(node)}
-            finally:
-                loader.dispose()
+        node = compose(_read_text(path), SafeLoader)
+        problems = list(_find_repeated(node, shown))
+        opt = build_value(node)
+        if isinstance(opt, dict):  # build_value has merged the nodes of `<<`
+            places = {p: Place(shown, line) for p, line in _find_lines(node)}
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(shown, mark.line + 1 if mark else None)
@@ -59,11 +54,17 @@ def read_with_places(path: str) -> tuple[dict[str, Any], Places, list[Problem]]:
         if 'python/' in what:
             raise UserError(f'{place}: Python objects are not allowed in option files: {what}.') from None
         raise UserError(f'{place}: not valid YAML: {what}.') from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise UserError(f'{shown} is not a YAML file: {error}') from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, too large, or a tag that does not fit
+        raise UserError(f'{shown} is not a YAML file, or none of options: {error}') from None
     if not isinstance(opt, dict):
         raise UserError(f'{shown}: an option file must be a mapping (`name:`, `model_type:`, ...).')
     return copy_plainly(opt), places, problems
+
+
+def _read_text(path: str) -> str:
+    """Read a text file, and no more of a large one than is needed to refuse it."""
+    with open(path, encoding='utf-8-sig') as file:
+        return file.read(LARGEST_FILE + 1)
 
 
 def shorten_path(path: str) -> str:
@@ -88,10 +89,9 @@ def _find_paths(value: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
             yield from _find_paths(item, (*path, i))
 
 
-def _find_lines(node: yaml.Node) -> Iterator[tuple[KeyPath, int]]:
-    """Yield the path and line (from 1) of every key and list item. Call it after `construct_document`."""
-    waiting: list[tuple[KeyPath, yaml.Node]] = [((), node)]
-    count = 0
+def _find_lines(node: yaml.Node | None) -> Iterator[tuple[KeyPath, int]]:
+    """Yield the path and line (from 1) of every key and list item. Call it after `build_value`."""
+    waiting: list[tuple[KeyPath, Any]] = [((), node)]
     while waiting:
         path, node = waiting.pop()
         children: dict[Any, tuple[int, yaml.Node]] = {}  # the later of two equal keys counts
@@ -102,9 +102,6 @@ def _find_lines(node: yaml.Node) -> Iterator[tuple[KeyPath, int]]:
         for key, (line, child) in children.items():
             yield (*path, key), line
             waiting.append(((*path, key), child))
-        count += len(children)
-        if count > MOST_VALUES or len(path) > DEEPEST:
-            raise ValueError('it has too many values: an anchor contains itself, or many others.')
 
 
 _KEYS = SafeLoader('')

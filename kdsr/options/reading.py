@@ -16,6 +16,7 @@ from kdsr.options.safe_yaml import copy_plainly, parse_value
 from kdsr.options.table import PAIRED_SETS
 
 OVERRIDE = '--force_yml'
+MOST_BASES = 50
 
 DEFAULTS: dict[str, Any] = {
     'num_gpu': 'auto',
@@ -201,6 +202,8 @@ def _read_with_base(path: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], P
     if path in seen:
         circle = ' -> '.join(map(shorten_path, (*seen, path)))
         raise UserError(f'`base:` forms a circle: {circle}')
+    if len(seen) > MOST_BASES:
+        raise UserError(f'{shorten_path(path)}: more than {MOST_BASES} files are based on each other.')
     opt, places, problems = read_with_places(path)
     base = opt.pop('base', None)
     if base is None:

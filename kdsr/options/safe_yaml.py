@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from kdsr.errors import UserError
+from kdsr.options.bounds import compose, construct_integer
 
 _Fastest: Any = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)  # libyaml's, if PyYAML was built with it
 
@@ -21,9 +22,17 @@ class SafeDumper(yaml.SafeDumper):
     """PyYAML's safe dumper for :class:`SafeLoader`: it writes the text '1e-4' in quotes."""
 
 
+LONGEST_SHOWN = 200  # characters of a value in a message
 _SCIENTIFIC = re.compile(r'^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$')
 for _kind in (SafeLoader, SafeDumper):
     _kind.add_implicit_resolver('tag:yaml.org,2002:float', _SCIENTIFIC, list('-+0123456789'))
+SafeLoader.yaml_implicit_resolvers = {  # `name: 2026-01-31` is a text
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != 'tag:yaml.org,2002:timestamp']
+    for first, resolvers in SafeLoader.yaml_implicit_resolvers.items()
+}
+SafeLoader.add_constructor('tag:yaml.org,2002:int', construct_integer)
+# What PyYAML raises, beside its own errors, for a tag that does not fit its value, such as `!!int ""`.
+_MISFITS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 # Options one of whose choices is the word 'none'.
@@ -49,9 +58,30 @@ def parse_value(text: str, key: str = '') -> Any:
     if text == 'None' or (text == 'none' and key not in CHOOSE_NONE):
         return None
     try:
-        return yaml.load(text, Loader=SafeLoader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: a date that does not exist
-        raise UserError(f'cannot read the value {text!r}: {error}') from None
+        return build_value(compose(text, SafeLoader))
+    except (yaml.YAMLError, ValueError) as error:
+        shown = text if len(text) <= LONGEST_SHOWN else f'{text[:LONGEST_SHOWN]}...'
+        raise UserError(f'cannot read the value {shown!r}: {error}') from None
+
+
+def build_value(node: yaml.Node | None) -> Any:
+    """Build the value of a node of :func:`kdsr.options.bounds.compose`; None for an empty document.
+
+    Raises:
+        yaml.YAMLError: it has tags of Python objects, or others that are unknown.
+        ValueError: a tag does not fit its value.
+    """
+    if node is None:
+        return None
+    loader = SafeLoader('')
+    try:
+        return loader.construct_document(node)
+    except yaml.YAMLError:
+        raise
+    except _MISFITS as error:
+        raise ValueError(f'a tag does not fit its value ({type(error).__name__}: {error})') from None
+    finally:
+        loader.dispose()
 
 
 def dump(opt: Mapping[str, Any]) -> str:
