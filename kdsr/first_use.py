@@ -19,10 +19,10 @@ from typing import Any
 # Modules of kdsr that import neither PyTorch nor BasicSR. `tests/test_first_use.py` checks this.
 LIGHT = frozenset(
     ('__main__', 'cli', 'commands', 'deployment', 'deployment.card', 'deployment.zoo_listing', 'durable', 'errors',
-     'first_use', 'markdown', 'metadata', 'methods', 'methods.files', 'methods.listing', 'methods.table', 'options',
-     'plugins', 'processes', 'wording', 'zoo')
+     'first_use', 'foreign', 'markdown', 'metadata', 'methods', 'methods.files', 'methods.listing', 'methods.table',
+     'options', 'plugins', 'processes', 'wording', 'zoo')
 )  # fmt: skip
-_LIGHT_ROOMS = ('commands', 'options', 'zoo')  # with every module in them
+_LIGHT_ROOMS = ('commands', 'foreign', 'options', 'zoo')  # with every module in them
 
 
 def prepare_on_first_use() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / 'kdsr'
 ORDER = [
-    {'errors', 'environment', 'markdown', 'processes', 'progress_bars', 'wording'},
+    {'errors', 'environment', 'foreign', 'markdown', 'processes', 'progress_bars', 'wording'},
     {'plugins', 'durable', 'metadata', 'optional_packages', 'zoo'},
     {'options', 'image_files'},
     {'compat'},

@@ -22,6 +22,8 @@ from kdsr.benchmark.tasks import run_on_set
 from kdsr.data.benchmark_sets import BenchmarkSet, find_sets
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
+from kdsr.foreign import parse_json
+from kdsr.foreign.kinds import SET_SCORES
 from kdsr.networks.candidates import Candidate, find_candidates
 from kdsr.networks.experiment_candidates import find_sets_of_file
 from kdsr.networks.facts import parameters
@@ -208,7 +210,7 @@ def _read_finished(task: Task, kept: Path) -> SetScores | None:
     if not kept.is_file():
         return None
     try:
-        content = json.loads(kept.read_text(encoding='utf-8'))
+        content = parse_json(kept.read_bytes(), SET_SCORES)
         content['images'] = tuple(ImageScore(**image) for image in content['images'])
         content.update(model=task.candidate.name, set_name=task.test_set.name, source=task.candidate.source)
         return SetScores(**content)

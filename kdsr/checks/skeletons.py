@@ -14,8 +14,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from kdsr.distillation.building import argument_problems, describe_refusal
-from kdsr.distillation.construction import bound_construction, check_sizes
-from kdsr.errors import UserError
+from kdsr.distillation.construction import TooLargeError, bound_construction, check_sizes
 
 _INITIALISERS = (
     'kaiming_uniform_',
@@ -73,7 +72,7 @@ def _build(options: str) -> nn.Module | str | None:
             check_sizes(arguments, opt['type'])
             with bound_construction(opt['type']), without_weights():
                 return registered(**arguments)
-        except UserError as error:
+        except TooLargeError as error:
             return str(error)
         except Exception:  # networks may do with their weights what cannot be done without memory
             pass

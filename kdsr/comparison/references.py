@@ -29,6 +29,8 @@ from kdsr.distillation.teacher import TeacherEnsemble, build_teachers
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
 from kdsr.experiment import Experiment, Network
+from kdsr.foreign import parse_json
+from kdsr.foreign.kinds import REFERENCE_VALUES
 from kdsr.models.validation import measure
 from kdsr.pictures.photo_rows import BICUBIC
 from kdsr.progress_bars import ProgressBar
@@ -124,7 +126,7 @@ def find_below_bicubic(summary: Summary, references: Sequence[Reference]) -> lis
 
 def _read(file: Path) -> dict[str, list[tuple[str, str, float]]]:
     try:
-        return dict(json.loads(file.read_text(encoding='utf-8')))
+        return dict(parse_json(file.read_bytes(), REFERENCE_VALUES))
     except (OSError, ValueError):  # not there, or damaged: the values are computed again
         return {}
 

@@ -14,6 +14,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kdsr.foreign import find_fault, parse_json
+from kdsr.foreign.kinds import EVENT, EVENT_KINDS
+
 FILE = 'record.jsonl'
 
 
@@ -94,7 +97,7 @@ def read_record(folder: str) -> Record | None:
     path = os.path.join(folder, FILE)
     if not os.path.isfile(path):
         return None
-    with open(path, encoding='utf-8') as file:
+    with open(path, encoding='utf-8', errors='replace') as file:
         events = list(_parse_events(file))
     record = Record()
     offset = (0.0, 0.0)  # training time of earlier processes
@@ -115,10 +118,11 @@ def read_record(folder: str) -> Record | None:
 def _parse_events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
     for line in lines:
         try:
-            event = json.loads(line)
-        except json.JSONDecodeError:  # an incomplete line of a killed process
+            event = parse_json(line, EVENT)
+        except ValueError:  # an incomplete line of a killed process
             continue
-        if isinstance(event, dict) and 'event' in event:
+        kind = find_fault(event, EVENT_KINDS[event['event']]) if event['event'] in EVENT_KINDS else 'unknown'
+        if kind is None:
             yield event
 
 

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from kdsr.compat.tensors import find_tensor_fault
 from kdsr.errors import UserError
 from kdsr.metadata import safetensors_metadata
 from kdsr.wording import with_article
@@ -54,6 +55,9 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         raise UserError(
             f'checkpoint {path!r} holds {with_article(type(content).__name__)}, not a dictionary of weights.'
         )
+    fault = find_tensor_fault(content)
+    if fault is not None:
+        raise UserError(f'checkpoint {path!r}: {fault}.')
     return content
 
 

@@ -17,6 +17,8 @@ from typing import Any, Generic, TypeVar
 from kdsr.data.disk_room import SLACK, check_room, is_disk_full, make_disk_full_error
 from kdsr.durable import remove_partial_files, sync_folder, write_durably
 from kdsr.errors import UserError
+from kdsr.foreign import parse_json
+from kdsr.foreign.kinds import JOURNAL_LINE, SET_SETTINGS
 from kdsr.lifecycle.locking import FolderLock
 
 SETTINGS_FILE = 'kdsr_prepare.json'
@@ -207,8 +209,8 @@ class GrowingFolder(Generic[Content]):
         path = self.partial / JOURNAL_FILE
         for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
             try:
-                record = json.loads(line)
-            except ValueError:
+                record = parse_json(line, JOURNAL_LINE)
+            except ValueError:  # the rest is made again
                 return
             if not line.endswith(b'\n'):
                 return
@@ -237,12 +239,12 @@ def read_settings(folder: Path) -> dict[str, Any]:
 def _read_settings_file(folder: Path) -> dict[str, Any]:
     path = folder / SETTINGS_FILE
     try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-        if isinstance(content['settings'], dict) and isinstance(content['sources'], dict):
-            return content
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise UserError(f'{path} is damaged, or of another version. Delete {folder} to make it again.')
+        content: dict[str, Any] = parse_json(path.read_bytes(), SET_SETTINGS)
+    except ValueError as error:
+        raise UserError(
+            f'{path} is damaged, or of another version ({error}). Delete {folder} to make it again.'
+        ) from None
+    return content
 
 
 def list_differences(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

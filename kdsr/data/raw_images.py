@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import mmap
 import zlib
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ import numpy as np
 
 from kdsr.errors import UserError
 from kdsr.wording import counted
+from kdsr.foreign import parse_json
+from kdsr.foreign.kinds import RAW_INDEX
 
 FORMAT = 'kdsr raw 1'
 INDEX_FILE = 'index.json'
@@ -57,9 +58,9 @@ class RawImages:
         self._what = what
         try:
             self._read(self._read_index())
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            if isinstance(error, UserError):
-                raise
+        except UserError:
+            raise
+        except ValueError as error:
             path = self.folder / INDEX_FILE
             raise UserError(f'{what}: {path} is damaged ({error}). Make or copy {self.folder} again.') from None
         self._pixels: np.ndarray | None = None
@@ -165,7 +166,7 @@ class RawImages:
         path = self.folder / INDEX_FILE
         if not path.is_file():
             raise UserError(f'{self._what}: {self.folder} {self._describe_absence()}')
-        index: dict[str, Any] = json.loads(path.read_bytes())
+        index: dict[str, Any] = parse_json(path.read_bytes(), RAW_INDEX)
         if index['format'] != FORMAT:
             found = f'is in the format {index["format"]!r}, not {FORMAT!r}'
             raise UserError(f'{self._what}: {self.folder} {found}. Make it again.')

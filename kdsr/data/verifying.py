@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -17,6 +16,8 @@ from kdsr.data.parallel import check_workers, ordered_map
 from kdsr.data.raw_images import RawImages
 from kdsr.data.source_images import read_rgb
 from kdsr.errors import UserError
+from kdsr.foreign import parse_json
+from kdsr.foreign.kinds import CHECKSUMS
 from kdsr.progress_bars import ProgressBar
 from kdsr.wording import counted, printable
 
@@ -73,9 +74,8 @@ def _verify_lmdb(folder: Path, workers: int, progress: bool) -> str:
 
 def _read_checksums(path: Path) -> dict[str, int]:
     try:
-        content = json.loads(path.read_bytes())
-        return {str(key): int(checksum) for key, checksum in content.items()}
-    except (ValueError, TypeError, AttributeError) as error:
+        return dict(parse_json(path.read_bytes(), CHECKSUMS))
+    except ValueError as error:
         raise UserError(f'{path} is damaged ({error}). Make {path.parent} again.') from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -12,8 +13,12 @@ import yaml
 
 import kdsr
 from kdsr.errors import UserError
+from kdsr.foreign import find_fault, parse_json
+from kdsr.foreign.kinds import CARD
+from kdsr.foreign.shapes import MapOf, Plain
 from kdsr.options import SafeDumper
 
+_NUMBERS = ('scale', 'multiple', 'parameters', 'bytes_per_pixel', 'reach')
 _START = ('pretrain_network_g', 'param_key_g', 'strict_load_g')
 
 
@@ -81,28 +86,19 @@ def card_of(metadata: Mapping[str, str], path: str) -> Card | None:
     """
     if not metadata.get('made_by', '').startswith('kdsr '):
         return None
+    content: dict[str, Any] = {'protocol': '', 'purpose': '', 'reach': '', **metadata}  # older files lack these
     try:
-        card = Card(
-            name=metadata['name'],
-            network=json.loads(metadata['network']),
-            scale=int(metadata['scale']),
-            luminance=metadata['colour'] == 'Y',
-            multiple=int(metadata['multiple']),
-            parameters=int(metadata['parameters']),
-            bytes_per_pixel=int(metadata['bytes_per_pixel']),
-            reach=int(metadata['reach']) if metadata.get('reach') else None,  # older files have none
-            training=metadata['training'],
-            metrics=json.loads(metadata['metrics']),
-            protocol=metadata.get('protocol', ''),  # older files have none
-            data_licence=metadata['data_licence'],
-            purpose=metadata.get('purpose', ''),  # likewise
-        )
-    except (KeyError, ValueError, TypeError) as error:
-        raise UserError(f'{path!r}: its metadata is damaged ({type(error).__name__}: {error}).') from None
-    well_formed = isinstance(card.network, dict) and isinstance(card.metrics, dict)
-    if not well_formed or not 1 <= card.scale <= 16 or not 1 <= card.multiple <= 1024 or card.bytes_per_pixel < 0:
-        raise UserError(f'{path!r}: its metadata is damaged (its network, metrics or sizes).')
-    return card
+        for key in _NUMBERS:
+            content[key] = int(content[key]) if content.get(key) else None
+        for key in ('network', 'metrics'):
+            content[key] = parse_json(content.get(key, ''), MapOf(Plain()))
+    except ValueError as error:
+        raise UserError(f'{path!r}: its metadata is damaged: {key}: {error}.') from None
+    fault = find_fault(content, CARD)
+    if fault is not None:
+        raise UserError(f'{path!r}: its metadata is damaged: {fault}.')
+    fields = {field.name for field in dataclasses.fields(Card)} - {'luminance'}
+    return Card(luminance=content.get('colour') == 'Y', **{key: content[key] for key in fields})
 
 
 def training_text(opt: Mapping[str, Any]) -> str:

@@ -18,6 +18,10 @@ MOST_MODULES = 30_000  # RCAN has 1,800, HAT-L 1,700
 MOST_VALUES = 200_000_000  # of all tensors that are made; EDSR has 43 million
 
 
+class TooLargeError(UserError):
+    """A network that its options make absurdly large."""
+
+
 @contextlib.contextmanager
 def bound_construction(kind: Any) -> Iterator[None]:
     """Stop the construction of a network that has too many modules or values, before they fill the memory.
@@ -26,7 +30,7 @@ def bound_construction(kind: Any) -> Iterator[None]:
         kind: Name of the network, for messages.
 
     Raises:
-        UserError: from inside, at the module or tensor that is too much.
+        TooLargeError: from inside, at the module or tensor that is too much.
     """
     bounds = _Bounds(kind)
     hook = register_module_module_registration_hook(bounds.count_module)
@@ -45,11 +49,11 @@ def check_sizes(opt: Mapping[str, Any], where: str) -> None:
         where: Their key, for the message.
 
     Raises:
-        UserError: names the number.
+        TooLargeError: names the number.
     """
     for path, value in _list_numbers(opt, where):
         if abs(value) > LARGEST_ARGUMENT:
-            raise UserError(f'{path} is larger than {LARGEST_ARGUMENT:,}, which no network needs.')
+            raise TooLargeError(f'{path} is larger than {LARGEST_ARGUMENT:,}, which no network needs.')
 
 
 def _list_numbers(value: Any, path: str) -> Iterator[tuple[str, int]]:
@@ -63,7 +67,7 @@ def _list_numbers(value: Any, path: str) -> Iterator[tuple[str, int]]:
         yield path, value
 
 
-class _Bounds(TorchDispatchMode):  # type: ignore[misc]
+class _Bounds(TorchDispatchMode):
     """Counts modules, and the values of tensors that are made of nothing; sees sizes before memory is taken."""
 
     def __init__(self, kind: Any) -> None:
@@ -74,7 +78,7 @@ class _Bounds(TorchDispatchMode):  # type: ignore[misc]
         """Count a module that becomes a part of another."""
         self.modules += 1
         if self.modules > MOST_MODULES:
-            raise UserError(f'with these arguments {self.kind} has more than {MOST_MODULES:,} modules.')
+            raise TooLargeError(f'with these arguments {self.kind} has more than {MOST_MODULES:,} modules.')
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -83,7 +87,7 @@ class _Bounds(TorchDispatchMode):  # type: ignore[misc]
         elif func.__name__ == 'unbind.int' and len(args[0]) > MOST_MODULES:  # a loop over a tensor
             self.values += MOST_VALUES + 1
         if self.values > MOST_VALUES:
-            raise UserError(f'with these arguments {self.kind} has more than {MOST_VALUES:,} values.')
+            raise TooLargeError(f'with these arguments {self.kind} has more than {MOST_VALUES:,} values.')
         return func(*args, **kwargs)
 
 

@@ -22,8 +22,8 @@ from kdsr.errors import UserError, check_choice
 from kdsr.export_targets.making import SPANDREL_FILE, Maker
 from kdsr.export_targets.targets import TARGETS, writable_targets
 from kdsr.networks.candidates import Candidate
-from kdsr.wording import counted
 from kdsr.options.names import clean_name
+from kdsr.wording import counted
 
 TIMED_SIDES = (128, 96, 64, 48, 32)  # the largest that PyTorch does in about a second
 

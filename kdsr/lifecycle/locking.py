@@ -25,6 +25,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from kdsr.errors import UserError
+from kdsr.foreign import parse_json
+from kdsr.foreign.kinds import HOLDER
 from kdsr.processes import may_be_running
 
 REFRESH_SECONDS = 30.0
@@ -55,10 +57,10 @@ class Holder:
     def read(cls, path: Path) -> Holder | None:
         """Read the file that names the holder; return None where there is none, or only a part of one."""
         try:
-            content = json.loads(path.read_bytes())
-            return cls(int(content['pid']), str(content['host']), str(content['since']))
-        except (OSError, ValueError, TypeError, KeyError):
+            content = parse_json(path.read_bytes(), HOLDER)
+        except (OSError, ValueError):
             return None
+        return cls(content['pid'], content['host'], content['since'])
 
     def write(self, path: Path) -> None:
         """Replace the file that names the holder."""

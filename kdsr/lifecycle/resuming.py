@@ -13,8 +13,11 @@ from typing import Any
 import torch
 from basicsr.utils import check_resume
 
+from kdsr.compat.tensors import find_tensor_fault
 from kdsr.durable import remove_partial_files
 from kdsr.errors import UserError
+from kdsr.foreign import find_fault
+from kdsr.foreign.kinds import TRAINING_STATE
 from kdsr.lifecycle.locking import FolderLock
 from kdsr.lifecycle.peers import Peers
 from kdsr.lifecycle.run import run
@@ -101,7 +104,8 @@ def _read_state(path: str) -> dict[str, Any] | None:
         torch.serialization.add_safe_globals([collections.Counter])  # in the schedulers' milestones
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
-        reason = '' if isinstance(state, dict) and 'iter' in state else 'it is not a training state'
+        fault = find_fault(state, TRAINING_STATE) or find_tensor_fault(state)
+        reason = f'it is not a training state, or damaged: {fault}' if fault else ''
         if not reason and not _is_whole(path):
             reason = 'it is damaged'
     except Exception as error:  # a truncated file ends in one of many errors

@@ -15,6 +15,7 @@ from basicsr.utils.dist_util import master_only
 
 from kdsr.durable import write_durably
 from kdsr.errors import UserError, suggest_cure
+from kdsr.lifecycle.state_fit import check_optimizers, check_schedulers
 
 FOR_INSPECTION = 'nonfinite'  # in the names of the files that a run leaves when its numbers are not finite
 basicsr_resume_training = BaseModel.resume_training
@@ -83,8 +84,10 @@ def resume_training(self: Any, resume_state: dict[str, Any]) -> None:
         UserError: the state does not fit the run.
     """
     try:
+        check_schedulers(self.schedulers, resume_state['schedulers'])
         basicsr_resume_training(self, resume_state)
-    except (AssertionError, ValueError) as error:
+        check_optimizers(self.optimizers)
+    except (AssertionError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(
             f'{self.opt["path"].get("resume_state")} does not fit this run ({error}): were losses, networks or '
             'optimiser changed since it was saved? Start a new run, under another `name:`.'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from glob import escape, glob
@@ -16,6 +15,8 @@ from kdsr.archs.convert import read_official
 from kdsr.distillation.building import build_network_at
 from kdsr.distillation.checkpoint import pick_weights, read_checkpoint, take_weights
 from kdsr.errors import UserError, did_you_mean
+from kdsr.foreign import find_fault, parse_json
+from kdsr.foreign.kinds import NETWORK
 from kdsr.metadata import safetensors_metadata
 
 Weights = Mapping[str, Tensor]
@@ -102,12 +103,20 @@ def _exported_network(path: str) -> Mapping[str, Any] | None:
     """Return the options that `kdsr export` put into a safetensors file."""
     metadata = safetensors_metadata(path)
     ours = metadata.get('made_by', '').startswith('kdsr ')
-    return dict(json.loads(metadata['network'])) if ours else None
+    if not ours:
+        return None
+    try:
+        return dict(parse_json(metadata.get('network', ''), NETWORK))
+    except ValueError as error:
+        raise UserError(f'{path!r}: its metadata is damaged: network: {error}.') from None
 
 
 def _own_network(content: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:
     """Return the options that `kdsr convert` put into the file, or those of the experiment that it lies in."""
     if isinstance(content.get('network'), dict) and 'type' in content['network']:
+        fault = find_fault(content['network'], NETWORK)
+        if fault is not None:
+            raise UserError(f'{path!r}: the options of its network are damaged: {fault}.')
         return content['network']
     folder = os.path.dirname(os.path.abspath(path))
     if os.path.basename(folder) != 'models' or not os.path.basename(path).startswith('net_g_'):

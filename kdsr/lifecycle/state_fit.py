@@ -1,0 +1,80 @@
+"""Does a training state fit the optimisers and schedulers of a run?
+
+PyTorch's optimisers take values of any size, which fail in the first step; its schedulers take any attribute.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def check_schedulers(schedulers: Sequence[Any], states: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse states of schedulers that would replace anything but their own values by values of the same kind.
+
+    Args:
+        schedulers: Of the run.
+        states: Of the training state, one for each.
+
+    Raises:
+        ValueError: names the value.
+    """
+    for scheduler, state in zip(schedulers, states):
+        own = scheduler.state_dict()
+        for key, value in state.items():
+            if key not in own and key in vars(scheduler):
+                raise ValueError(f'a scheduler has no value {key!r} to restore')
+            short = key in ('base_lrs', '_last_lr') and isinstance(value, (list, tuple)) and len(value) != len(own[key])
+            if key in own and (short or not _is_of_kind(value, own[key])):
+                raise ValueError(f'{key!r} of a scheduler must be like {own[key]!r}, is {str(value)[:60]!r}')
+
+
+def check_optimizers(optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Refuse values that optimisers have taken over and that fail in their first step.
+
+    Args:
+        optimizers: After `load_state_dict`.
+
+    Raises:
+        ValueError: names the value.
+    """
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for key, expected in optimizer.defaults.items():
+                value = group.get(key, expected)
+                short = key == 'betas' and len(value) != 2
+                if short or not _is_of_kind(value, expected):
+                    raise ValueError(f'{key!r} of an optimiser must be like {expected!r}, is {str(value)[:60]!r}')
+        for parameter, values in optimizer.state.items():
+            for key, value in values.items() if isinstance(values, dict) else ():
+                if not _fits(parameter, key, value):
+                    raise ValueError(f'{key!r} of an optimiser does not have the size of its weights')
+
+
+def _fits(parameter: Tensor, key: str, value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.shape == parameter.shape or value.numel() == 1
+    return key == 'step' and isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _is_of_kind(value: Any, expected: Any) -> bool:
+    """Return whether a value is a number, a text, or a list or mapping of numbers, where the expected one is."""
+    if expected is None or isinstance(expected, bool):
+        return isinstance(value, (bool, int, float, type(expected)))
+    if isinstance(expected, (int, float, Tensor)):
+        return _is_number(value)
+    if isinstance(expected, (list, tuple)):
+        return isinstance(value, (list, tuple)) and all(map(_is_number, value))
+    if isinstance(expected, Mapping):
+        return isinstance(value, Mapping) and all(map(_is_number, (*value.keys(), *value.values())))
+    return isinstance(value, type(expected))
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.numel() == 1
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
