@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from kdsr.foreign.shapes import Instance, ListOf, MapOf, Maybe, Number, Plain, Record, Row, Text, whole
+from kdsr.foreign.shapes import Instance, ListOf, MapOf, Maybe, Number, Plain, Fields, FixedList, Text, whole
 
 # Options of a network in a checkpoint (`network`) or a safetensors file: `type` and arguments.
-NETWORK = Record({'type': Text(r'\w{1,100}')}, {})
+NETWORK = Fields({'type': Text(r'\w{1,100}')}, {})
 
 # The texts beside the tensors of a safetensors file, and of an ONNX file of kdsr, after their numbers are parsed.
-CARD = Record(
+CARD = Fields(
     {
         'name': Text(),
         'network': NETWORK,
@@ -28,63 +28,63 @@ CARD = Record(
 # `kdsr compare`: what the code that reads a comparison relies on, beyond the keys of its top level and of its runs.
 _EXPERIMENT_BLOCKS = {name: Maybe(MapOf(Plain())) for name in ('train', 'val', 'path', 'logger', 'network_g')}
 _EXPERIMENT_BLOCKS['datasets'] = Maybe(MapOf(Maybe(MapOf(Plain()))))
-RUN_OPTIONS = Record({}, _EXPERIMENT_BLOCKS)
+RUN_OPTIONS = Fields({}, _EXPERIMENT_BLOCKS)
 
 # `<iteration>.state`, of BasicSR or kdsr.
-_GROUPS = ListOf(Record({'params': ListOf(whole())}))
+_GROUPS = ListOf(Fields({'params': ListOf(whole())}))
 _ORDER = {
     'manual_seed': whole(-(2**63), 2**64), 'processes': whole(1), 'batch_size_per_gpu': whole(1),
     'dataset_enlarge_ratio': Number(0), 'training images': whole(),
 }  # fmt: skip
-TRAINING_STATE = Record(
+TRAINING_STATE = Fields(
     {
         'epoch': whole(),
         'iter': whole(),
-        'optimizers': ListOf(Record({'state': Instance((dict,)), 'param_groups': _GROUPS})),
+        'optimizers': ListOf(Fields({'state': Instance((dict,)), 'param_groups': _GROUPS})),
         'schedulers': ListOf(MapOf(Instance())),
     },
     {
         'networks': Maybe(ListOf(Text(r'net_\w+\.pth'))),
         'validated': Maybe(MapOf(whole())),
         'best_metric_results': Maybe(
-            MapOf(MapOf(Record({'better': Text(), 'val': Instance((int, float)), 'iter': whole()})))
+            MapOf(MapOf(Fields({'better': Text(), 'val': Instance((int, float)), 'iter': whole()})))
         ),
-        'data_order': Maybe(Record(_ORDER)),
+        'data_order': Maybe(Fields(_ORDER)),
     },
 )
 
 # `index.json` of a raw set or a cache.
-RAW_INDEX = Record(
+RAW_INDEX = Fields(
     {
         'format': Text(),
         'channels': whole(1, 4096),
         'bytes': whole(),
-        'frames': ListOf(Row((str, int, int, int))),
-        'windows': ListOf(Row((int, str, int, int, int, int))),
+        'frames': ListOf(FixedList((str, int, int, int))),
+        'windows': ListOf(FixedList((int, str, int, int, int, int))),
     },
     {'dtype': Text(r'uint8|float16|float32'), 'crc32': Maybe(ListOf(whole(0, 2**32 - 1)))},
 )
 
 # `kdsr_prepare.json`, the settings that a set was made with, and a line of the journal of a set that is not finished.
-SET_SETTINGS = Record({'settings': MapOf(Plain()), 'sources': MapOf(Plain())})
-JOURNAL_LINE = Record({'file': Text(), 'bytes': Plain(), 'entries': ListOf(Instance((list,)))})
+SET_SETTINGS = Fields({'settings': MapOf(Plain()), 'sources': MapOf(Instance((int, str)))})
+JOURNAL_LINE = Fields({'file': Text(), 'bytes': Plain(), 'entries': ListOf(Instance((list,)))})
 CHECKSUMS = MapOf(whole(0, 2**32 - 1))
 
 # A line of `record.jsonl`.
-EVENT = Record({'event': Text(), 'iter': whole(), 'date': Number()})
+EVENT = Fields({'event': Text(), 'iter': whole(), 'date': Number()})
 _CLOCK = {'seconds': Number(0), 'cpu_seconds': Number(0)}
 EVENT_KINDS = {
-    'start': Record({}),
-    'log': Record({**_CLOCK, 'losses': MapOf(Instance((int, float)))}, {'step_seconds': Maybe(Number(0))}),
-    'validation': Record({**_CLOCK, 'set': Text(), 'values': MapOf(Instance((int, float)))}),
-    'end': Record(_CLOCK),
+    'start': Fields({}),
+    'log': Fields({**_CLOCK, 'losses': MapOf(Instance((int, float)))}, {'step_seconds': Maybe(Number(0))}),
+    'validation': Fields({**_CLOCK, 'set': Text(), 'values': MapOf(Instance((int, float)))}),
+    'end': Fields(_CLOCK),
 }
 
 # The process that holds a lock.
-HOLDER = Record({'pid': whole(1, 2**31), 'host': Text(), 'since': Text()})
+HOLDER = Fields({'pid': whole(1, 2**31), 'host': Text(), 'since': Text()})
 
 # What is kept so that it is not computed again: scores of a benchmark, of bicubic and the teachers, headers of images.
-SET_SCORES = Record(
-    {'images': ListOf(Record({'image': Text(), 'psnr': Instance((int, float)), 'ssim': Instance((int, float))}))}
+SET_SCORES = Fields(
+    {'images': ListOf(Fields({'image': Text(), 'psnr': Instance((int, float)), 'ssim': Instance((int, float))}))}
 )
 REFERENCE_VALUES = MapOf(ListOf(Instance((list,))))

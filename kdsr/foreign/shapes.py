@@ -112,7 +112,7 @@ class ListOf(Shape):
 
 
 @dataclass(frozen=True)
-class Row(Shape):
+class FixedList(Shape):
     """A list of a fixed length: texts (`str`) and whole numbers from 0 on (`int`). Quick, because sets have many."""
 
     types: tuple[type, ...]
@@ -144,7 +144,7 @@ class MapOf(Shape):
 
 
 @dataclass(frozen=True)
-class Record(Shape):
+class Fields(Shape):
     """A mapping with known keys, each of its own shape. Other keys may be there."""
 
     required: Mapping[str, Shape]
@@ -200,7 +200,7 @@ def find_fault(content: Any, shape: Shape) -> str | None:
         The fault with its place in the file, or None.
 
     Example:
-        >>> find_fault({'iter': [3]}, Record({'iter': whole()}))
+        >>> find_fault({'iter': [3]}, Fields({'iter': whole()}))
         'iter must be a whole number, is a list'
     """
     return shape.find_fault(content, '')
