@@ -15,6 +15,8 @@ from kdsr.checks.experiment import find_problems
 from kdsr.comparison.planned_runs import Comparison, PlannedRun, describe_validation, list_option_differences
 from kdsr.errors import UserError, did_you_mean
 from kdsr.experiment import read_experiment
+from kdsr.foreign import find_fault
+from kdsr.foreign.kinds import RUN_OPTIONS
 from kdsr.options import Places
 
 KEYS = {
@@ -152,6 +154,9 @@ def _build_runs(
         if key not in (*OPTION_KEYS, *base):
             raise UserError(f'{where}: unknown key {key!r}.{did_you_mean(key, (*RUN_KEYS, *OPTION_KEYS, *base))}')
     merged = {k: v for k, v in options.merge(base, changes).items() if k != 'name'}
+    fault = find_fault(merged, RUN_OPTIONS)
+    if fault is not None:
+        raise UserError(f'{where}: {fault}.')
     checked = False
     for seed in block.get('seeds') or top['seeds']:
         name = f'{top["name"]}_{label}_seed{seed}'

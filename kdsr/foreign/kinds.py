@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdsr.foreign.shapes import Instance, ListOf, MapOf, Maybe, Number, Plain, Fields, FixedList, Text, whole
+from kdsr.foreign.shapes import Fields, FixedList, Instance, ListOf, MapOf, Maybe, Number, Plain, Text, whole
 
 # Options of a network in a checkpoint (`network`) or a safetensors file: `type` and arguments.
 NETWORK = Fields({'type': Text(r'\w{1,100}')}, {})
