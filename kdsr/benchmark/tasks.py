@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from basicsr.utils import imwrite, tensor2img
+from basicsr.utils import tensor2img
 from basicsr.utils.color_util import rgb2ycbcr_pt
 from torch import Tensor, nn
 
 from kdsr.benchmark.protocol import Protocol, Resources
 from kdsr.benchmark.results import ImageScore
+from kdsr.compat.dataset_files import write_png
 from kdsr.data.benchmark_sets import BenchmarkSet, Pair, read_pair
 from kdsr.data.image_headers import read_size
 from kdsr.data.matlab_bicubic import upsample_bicubic
@@ -29,6 +30,7 @@ from kdsr.models.validation import colour_image
 from kdsr.networks.candidates import Candidate
 from kdsr.pictures.images import make_batch
 from kdsr.progress_bars import ProgressBar
+from kdsr.wording import printable
 
 OVERLAP = 32  # low-resolution pixels that neighbouring tiles share
 SSIM_WINDOW = 11
@@ -144,11 +146,11 @@ def _score_pair(
     if candidate.luminance and (pictures is not None or protocol.rgb):
         colour = colour_image(sr, make_batch(lq))  # type: ignore[arg-type]
     if pictures is not None:
-        imwrite(colour, str(pictures / f'{pair.name}.png'))
+        write_png(colour, pictures / f'{pair.name}.png')
     border = protocol.border(candidate.scale)
     if candidate.luminance and not protocol.rgb:
-        return ImageScore(pair.name, *score(image, _luminance(gt, protocol.round_gt), border))
-    return ImageScore(pair.name, *score(colour, gt, border, y_channel=not protocol.rgb))
+        return ImageScore(printable(pair.name), *score(image, _luminance(gt, protocol.round_gt), border))
+    return ImageScore(printable(pair.name), *score(colour, gt, border, y_channel=not protocol.rgb))
 
 
 def _luminance(gt: np.ndarray, rounded: bool) -> np.ndarray:

@@ -11,6 +11,8 @@ from basicsr.data import build_dataset
 from basicsr.utils.color_util import rgb2ycbcr_pt
 from torch import Tensor
 
+from kdsr.wording import printable
+
 
 def read_images(
     dataset_opt: Mapping[str, Any], scale: int, count: int | None = None, names: Collection[str] = ()
@@ -32,7 +34,7 @@ def read_images(
         name = os.path.splitext(os.path.basename(data['lq_path']))[0]
         if 'gt' in data and (not names or name in names):
             lq, gt = (data[key][None] for key in ('lq', 'gt'))
-            yield name, *(image.float() / 255 if image.dtype == torch.uint8 else image for image in (lq, gt))
+            yield printable(name), *(image.float() / 255 if image.dtype == torch.uint8 else image for image in (lq, gt))
 
 
 def to_network_colours(image: Tensor, luminance: bool) -> Tensor:

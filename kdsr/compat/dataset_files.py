@@ -221,6 +221,21 @@ def decode_bgr(content: bytes) -> np.ndarray | None:
     return cv2.imdecode(np.frombuffer(make_upright(content), np.uint8), cv2.IMREAD_COLOR) if content else None
 
 
+def write_png(image: np.ndarray, path: str | os.PathLike[str]) -> None:
+    """Write an image, (H, W, 3) uint8, BGR, as PNG. Missing folders are made.
+
+    Python opens the file: OpenCV ends the process at some names that are not UTF-8.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    import cv2
+
+    os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+    with open(path, 'wb') as file:
+        file.write(cv2.imencode('.png', image)[1].tobytes())
+
+
 def scandir(dir_path: str, *args: Any, **kwargs: Any) -> Iterator[str]:
     """List a folder in the order of the names, without Thumbs.db and texts.
 

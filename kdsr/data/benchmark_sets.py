@@ -69,7 +69,7 @@ class BenchmarkSet:
         digest = hashlib.sha256(str(self.scale).encode())
         for pair in self.pairs:
             for path in (pair.gt, pair.lq):
-                digest.update(path.name.encode() + path.read_bytes() if path is not None else b'made')
+                digest.update(os.fsencode(path.name) + path.read_bytes() if path is not None else b'made')
         return digest.hexdigest()
 
     def find_crop(self) -> int:

@@ -13,11 +13,12 @@ import cv2
 import numpy as np
 import torch
 from basicsr.metrics import calculate_metric
-from basicsr.utils import get_root_logger, imwrite, tensor2img
+from basicsr.utils import get_root_logger, tensor2img
 from basicsr.utils.color_util import rgb2ycbcr_pt, ycbcr2bgr
 from torch import Tensor
 
 from kdsr.archs.bicubic import BicubicUpsample
+from kdsr.compat.dataset_files import write_png
 from kdsr.data.parallel import run_ahead
 from kdsr.errors import UserError
 from kdsr.progress_bars import ProgressBar
@@ -109,7 +110,7 @@ def _judge(
         )
         return dict.fromkeys(metrics, math.nan)
     if path is not None:
-        imwrite(tensor2img(image) if lq is None else colour_image(image, lq), path)
+        write_png(tensor2img(image) if lq is None else colour_image(image, lq), path)
     return measure(image, gt, metrics, round_gt)
 
 

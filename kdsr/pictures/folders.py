@@ -11,7 +11,7 @@ from kdsr.data.matlab_bicubic import imresize_bicubic, upsample_bicubic
 from kdsr.errors import UserError, did_you_mean
 from kdsr.pictures.images import read_image
 from kdsr.pictures.photo_rows import BICUBIC, Box, Row, choose_rows_by_difference
-from kdsr.wording import installing
+from kdsr.wording import installing, printable
 
 ENDINGS = ('.png', '.bmp', '.jpg', '.jpeg', '.tif', '.tiff')
 SMALLEST = 16  # side of a crop in pixels; SSIM cannot use 5 pixels at each side
@@ -155,7 +155,7 @@ def read_rows(
             if methods[label].shape != gt.shape:
                 sides, wanted = (f'{i.shape[1]}x{i.shape[0]}' for i in (methods[label], gt))
                 raise UserError(f'{of[name]} has {sides} pixels, its ground truth {wanted}.')
-        yield Row(name, gt, methods)
+        yield Row(printable(name), gt, methods)
 
 
 def _list_images(folder: str) -> dict[str, str]:

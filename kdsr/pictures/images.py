@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 import torch
 from basicsr.utils import img2tensor, tensor2img
 from torch import Tensor
 
+from kdsr.compat.dataset_files import decode_bgr, read_file
 from kdsr.data.image_headers import read_header
 from kdsr.errors import UserError
 
@@ -23,7 +23,7 @@ def read_image(path: str) -> np.ndarray:
     fault = read_header(path).fault
     if fault is not None:
         raise UserError(f'{path!r}: {fault}')
-    image = cv2.imread(path, cv2.IMREAD_COLOR)
+    image = decode_bgr(read_file(path))
     if image is None:
         raise UserError(f'{path!r} is not an image that OpenCV reads.')
     return image

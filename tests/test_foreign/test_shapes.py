@@ -60,7 +60,7 @@ def test_plain_values_are_not_nested_without_end():
 
 @pytest.mark.parametrize('text', [b'{', b'\xff', b'[1]', '{"a": 1}', b'NaN'])
 def test_json_of_another_shape_is_a_value_error(text):
-    with pytest.raises(ValueError):  # noqa: PT011 - of json, or a fault
+    with pytest.raises(ValueError):
         parse_json(text, Fields({'a': Text()}))
 
 
