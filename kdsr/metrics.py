@@ -7,7 +7,30 @@ from functools import lru_cache, partial
 
 import cv2
 import numpy as np
+import torch
 from basicsr.metrics.metric_util import reorder_image, to_y_channel
+from torch import Tensor
+
+from kdsr.errors import UserError
+
+
+class NotFiniteError(UserError):
+    """A network gave values that are not finite. BasicSR would write and score them as black."""
+
+
+def check_finite(image: Tensor, source: str) -> Tensor:
+    """Return an image whose values are all finite.
+
+    Args:
+        image: Any shape.
+        source: Whose image it is, for the message.
+
+    Raises:
+        NotFiniteError: a value is NaN or infinite.
+    """
+    if not bool(torch.isfinite(image).all()):
+        raise NotFiniteError(f'{source} gives values that are not finite (NaN or overflow); they have no score.')
+    return image
 
 
 def psnr_of_error(error: float, peak: float = 255.0) -> float:

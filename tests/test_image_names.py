@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_opencv_never_opens_a_file_itself():
-    """OpenCV 4.13 ends the process where a name is not UTF-8; BasicSR's imwrite hands it the name."""
+    """OpenCV 5.0 ends the process where a name is not UTF-8; BasicSR's imwrite hands it the name."""
     opens = re.compile(r'cv2\.(imread|imwrite)\(|basicsr.*import.*\bimwrite\b')
     found = [path.name for path in (ROOT / 'kdsr').rglob('*.py') if opens.search(path.read_text(encoding='utf-8'))]
     assert found == ['quickstart.py']  # names of its own

@@ -5,9 +5,12 @@ import math
 import cv2
 import numpy as np
 import pytest
+import torch
 from basicsr.metrics import calculate_psnr, calculate_ssim
 
-from kdsr.metrics import psnr_of_error, score
+from kdsr.metrics import NotFiniteError, check_finite, psnr_of_error, score
+from kdsr.models.validation import measure
+from kdsr.pictures.images import super_resolve
 
 
 @pytest.mark.parametrize(
@@ -39,3 +42,15 @@ def test_scores_are_basicsrs(border, y_channel):
         settings = {'crop_border': border, 'test_y_channel': y_channel}
         expected = calculate_psnr(one, other, **settings), calculate_ssim(one, other, **settings)
         assert score(one, other, border, y_channel) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
+def test_an_image_that_is_not_finite_has_no_score(value):
+    image = torch.zeros(1, 3, 16, 16)
+    image[0, 1, 3, 3] = value
+    with pytest.raises(NotFiniteError, match='teacher x gives values that are not finite'):
+        check_finite(image, 'teacher x')
+    with pytest.raises(NotFiniteError):
+        measure(image, torch.zeros(1, 3, 16, 16), {'psnr': {'type': 'calculate_psnr', 'crop_border': 2}}, False)
+    with pytest.raises(NotFiniteError):
+        super_resolve(lambda _: image, np.zeros((8, 8, 3), np.uint8))

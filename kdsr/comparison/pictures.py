@@ -23,6 +23,7 @@ from kdsr.distillation.padding import run_padded
 from kdsr.distillation.quadrants import run_in_quadrants
 from kdsr.distillation.teacher import TeacherEnsemble, build_teachers
 from kdsr.errors import UserError
+from kdsr.metrics import NotFiniteError, check_finite
 from kdsr.models.validation import colour_image
 from kdsr.networks.subjects import find_weights, read_weights_of
 from kdsr.pictures.folders import choose_boxes
@@ -58,7 +59,7 @@ def choose_rows(
     rows = _run_on_images(summary, {**methods, **teachers}, references, list(crops) if crops else None)
     try:
         return (choose_boxes(rows, crops) if crops else choose_rows_by_difference(rows, count, size)), problems
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotFiniteError) as error:
         return [], [*problems, f'No crops were drawn: {error}']
 
 
@@ -121,11 +122,12 @@ def _run_in_colour(run: Callable[[Batch, str], Tensor], luminance: bool, batch: 
     if not luminance or batch.lq.shape[1] == 1:
         return _to_pixels(run(batch, set_name))
     lq, gt = (rgb2ycbcr_pt(image, y_only=True) for image in (batch.lq, batch.gt))
-    return colour_image(run(Batch(lq, gt), set_name).float().cpu(), batch.lq.cpu())
+    image = check_finite(run(Batch(lq, gt), set_name).float(), 'a network of the comparison')
+    return colour_image(image.cpu(), batch.lq.cpu())
 
 
 def _to_pixels(image: Tensor) -> np.ndarray:
-    pixels = tensor2img(image.float())
+    pixels = tensor2img(check_finite(image.float(), 'a network of the comparison'))
     return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels
 
 

@@ -106,7 +106,7 @@ def decode_entries(folder: Path, keys: Iterable[str]) -> Iterator[np.ndarray | N
     """
     with open_lmdb(folder).begin() as transaction:
         for key in keys:
-            content = transaction.get(key.encode())
+            content = transaction.get(key.encode(errors='surrogateescape'))
             yield None if content is None else decode_bgr(content)
 
 

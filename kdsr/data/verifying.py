@@ -81,7 +81,9 @@ def _read_checksums(path: Path) -> dict[str, int]:
 
 def _find_changed(folder: Path, checksums: dict[str, int], keys: Sequence[str]) -> list[str]:
     with open_lmdb(folder).begin(buffers=True) as content:
-        return [key for key in keys if zlib.crc32(content.get(key.encode(), b'')) != checksums[key]]
+        return [
+            key for key in keys if zlib.crc32(content.get(key.encode(errors='surrogateescape'), b'')) != checksums[key]
+        ]
 
 
 def _find_undecodable(folder: Path, keys: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -232,7 +233,8 @@ def _names(value: Any) -> tuple[str, ...]:
 
 def _whole(value: Any) -> int:
     """Return a whole number from 1 on; 0 for anything else. YAML reads `5e3` as a float."""
-    return int(value) if isinstance(value, NUMBER) and not isinstance(value, bool) and value >= 1 else 0
+    counts = isinstance(value, NUMBER) and not isinstance(value, bool) and 1 <= value < math.inf
+    return int(value) if counts else 0
 
 
 def _text(value: Any) -> str | None:

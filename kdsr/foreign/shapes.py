@@ -113,7 +113,7 @@ class ListOf(Shape):
 
 @dataclass(frozen=True)
 class FixedList(Shape):
-    """A list of a fixed length: texts (`str`) and whole numbers from 0 on (`int`). Quick, because sets have many."""
+    """A list of a fixed length, of texts (`str`) and whole numbers (`int`). Quick, because sets have many."""
 
     types: tuple[type, ...]
 
@@ -121,8 +121,8 @@ class FixedList(Shape):
         names = ', '.join('text' if kind is str else 'whole number' for kind in self.types)
         if not isinstance(value, list) or tuple(map(type, value)) != self.types:
             return self._refuse(value, where, f'a list of {names}')
-        good = all(0 <= item <= LARGEST for item in value if type(item) is int)
-        return None if good else f'{where} must hold numbers from 0 to {LARGEST}'
+        good = all(-LARGEST <= item <= LARGEST for item in value if type(item) is int)
+        return None if good else f'{where} must hold numbers of at most {LARGEST}'
 
 
 @dataclass(frozen=True)

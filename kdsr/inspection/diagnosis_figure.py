@@ -15,7 +15,7 @@ from torch import Tensor
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.padding import run_padded
 from kdsr.losses.lsfd_loss import selective_map
-from kdsr.metrics import score
+from kdsr.metrics import check_finite, score
 from kdsr.networks.trained_run import TrainedRun
 
 mpl.use('Agg')
@@ -84,7 +84,7 @@ def draw_panels(rows: list[Panel], path: str) -> None:
 
 
 def _show(axis: plt.Axes, image: Tensor, caption: str) -> None:
-    pixels = tensor2img(image)
+    pixels = tensor2img(check_finite(image, caption))
     if pixels.ndim == 2:
         axis.imshow(pixels, cmap='gray', vmin=0, vmax=255, interpolation='nearest')
     else:

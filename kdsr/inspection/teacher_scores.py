@@ -12,7 +12,7 @@ from torch import Tensor
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.padding import run_padded
 from kdsr.distillation.teacher import TeacherEnsemble
-from kdsr.metrics import score
+from kdsr.metrics import check_finite, score
 from kdsr.networks.trained_run import TrainedRun
 
 # row to (PSNR, SSIM), the means over a set
@@ -39,7 +39,7 @@ def _score_images(run: TrainedRun, set_name: str, count: int | None) -> Iterator
     for _, lq, gt in run.images(set_name, count):
         truth = tensor2img(gt)
         images = _run_all(run, Batch(lq, gt))
-        yield {row: score(tensor2img(image), truth, run.scale) for row, image in images.items()}
+        yield {row: score(tensor2img(check_finite(image, row)), truth, run.scale) for row, image in images.items()}
 
 
 def _average(images: Iterator[Scores]) -> Scores:

@@ -50,7 +50,9 @@ def check_optimizers(optimizers: Sequence[torch.optim.Optimizer]) -> None:
                 if short or not _is_of_kind(value, expected):
                     raise ValueError(f'{key!r} of an optimiser must be like {expected!r}, is {str(value)[:60]!r}')
         for parameter, values in optimizer.state.items():
-            for key, value in values.items() if isinstance(values, dict) else ():
+            if not isinstance(values, dict):
+                raise ValueError('an optimiser must have a mapping for each of its weights')
+            for key, value in values.items():
                 if not _fits(parameter, key, value):
                     raise ValueError(f'{key!r} of an optimiser does not have the size of its weights')
 

@@ -21,6 +21,7 @@ from kdsr.archs.bicubic import BicubicUpsample
 from kdsr.compat.dataset_files import write_png
 from kdsr.data.parallel import run_ahead
 from kdsr.errors import UserError
+from kdsr.metrics import check_finite
 from kdsr.progress_bars import ProgressBar
 
 THREADS = min(4, os.cpu_count() or 1)  # OpenCV and NumPy let go of Python's lock
@@ -122,8 +123,11 @@ def measure(image: Tensor, gt: Tensor | None, metrics: Mapping[str, Any], round_
         gt: The ground truth in the same format; None for metrics that need none.
         metrics: Name to options, as in `val.metrics`.
         round_gt: Round the luminance of the ground truth to 8 bits too.
+
+    Raises:
+        NotFiniteError: the image has values that are not finite.
     """
-    given = {'img': tensor2img(image)}
+    given = {'img': tensor2img(check_finite(image, 'the network'))}
     if gt is not None:
         luminance = gt.shape[1] == 1 and not round_gt
         given['img2'] = gt[0, 0].numpy() * np.float32(255) if luminance else tensor2img(gt)

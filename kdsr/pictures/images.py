@@ -12,6 +12,7 @@ from torch import Tensor
 from kdsr.compat.dataset_files import decode_bgr, read_file
 from kdsr.data.image_headers import read_header
 from kdsr.errors import UserError
+from kdsr.metrics import check_finite
 
 
 def read_image(path: str) -> np.ndarray:
@@ -44,5 +45,8 @@ def super_resolve(network: Callable[[Tensor], Tensor], image: np.ndarray) -> np.
 
     Returns:
         (S*h, S*w, 3), uint8, BGR.
+
+    Raises:
+        NotFiniteError: the network gives values that are not finite.
     """
-    return tensor2img(network(make_batch(image)))
+    return tensor2img(check_finite(network(make_batch(image)), 'the network'))

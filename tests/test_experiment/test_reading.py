@@ -183,7 +183,7 @@ def test_how_images_are_validated(val, in_quadrants, round_gt):
         {'distillation': {'teachers': {'a': 1}}}, {'distillation': {'teachers': [1, {'network': 2}, {}]}},
         {'distillation': {'features': {'f': 'x'}, 'losses': 3, 'views': {'v': 1}, 'cache': {'x': 1}, 'init_from': 1}},
         {'path': 'x', 'import_modules': 'hat'}, {'model_type': ['a']}, {'datasets': {'train': {'gt_size': 'x'}}},
-        {'train': {'accumulate': True, 'total_iter': [], 'ema_decay': 'x', 'clip_grad_norm': {}}},
+        {'train': {'accumulate': True, 'total_iter': float('inf'), 'ema_decay': 'x', 'clip_grad_norm': {}}},
     ],
 )  # fmt: skip
 def test_malformed_options_are_read_without_an_error(changes):

@@ -127,6 +127,7 @@ STATES = {
     'an optimiser that is a list': (('optimizers', 0), [], r'optimizers\[0\] must be a mapping'),
     'a learning rate that is a text': (('optimizers', 0, 'param_groups', 0, 'lr'), 'x', "'lr' of an optimiser"),
     'a parameter of another size': (('optimizers', 0, 'state', 0, 'exp_avg'), torch.ones(3), 'size of its weights'),
+    'a list for a weight': (('optimizers', 0, 'state', 0), [], 'must have a mapping'),
     'schedulers that are a number': (('schedulers',), 3, 'schedulers must be a list'),
     'an attribute of a scheduler': (('schedulers', 0, 'optimizer'), 1, "no value 'optimizer'"),
     'a scheduler of texts': (('schedulers', 0, 'last_epoch'), 'x', "'last_epoch' of a scheduler"),

@@ -22,7 +22,7 @@ CASES = [
     (ListOf(whole()), {}, 'the content must be a list, is a dict'),
     (FixedList((int, str)), [1], 'the content must be a list of whole number, text, is a list'),
     (FixedList((int, str)), [True, 'x'], 'the content must be a list of whole number, text, is a list'),
-    (FixedList((int, str)), [-1, 'x'], 'must hold numbers from 0'),
+    (FixedList((int, str)), [-(2**60), 'x'], 'must hold numbers of at most'),
     (MapOf(whole()), {'a': 'x'}, "a must be a whole number, is 'x'"),
     (MapOf(whole()), {1: 1}, "a key must be a text, is '1'"),
     (Fields({'a': Text()}), {}, 'a is missing'),
