@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kdsr.errors import UserError
-from kdsr.wording import counted
 from kdsr.foreign import parse_json
 from kdsr.foreign.kinds import RAW_INDEX
+from kdsr.wording import counted
 
 FORMAT = 'kdsr raw 1'
 INDEX_FILE = 'index.json'
