@@ -23,8 +23,9 @@ def changed(**changes):
         ({'num_feat': 10**30}, r'g\.num_feat is larger'),
         ({'rgb_mean': [0, 10**9, 0]}, r'g\.rgb_mean\[1\] is larger'),
         ({'num_feat': -3}, 'EDSR refuses its arguments: RuntimeError: .*negative'),
-        ({'num_feat': 'x'}, 'EDSR refuses its arguments'),
-        ({'num_block': []}, 'EDSR refuses its arguments: TypeError'),
+        ({'num_feat': 'x'}, 'num_feat. must be a number'),
+        ({'num_block': []}, 'num_block. must be a number'),
+        ({'num_block': 1.5}, 'EDSR refuses its arguments: TypeError|must be a'),
         ({'upscale': 5}, 'EDSR refuses its arguments: scale 5'),
     ],
 )

@@ -81,7 +81,7 @@ def test_a_checkpoint_with_other_kinds_of_tensors(tmp_path, make, words):
         ({'type': 'EDSR\n'}, 'type must be a text like'),
         ({**network_opt('EDSR'), 'num_feat': -3}, 'refuses its arguments'),
         ({**network_opt('EDSR'), 'num_block': 10**8}, 'num_block is larger than'),
-        ({**network_opt('EDSR'), 'num_block': {}}, 'refuses its arguments'),
+        ({**network_opt('EDSR'), 'num_block': {}}, 'num_block. must be a number'),
         ({**network_opt('EDSR'), 'x': 1}, "no option 'x'"),
     ],
 )
