@@ -608,7 +608,7 @@ loader = torch.utils.data.DataLoader(samples, num_workers=1)
 samples.share(1)
 try:
     list(loader)
-except (RuntimeError, ConnectionError) as error:  # as it is noticed
+except (RuntimeError, OSError, EOFError) as error:  # as it is noticed
     print(explain_killed_worker(error, samples), flush=True)
 os._exit(0)
 """

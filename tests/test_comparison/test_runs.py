@@ -210,6 +210,7 @@ def test_a_killed_comparison_leaves_no_process_and_goes_on_where_it_was(workspac
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(500)  # six processes import PyTorch, on two busy cores
 def test_a_comparison_that_is_killed_and_started_again_at_once_goes_on(workspace):
     """The trainings of the killed command end with it; until they have, the new ones wait."""
     plan = comparison(workspace, {'plain': {}, 'other': {}}, iterations=300, seeds=[0], common={
