@@ -149,10 +149,20 @@ def test_pins_of_other_pythons_are_chosen_by_their_markers(script):
     assert not any(pin.startswith('absl') for pin in pins('constraints.txt', '3.10'))
 
 
+def find_python(name):
+    """Return the path of a Python that runs, on the PATH or among pyenv's; None where there is none."""
+    pyenv = Path(os.environ.get('PYENV_ROOT') or Path.home() / '.pyenv')
+    version = name.removeprefix('python')
+    for python in filter(None, [shutil.which(name), *sorted(pyenv.glob(f'versions/{version}.*/bin/python'))]):
+        if subprocess.run([python, '-c', ''], capture_output=True, check=False).returncode == 0:
+            return python
+    return None
+
+
 @pytest.mark.parametrize('other', ['python3.10', 'python3.12', 'python3.13', 'python3.14'])
 def test_every_file_compiles_under_the_other_pythons_of_this_machine(other, tmp_path):
-    python = shutil.which(other)
-    if python is None or subprocess.run([python, '-c', ''], capture_output=True, check=False).returncode:
+    python = find_python(other)
+    if python is None:
         pytest.skip(f'no {other} here')
     env = {**os.environ, 'PYTHONPYCACHEPREFIX': str(tmp_path), 'PYTHONWARNINGS': 'error'}
     command = [python, '-m', 'compileall', '-q', 'kdsr', 'scripts', 'tests', 'benchmarks', 'setup.py']
