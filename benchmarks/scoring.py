@@ -2,7 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/scoring.py datasets/Set14     # writes benchmarks/results/scoring_<device>.md
 
-The networks have random weights, which does not matter here. The ways take turns; the least of the rounds is told.
+The networks have random weights, which does not matter here. The ways take turns; the smallest
+time of all rounds counts.
 """
 
 from __future__ import annotations

@@ -205,9 +205,9 @@ def main() -> None:
                     raise SystemExit(f'{name}: {", ".join(differing)} differ from the undisturbed run')
                 runs += 1
                 print(f'{name}: {runs} runs, {total} kills in all', flush=True)
-            told = [', '.join(f'{count} {kind}' for (number, kind), count in sorted(tally.items()) if number == s.name)
+            cells = [', '.join(f'{count} {kind}' for (number, kind), count in sorted(tally.items()) if number == s.name)
                     for s in dict.fromkeys(SIGNALS)]  # fmt: skip
-            lines.append(f'| {name} | {runs} | {" | ".join(cell or "0" for cell in told)} | none |')
+            lines.append(f'| {name} | {runs} | {" | ".join(cell or "0" for cell in cells)} | none |')
     heads = ' | '.join(s.name for s in dict.fromkeys(SIGNALS))
     about = (
         f'{total} kills at random moments of runs of {TOTAL} iterations, a state every second; resumed '

@@ -89,11 +89,11 @@ def _peak(way: str, photo: str, out: str, scale: int, before: str | None) -> int
     Path(out).unlink(missing_ok=True)
     process = subprocess.Popen(command, env=env, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    told = process.stderr.read()
+    text = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        print(told[-500:], file=sys.stderr)
+        print(text[-500:], file=sys.stderr)
         return None
     return usage.ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
 

@@ -83,7 +83,7 @@ TABLE = (
         ('basicsr.archs.swinir_arch.SwinTransformerBlock',),
         'calculate_mask',
         swinir.calculate_mask,
-        'computes the masks anew in every forward pass',
+        'computes the masks again in every forward pass',
     ),
     Replacement((_PREFETCH,), 'run', prefetching.fill_queue, 'loses errors, and the training waits forever'),
     Replacement((_PREFETCH,), '__next__', prefetching.take_batch, 'loses errors, and the training waits forever'),

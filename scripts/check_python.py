@@ -49,12 +49,12 @@ def other_python(environment, version=None):
 def main(arguments):
     """Print the reason, if there is one; return the exit status."""
     found = refusal()
-    told = '%s: %s. %s.' % (sys.executable, found, CURE) if found else None
-    if not told and arguments[:1] == ['--environment']:
-        told = other_python(arguments[1])
-    if told:
-        sys.stderr.write(told + '\n')
-    return int(told is not None)
+    message = '%s: %s. %s.' % (sys.executable, found, CURE) if found else None
+    if not message and arguments[:1] == ['--environment']:
+        message = other_python(arguments[1])
+    if message:
+        sys.stderr.write(message + '\n')
+    return int(message is not None)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train under SLURM: sbatch --gres=gpu:4 --ntasks=4 scripts/slurm_train.sh FILE.yml [arguments of kdsr/train.py]
-# One task is one process is one GPU. A job that is told to end saves its state, and the same line resumes it.
+# One task is one process is one GPU. A job that gets a signal to end saves its state; the same line resumes it.
 #SBATCH --job-name=kdsr
 #SBATCH --signal=TERM@120
 #SBATCH --requeue

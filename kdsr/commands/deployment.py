@@ -40,11 +40,12 @@ def add_export(commands: Commands) -> None:
     export = commands.add_parser(
         'export',
         help='write a checkpoint as ONNX, safetensors, TorchScript, int8, checked against PyTorch, with a model card',
-        description='Any image size and batch; a file that differs from PyTorch is an error. What is known of the '
-        'network (options, training, scores) goes into the files and onto a page beside them: docs/deployment.md.',
+        description='Writes files that take any image size and batch. Each file is run and compared with PyTorch; a '
+        'file with other results is an error. The options, training and scores of the network are stored in the files '
+        'and on a page beside them. More: docs/deployment.md.',
     )
     export.add_argument('checkpoint', help='net_g_*.pth of an experiment, any .pth, .safetensors, or an option file')
-    add_network(export, "of bare weights: '{type: RFDN, upscale: 4}' or a YAML")
+    add_network(export, "network of bare weights: '{type: RFDN, upscale: 4}' or a YAML")
     add_out(export, 'DIR', 'default: exported', 'exported')
     export.add_argument(
         '--formats',
@@ -61,14 +62,14 @@ def add_export(commands: Commands) -> None:
         export.add_argument(
             f'--{name}', dest='targets', action='append_const', const=name, default=[], help=f'also {text}'
         )
-    export.add_argument('--all', action='store_true', help='also every other target whose packages are installed')
+    export.add_argument('--all', action='store_true', help='also write every other target whose packages are installed')
     add_images(export, 'low-resolution images to check with, beside noise')
-    export.add_argument('--int8', metavar='DIR', help='also an int8 ONNX file, calibrated on these images')
-    export.add_argument('--gt', metavar='DIR', help='their ground truths, for the report of int8')
-    add_size(export, 'only for images of this size')
-    export.add_argument('--data-licence', metavar='TEXT', help='of the training data, for the card')
+    export.add_argument('--int8', metavar='DIR', help='also write an int8 ONNX file, calibrated on these images')
+    export.add_argument('--gt', metavar='DIR', help='ground truths of these images, for the report of int8')
+    add_size(export, 'write files for images of this size only')
+    export.add_argument('--data-licence', metavar='TEXT', help='licence of the training data, for the card')
     export.add_argument('--purpose', metavar='TEXT', help='the images that the network is for, for the card')
-    export.add_argument('--repeats', type=int, default=5, help='turns of the timing, 0 for none (default: 5)')
+    export.add_argument('--repeats', type=int, default=5, help='rounds of timing, 0 for none (default: 5)')
     export.set_defaults(run=_export)
 
 
@@ -141,27 +142,29 @@ def add_upscale(commands: Commands) -> None:
     upscale.add_argument(
         '-m', '--model', help=f'.pth, .safetensors, .onnx, or a name of `kdsr zoo`; default: {ZOO_NETWORK}_x<scale>'
     )
-    upscale.add_argument('--scale', type=int, choices=[2, 3, 4], help='of the default network (default: 2)')
+    upscale.add_argument('--scale', type=int, choices=[2, 3, 4], help='scale of the default network (default: 2)')
     add_out(upscale, 'DIR|FILE', 'a folder; for one image a file, or - for standard output', required=True)
-    upscale.add_argument('-r', '--recursive', action='store_true', help='subfolders too, which the results keep')
+    upscale.add_argument('-r', '--recursive', action='store_true', help='also read subfolders; the results keep them')
     size = upscale.add_mutually_exclusive_group()
     size.add_argument('--outscale', type=float, metavar='FACTOR', help='resize the result: 1.5, 3.25, 8, ...')
     size.add_argument('--width', type=int, metavar='PIXELS', help='resize the result to this width')
-    add_network(upscale, "of bare weights: '{type: RFDN, upscale: 4}' or a YAML")
+    add_network(upscale, "network of bare weights: '{type: RFDN, upscale: 4}' or a YAML")
     upscale.add_argument(
         '--engine',
         choices=['auto', 'torch', 'onnx', 'openvino'],
         default='auto',
-        help='what computes; auto: the fastest that is installed',
+        help='runtime of the network; auto: the fastest one that is installed',
     )
     add_device(upscale)
     precision = upscale.add_mutually_exclusive_group()
     for name in ('fp16', 'bf16'):
-        precision.add_argument(f'--{name}', dest='precision', action='store_const', const=name, default='fp32')
+        precision.add_argument(
+            f'--{name}', dest='precision', action='store_const', const=name, default='fp32', help=f'compute in {name}'
+        )
     upscale.add_argument(
         '--alpha', choices=['bicubic', 'network'], default='bicubic', help='how transparency is enlarged'
     )
-    upscale.add_argument('--seamless', action='store_true', help='a texture: the opposite borders fit to each other')
+    upscale.add_argument('--seamless', action='store_true', help='for textures: make opposite borders fit together')
     upscale.add_argument('--self-ensemble', action='store_true', help='mean over eight flips and turns')
     upscale.add_argument('--tile', default='auto', help='side of tiles in pixels of the input, 0 for none, or auto')
     upscale.add_argument(
@@ -172,14 +175,14 @@ def add_upscale(commands: Commands) -> None:
     upscale.add_argument(
         '--format',
         choices=['png', 'jpg', 'webp', 'tif', 'bmp'],
-        help='of the results; default: that of each image, PNG for formats that are only read',
+        help='format of the results (default: the format of each image; PNG if it cannot be written)',
     )
     upscale.add_argument(
         '--quality', type=int, metavar='1..100', help='of JPEG (default: 95) and WebP (default: without loss)'
     )
     existing = upscale.add_mutually_exclusive_group()
     existing.add_argument('--overwrite', action='store_true', help='replace results that exist')
-    existing.add_argument('--skip-existing', action='store_true', help='leave them, and do the others')
+    existing.add_argument('--skip-existing', action='store_true', help='keep results that exist; do the others')
     upscale.add_argument(
         '--max-megapixels', type=float, default=178.95697, metavar='N', help='refuse larger images (default: 179)'
     )
@@ -197,10 +200,11 @@ def add_zoo(commands: Commands) -> None:
     zoo = commands.add_parser(
         'zoo',
         help='list the small networks that come with kdsr, or show the card of one',
-        description='Their names stand for files wherever a model is asked for: `kdsr upscale photo.png --out large -m '
-        'rfdn_small_x4`, `kdsr export rfdn_small_x4`, `kdsr benchmark rfdn_small_x4 --sets Set5`. docs/zoo.md.',
+        description='Commands accept the names of these networks in place of files: `kdsr upscale photo.png --out '
+        'large -m rfdn_small_x4`, `kdsr export rfdn_small_x4`, `kdsr benchmark rfdn_small_x4 --sets Set5`. More: '
+        'docs/zoo.md.',
     )
-    zoo.add_argument('name', nargs='?', help='of one network')
+    zoo.add_argument('name', nargs='?', help='show the card of this network (default: list all networks)')
     zoo.set_defaults(run=_zoo)
 
 

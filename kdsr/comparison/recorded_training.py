@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-LOCK_WAIT = 30.0  # seconds in which the process of a killed `kdsr compare` ends, and lets go of the run
+LOCK_WAIT = 30.0  # seconds until the process of a killed `kdsr compare` has ended and released its run
 
 
 def end_with_parent() -> None:

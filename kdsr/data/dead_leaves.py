@@ -72,7 +72,7 @@ def _check_existing(path: Path, size: int) -> bool:
         with Image.open(path) as image:
             width, height = image.size
     except UnidentifiedImageError:
-        raise UserError(f'{path} is damaged. Delete it and run the same command again: it is drawn anew.') from None
+        raise UserError(f'{path} is damaged. Delete it and run the same command again, which draws it.') from None
     if (width, height) != (size, size):
         raise UserError(f'{path} has {width}x{height} pixels, not {size}x{size}. Name another folder.')
     return True

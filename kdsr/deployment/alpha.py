@@ -9,8 +9,8 @@ import numpy as np
 def spread_colours(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Give every pixel under alpha 0 the colour of the nearest visible one.
 
-    What files hold there is arbitrary, black more often than not. A network looks at it all the same, and takes a
-    part of it into the visible edge: a ring that shows on any other background.
+    Files hold arbitrary colours there, mostly black. A network reads these pixels too, and mixes them into the visible
+    edge. The result is a ring that is visible on other backgrounds.
 
     Args:
         colours: (H, W, C).

@@ -20,9 +20,9 @@ from kdsr.optional_packages import import_optional
 def quantise(model: bytes, images: Sequence[Tensor]) -> bytes:
     """Return an int8 ONNX model (QDQ, static, weights by channel), calibrated on images.
 
-    Convolutions are, but for the first and the last one, which carry the image itself, whose errors nothing mends;
-    everything else (attention, sums) stays in single precision. Weights have seven bits, so that processors without
-    VNNI do not overflow either.
+    Convolutions become int8, except the first and the last one: they carry the image itself, and no later layer can
+    correct their errors. Everything else (attention, sums) stays in single precision. Weights have seven bits, so that
+    processors without VNNI do not overflow.
 
     Args:
         model: ONNX.

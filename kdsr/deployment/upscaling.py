@@ -159,7 +159,7 @@ def _run(upscaler: Upscaler, plan: Plan, settings: ResultSettings, outcome: _Out
 
 
 def _read(work: Work, max_pixels: int) -> Picture | Exception:
-    """Read an image; return what went wrong, so that it is told when its turn comes."""
+    """Read an image, or return the error, which is reported when it is the turn of this image."""
     try:
         source = sys.stdin.buffer.read() if work.source is None else work.source
         return read_picture(source, work.name, max_pixels)

@@ -59,7 +59,7 @@ def _refuse_worse_than_bicubic(errors: Mapping[str, float]) -> None:
         raise UserError(
             f'{who} {_psnr(error):.2f} dB on training pairs, less than bicubic upsampling '
             f'({_psnr(errors[BICUBIC]):.2f} dB). Wrong range (images are 0..1), colour order (RGB), scale or weights? '
-            '`distillation.health_check: false` trains with it all the same.'
+            '`distillation.health_check: false` trains with it anyway.'
         )
 
 

@@ -21,7 +21,7 @@ class Batch:
         lq: (N, C, h, w), RGB (or Y) in [0, 1].
         gt: (N, C, S*h, S*w), RGB (or Y) in [0, 1]; None without ground truth.
         teacher_images: The images of the T teachers, (N, C*T, S*h, S*w), teacher by teacher, or the one image that is
-            taught, (N, C, S*h, S*w), in [0, 1]; None unless a cache delivers them or a network is shown them.
+            taught, (N, C, S*h, S*w), in [0, 1]; None unless a cache delivers them or they are the input of a network.
         code: Output of a privileged teacher's encoder for `gt`, (N, C', h, w), any range; None unless a cache delivers
             it.
 

@@ -87,7 +87,7 @@ def find_step_problems(experiment: Experiment) -> Iterator[Problem]:
 
 
 def find_channel_problems(experiment: Experiment) -> Iterator[Problem]:
-    """Check that networks that are shown luminance take one channel."""
+    """Check that networks take one channel where their input is luminance."""
     for network in experiment.networks if experiment.channels == 1 else ():
         for key in (
             _CHANNELS if experiment.uses(network) and network.role in ('student', 'teacher', 'privileged') else ()

@@ -64,7 +64,7 @@ def _find_newest_state(opt: dict[str, Any]) -> str | None:
     states = list_states(folder)
     path = next((state for state in states if _read_state(state)), None)
     if states and path is None:
-        raise UserError(f'--auto_resume: no state in {folder!r} can be used; move them away to start anew.')
+        raise UserError(f'--auto_resume: no state in {folder!r} can be used; move the states away to start again.')
     result = f'resumes from {path}' if path else f'no state in {folder}: starts at 0'
     print(f'--auto_resume: {result}.', flush=True)  # noqa: T201 - the logger does not exist yet
     return path

@@ -113,7 +113,7 @@ def _of_option_file(
     experiment = read_experiment(opt)
     trained, scale = experiment.trained, experiment.scale
     if trained.input == 'gt':
-        raise UserError(f'{file}: its network is shown the ground truth; there is nothing to super-resolve.')
+        raise UserError(f'{file}: the input of its network is the ground truth; there is nothing to super-resolve.')
     name = name or experiment.name
     network = read_weights_of(experiment, lambda: find_weights(experiment, iteration, file), device)
     own = _subject(name, network, trained.multiple, scale)

@@ -31,7 +31,7 @@ class Cache:
         path: The folder of the cache.
         self_ensemble: It holds the mean over the eight flips and turns.
         margin: Low-resolution pixels at the border of each crop that distillation losses do not see.
-        exact: Run the teachers live all the same.
+        exact: Run the teachers live although a cache is named.
     """
 
     path: str

@@ -46,7 +46,7 @@ class ConsistentView(View):
 class ZoomIn(ConsistentView):
     """Zoom-in of DUKD [1]: blocks of the ground truth as low-resolution images, without a ground truth of their own.
 
-    The ground truth is cut into its S x S grid of blocks of the low-resolution size; `count` of them, drawn anew for
+    The ground truth is cut into its S x S grid of blocks of the low-resolution size; `count` of them, drawn for
     each batch and the same for all of its samples (as in the released code), make up (count*N, C, h, w).
 
     The released code applies A a second time instead of its inverse; the two differ where an image is transposed and
