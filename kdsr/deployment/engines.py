@@ -26,6 +26,7 @@ PixelRun = Callable[
     [Tensor], tuple[Tensor, float]
 ]  # pixels (N, h, w, C) to larger ones, and the mean of the raw values
 _OPSET = 20
+_PACKAGES = {'torch': (), 'onnx': ('onnx', 'onnxruntime'), 'openvino': ('onnx', 'openvino')}
 _CHECKED = ((1, 24, 32), (2, 40, 24))  # (N, h, w) of the noise that an exported network is checked with
 _TOLERANCE = {'fp32': 1, 'bf16': 24}  # levels of 255
 
@@ -34,7 +35,7 @@ def installed_engine(engine: Engine, precision: Precision, device: torch.device)
     """Return the engine to use: the one that is asked for, or with 'auto' the fastest that is installed.
 
     Raises:
-        UserError: the engine does not serve this device or precision.
+        UserError: the engine does not serve this device or precision, or is not installed.
     """
     if engine == 'auto':
         if device.type != 'cpu' or precision == 'fp16' or not is_installed('onnx'):
@@ -46,6 +47,8 @@ def installed_engine(engine: Engine, precision: Precision, device: torch.device)
         raise UserError(f'--engine {engine} runs on the CPU; on {device} use --engine torch.')
     if (engine == 'onnx' and precision != 'fp32') or (engine == 'openvino' and precision == 'fp16'):
         raise UserError(f'--engine {engine} does not compute in {precision}: leave out --engine.')
+    for package in _PACKAGES[engine]:  # before any image is read, and once for all of them
+        import_optional(package, f'--engine {engine}')
     return engine
 
 

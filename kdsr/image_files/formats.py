@@ -14,6 +14,11 @@ READABLE = (
     'SUN', 'PSD', 'ICO', 'ICNS', 'DDS', 'HEIF',
 )  # fmt: skip
 MAX_PIXELS = 178_956_970  # Pillow's limit too: a small file that claims more is more often an attack than a photo
+_HEIC_BRANDS = (b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx', b'mif1', b'msf1')
+_UNREAD = {
+    b'\xff\x0a': 'JPEG XL', b'\0\0\0\x0cJXL ': 'JPEG XL', b'v/1\x01': 'OpenEXR', b'#?RADIANCE': 'Radiance HDR',
+    b'%PDF': 'PDF', b'<svg': 'SVG', b'<?xml': 'SVG or another XML',
+}  # fmt: skip
 RAW_SUFFIXES = ('.dng', '.nef', '.cr2', '.cr3', '.arw', '.raf', '.orf', '.rw2', '.pef', '.srw')
 
 
@@ -67,6 +72,18 @@ def looks_like_image(path: Path | str) -> bool:
     suffix = Path(path).suffix.lower()
     known = Image.registered_extensions()
     return suffix in known or suffix in RAW_SUFFIXES or suffix in ('.heic', '.heif', '.svg', '.exr', '.hdr', '.jxl')
+
+
+def name_unread_kind(content: bytes) -> str | None:
+    """Return the name of a kind of image that is not read, from the first bytes of a file; None for all others.
+
+    Example:
+        >>> name_unread_kind(b'%PDF-1.7')
+        'PDF'
+    """
+    if content[4:8] == b'ftyp' and content[8:12] in _HEIC_BRANDS:
+        return 'HEIC'
+    return next((name for start, name in _UNREAD.items() if content.startswith(start)), None)
 
 
 @dataclass(frozen=True)

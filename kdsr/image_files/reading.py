@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from kdsr.errors import UserError
-from kdsr.image_files.formats import MAX_PIXELS, READABLE
+from kdsr.image_files.formats import MAX_PIXELS, READABLE, name_unread_kind
 from kdsr.image_files.metadata import Metadata, orientation_of, read_metadata
 from kdsr.image_files.orientation import turn_upright
 from kdsr.image_files.picture import Picture
@@ -69,6 +69,8 @@ def _read_content(content: bytes, max_pixels: int) -> Picture:
         with _opened(content, max_pixels) as image:
             return _read(image, content, max_pixels)
     except UnidentifiedImageError:
+        if kind := name_unread_kind(content):
+            raise UserError(f'it is a {kind} file, which is not read. Convert it to PNG or JPEG.') from None
         if not is_tiff(content):
             raise
         return _turned_upright(read_tiff(content, max_pixels))

@@ -1,5 +1,8 @@
 """Runtimes: what is chosen, that it gives what PyTorch gives, and what happens where it cannot."""
 
+import sys
+from types import ModuleType
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +50,15 @@ def test_the_fastest_engine_that_is_installed_is_chosen(installed):
 def test_what_an_engine_does_not_do_is_one_message(engine, precision, device, reason):
     with pytest.raises(UserError, match=reason):
         installed_engine(engine, precision, device)
+
+
+@pytest.mark.parametrize(('engine', 'package'), [('openvino', 'openvino'), ('onnx', 'onnxruntime'), ('onnx', 'onnx')])
+def test_an_engine_that_is_not_installed_is_told_before_any_image(engine, package, monkeypatch):
+    for name in ('onnx', 'onnxruntime', 'openvino'):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=f'--engine {engine} needs {package} .*pip install'):
+        installed_engine(engine, 'fp32', CPU)
 
 
 @pytest.mark.parametrize('engine', ['onnx', 'openvino'])

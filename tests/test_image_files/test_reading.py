@@ -261,6 +261,19 @@ def test_what_would_lose_something_is_refused(tmp_path):
             read_picture(tmp_path / name)
 
 
+@pytest.mark.parametrize(('content', 'kind'), [
+    (b'\0\0\0\x18ftypheic\0\0\0\0mif1heic', 'HEIC'),
+    (b'\xff\x0a\x10\x20', 'JPEG XL'),
+    (b'\0\0\0\x0cJXL \r\n\x87\n', 'JPEG XL'),
+    (b'v/1\x01\2\0\0\0', 'OpenEXR'),
+    (b'%PDF-1.7\n', 'PDF'),
+    (b'<svg xmlns="http://www.w3.org/2000/svg"/>', 'SVG'),
+])  # fmt: skip
+def test_kinds_that_are_not_read_are_named(content, kind):
+    with pytest.raises(UserError, match=f'it is a {kind} file, which is not read. Convert it'):
+        read_picture(content)
+
+
 @pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='no pipes with names here')
 def test_pipes_and_devices_do_not_hang(tmp_path):
     os.mkfifo(tmp_path / 'pipe.png')
