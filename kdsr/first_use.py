@@ -46,11 +46,14 @@ def _prepare() -> None:
         from kdsr.compat.option_files import before_a_run
         from kdsr.data.content import describe_content
         from kdsr.lifecycle.data_order import content_digests
+        from kdsr.lifecycle.pipeline import model_classes
+        from kdsr.models.any_model import find_distilled_class
         from kdsr.old_names import accept_old_names
 
         accept_old_names()
         before_a_run.append(refuse_mistakes)
         content_digests.append(describe_content)
+        model_classes.append(find_distilled_class)
 
 
 @contextlib.contextmanager

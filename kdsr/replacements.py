@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdsr.compat import (
+    cuda_calls,
     dataset_files,
     distributed,
     folders,
@@ -84,6 +85,23 @@ TABLE = (
         'calculate_mask',
         swinir.calculate_mask,
         'computes the masks again in every forward pass',
+    ),
+    *(
+        Replacement((f'basicsr.models.{module}.{owner}',), name, by, 'calls .cuda() on a CPU too')
+        for module, owner, name, by in (
+            ('realesrnet_model', 'RealESRNetModel', '__init__', cuda_calls.init_realesrnet),
+            ('realesrnet_model', 'RealESRNetModel', '_dequeue_and_enqueue', cuda_calls.fill_pool_of_realesrnet),
+            ('realesrgan_model', 'RealESRGANModel', '__init__', cuda_calls.init_realesrgan),
+            ('realesrgan_model', 'RealESRGANModel', '_dequeue_and_enqueue', cuda_calls.fill_pool_of_realesrgan),
+            ('video_base_model', 'VideoBaseModel', 'dist_validation', cuda_calls.validate_video),
+            ('video_recurrent_model', 'VideoRecurrentModel', 'dist_validation', cuda_calls.validate_recurrent_video),
+        )
+    ),
+    Replacement(
+        tuple(f'basicsr.{m}' for m in ('models.realesrnet_model', 'models.realesrgan_model', 'utils.img_process_util')),
+        'filter2D',
+        cuda_calls.filter2d,
+        'fails on the memory layouts of a CPU',
     ),
     Replacement((_PREFETCH,), 'run', prefetching.fill_queue, 'loses errors, and the training waits forever'),
     Replacement((_PREFETCH,), '__next__', prefetching.take_batch, 'loses errors, and the training waits forever'),

@@ -22,6 +22,7 @@ from kdsr.distillation.views import VIEW_REGISTRY, View
 from kdsr.errors import did_you_mean
 from kdsr.experiment import Experiment
 from kdsr.experiment.reading import IMAGE_LOSSES
+from kdsr.models.any_model import takes_block
 from kdsr.options import WARNING, KeyPath, Problem, block_of
 from kdsr.plugins import describe_origin
 from kdsr.wording import counted, with_article
@@ -40,6 +41,7 @@ def find_registry_problems(opt: Mapping[str, Any], experiment: Experiment) -> It
     """
     if isinstance(opt.get('model_type'), str):
         yield from _check_name(MODEL_REGISTRY, ('model_type',), experiment.model.name)
+        yield from _find_block_problems(experiment)
     for network in filter(experiment.uses, experiment.networks):
         yield from find_type_problems(ARCH_REGISTRY, network.path, network.opt)
     for phase, dataset in block_of(opt, 'datasets').items():
@@ -55,13 +57,24 @@ def find_registry_problems(opt: Mapping[str, Any], experiment: Experiment) -> It
         yield from _find_loss_problems(opt, experiment)
 
 
+def _find_block_problems(experiment: Experiment) -> Iterator[Problem]:
+    """Check that a model class of another package, or of BasicSR, can be distilled."""
+    name = experiment.model.name
+    registered = next((n for n in (name, f'{name}_basicsr') if n in MODEL_REGISTRY), None)
+    if not experiment.is_train or not experiment.frozen or experiment.model.teachers != 'optional' or not registered:
+        return
+    if not takes_block(MODEL_REGISTRY.get(registered)):
+        text = f'{name} does not derive from SRModel of BasicSR, so it cannot use the `distillation:` block.'
+        yield Problem(('model_type',), text)
+
+
 def _find_loss_problems(opt: Mapping[str, Any], experiment: Experiment) -> Iterator[Problem]:
     train = block_of(opt, 'train')
     for key in IMAGE_LOSSES:
         if train.get(key) is not None:
             yield from find_type_problems(LOSS_REGISTRY, ('train', key), train[key])
             yield from _negative_weights(('train', key), train[key])
-    features = [feature.name for feature in experiment.features]
+    features = [*(feature.name for feature in experiment.features), *experiment.discriminator_features]
     for name, loss in experiment.losses.items():
         where: KeyPath = ('distillation', 'losses', name)
         yield from find_type_problems(LOSS_REGISTRY, where, loss)

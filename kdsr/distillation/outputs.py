@@ -8,6 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from kdsr.distillation.bicubic import bicubic_downscale
 from kdsr.errors import UserError
 from kdsr.options import NetworkInput
 from kdsr.wording import counted
@@ -41,16 +42,26 @@ class Batch:
         """Return the input of a network.
 
         Args:
-            what: Name of the attribute.
+            what: Name of the attribute, or 'lq_clean': the bicubic LR image of `gt`.
             who: The network, for the message.
 
         Raises:
             UserError: the batch has no such input.
         """
-        image: Tensor | None = getattr(self, what)
+        image: Tensor | None = self._clean_lq() if what == 'lq_clean' else getattr(self, what)
         if image is None:
             raise UserError(_LACKING[what].format(who=who))
         return image
+
+    def _clean_lq(self) -> Tensor | None:
+        """Return the bicubic LR image of the ground truth, 8 bits as a file of it would be; None without ground truth.
+
+        Degradations that are made in a step (blur, noise, JPEG) are not in it.
+        """
+        if self.gt is None:
+            return None
+        scale = self.gt.shape[-1] // self.lq.shape[-1]
+        return bicubic_downscale(self.gt, scale).mul(255).round().clamp(0, 255).div(255)
 
     def split(self, parts: int) -> list[Batch]:
         """Return the batch in `parts` parts of N / parts samples, in order.
@@ -70,6 +81,7 @@ class Batch:
 
 
 _LACKING = {
+    'lq_clean': '{who} needs the ground truth, to make a clean LR image of it, but this batch has none.',
     'gt': '{who} needs the ground truth, but this batch has none. Does the dataset name `dataroot_gt`?',
     'teacher_images': '`distillation.cache`: the training set delivers no cached images (key `teacher`).',
     'code': '`distillation.cache`: the training set delivers no codes (key `code`).',

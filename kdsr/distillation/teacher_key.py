@@ -58,7 +58,7 @@ def _described(network: Network) -> str:
     """Write the options that change a network's output. A file is described by its content, not by its path."""
     settings = {
         'network': {key: value for key, value in network.opt.items() if key != 'path'},
-        'input': 'gt' if network.input in ('gt', 'code') else None,
+        'input': {'gt': 'gt', 'code': 'gt', 'lq_clean': 'lq_clean'}.get(network.input),
         'param_key': network.param_key,
         'precision': None if network.precision == 'fp32' else network.precision,
     }

@@ -115,6 +115,7 @@ class Experiment:
         networks: All that the file names: `network_g`, other networks of BasicSR, the teachers in their order, the
             aggregator of the `distillation:` block.
         features: What losses compare, early to late.
+        discriminator_features: Name to module path in `network_d`, whose features of two images losses compare.
         losses: Name in the log to options; losses that a variant switches off (`~`) are left out.
         views: Name to options, likewise.
         init_from: Where the student's first weights come from, if from a teacher.
@@ -139,6 +140,7 @@ class Experiment:
     channels: int = 3
     networks: tuple[Network, ...] = ()
     features: tuple[Feature, ...] = ()
+    discriminator_features: Mapping[str, str] = field(default_factory=dict)
     losses: Mapping[str, Options] = field(default_factory=dict)
     views: Mapping[str, Options] = field(default_factory=dict)
     init_from: InitFrom | None = None

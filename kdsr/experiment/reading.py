@@ -58,6 +58,9 @@ def read_experiment(opt: Mapping[str, Any] | Experiment, is_train: bool | None =
         channels=_channels(opt),
         networks=networks,
         features=tuple(_features(block, teachers)),
+        discriminator_features={
+            str(name): point for name, point in block_of(block, 'discriminator_features').items() if _text(point)
+        },
         losses=_given(block_of(block, 'losses')),
         views=_given(block_of(block, 'views')),
         init_from=_init_from(block_of(block, 'init_from')),
@@ -69,7 +72,7 @@ def read_experiment(opt: Mapping[str, Any] | Experiment, is_train: bool | None =
         distributed=bool(opt.get('dist')),
         cpu_only=opt.get('num_gpu') == 0,
         datasets=datasets,
-        training=_training(block_of(opt, 'train'), datasets.get('train', {})),
+        training=_training(opt, datasets.get('train', {})),
         validation=_validation(block_of(opt, 'val')),
     )
 
@@ -137,7 +140,8 @@ def _networks(opt: Mapping[str, Any], model: ModelClass) -> Iterator[Network]:
     from_code = cached_content(opt) == 'code' and used_cache(opt) is not None
     for i, teacher in enumerate(listed):
         if block_of(teacher, 'network'):
-            kind: NetworkInput = 'code' if from_code else 'gt' if teacher.get('input') == 'gt' else 'lq'
+            given = teacher.get('input')
+            kind: NetworkInput = 'code' if from_code else given if given in ('gt', 'lq_clean') else 'lq'
             name = str(teacher.get('name', f'teacher{i}'))
             yield _frozen(('distillation', 'teachers', i), teacher, 'teacher', name, inputs.of(kind))
     if block_of(block, 'aggregator', 'network'):
@@ -195,10 +199,11 @@ def _init_from(given: Mapping[str, Any]) -> InitFrom | None:
     return InitFrom(str(given['teacher']), _text(given.get('module')) or '') if given.get('teacher') else None
 
 
-def _training(train: Mapping[str, Any], train_set: Options) -> Training:
+def _training(opt: Mapping[str, Any], train_set: Options) -> Training:
+    train = block_of(opt, 'train')
     clip = train.get('clip_grad_norm')
     return Training(
-        crop=_whole(train_set.get('gt_size')),
+        crop=_whole(train_set.get('gt_size')) or _whole(opt.get('gt_size')),  # the latter of Real-ESRGAN's models
         batch_size=_whole(train_set.get('batch_size_per_gpu')),
         iterations=_whole(train.get('total_iter')),
         accumulate=_whole(train.get('accumulate')) or 1,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from basicsr.models import build_model as basicsr_build_model
@@ -20,6 +22,9 @@ from kdsr.lifecycle.stopping import catch_signals, explain_end, stop_if_asked
 
 basicsr_update_learning_rate = BaseModel.update_learning_rate
 basicsr_validation = BaseModel.validation
+model_classes: list[
+    Callable[[Mapping[str, Any]], type | None]
+] = []  # of options that need another class than BasicSR's
 
 
 def train_pipeline(root_path: str) -> None:
@@ -64,11 +69,19 @@ def test_pipeline(root_path: str) -> None:
 
 
 def build_model(opt: dict[str, Any]) -> Any:
-    """Build the model as BasicSR does, and remember it for observers of the run."""
-    run.built = basicsr_build_model(opt)
+    """Build the model as BasicSR does, or of the class that a `distillation:` block needs, and remember it."""
+    found = (find_class(opt) for find_class in model_classes)
+    model_class = next((one for one in found if one is not None), None)
+    run.built = basicsr_build_model(opt) if model_class is None else _build(model_class, opt)
     if not opt['is_train']:
         console.say_start(describe_test(opt, run.built))
     return run.built
+
+
+def _build(model_class: type, opt: dict[str, Any]) -> Any:
+    model = model_class(copy.deepcopy(opt))  # as BasicSR: models take entries out of their options
+    get_root_logger().info(f'Model [{model_class.__name__}] is created.')
+    return model
 
 
 def update_learning_rate(self: Any, current_iter: int, warmup_iter: int = -1) -> None:

@@ -18,6 +18,7 @@ from kdsr.errors import UserError, suggest_cure
 from kdsr.lifecycle.state_fit import check_optimizers, check_schedulers
 
 FOR_INSPECTION = 'nonfinite'  # in the names of the files that a run leaves when its numbers are not finite
+_POOL = ('queue_lr', 'queue_gt', 'queue_ptr')
 basicsr_resume_training = BaseModel.resume_training
 
 
@@ -95,6 +96,7 @@ def resume_training(self: Any, resume_state: dict[str, Any]) -> None:
     if resume_state.get('best_metric_results') is not None:
         self.best_metric_results = resume_state['best_metric_results']
     self.validated = resume_state.get('validated')
+    _fill_pair_pool(self, resume_state)
     folder = os.path.dirname(os.path.abspath(self.opt['path'].get('resume_state') or ''))
     if folder == os.path.abspath(self.opt['path'].get('training_states') or ''):  # not the folder of another run
         self.saved_networks = resume_state.get('networks', [])
@@ -112,8 +114,21 @@ def training_state(model: Any, epoch: int, iteration: int) -> dict[str, Any]:
         'validated': getattr(model, 'validated', None) or {},
         'networks': _select(getattr(model, 'saved_networks', ()), iteration),
         'data_order': model.opt.get('data_order'),
+        **_pair_pool(model),
         **getattr(model, 'state_extras', dict)(),
     }
+
+
+def _pair_pool(model: Any) -> dict[str, Any]:
+    """Return the training pairs that Real-ESRGAN's models hold back for later batches."""
+    if not hasattr(model, 'queue_ptr'):
+        return {}
+    return {'pair_pool': {name: getattr(model, name) for name in _POOL}}
+
+
+def _fill_pair_pool(model: Any, state: Mapping[str, Any]) -> None:
+    for name, value in (state.get('pair_pool') or {}).items():
+        setattr(model, name, value.to(model.device) if isinstance(value, torch.Tensor) else value)
 
 
 def _select(names: Iterable[str], iteration: int) -> list[str]:

@@ -5,31 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from basicsr.models.sr_model import SRModel
-from torch import Tensor, nn
+from torch import Tensor
+
+from kdsr.models.student_pass import StudentPass
 
 
-class SavedModel(SRModel):
+class SavedModel(StudentPass):
     """SRModel whose subclasses can remember more in checkpoints and training states."""
-
-    opt: dict[str, Any]
-    net_g: nn.Module
 
     def checkpoint_extras(self) -> dict[str, Any]:
         """Return plain values to store beside the weights."""
         return {}
 
     def state_extras(self) -> dict[str, Any]:
-        """Return plain values to store in the training state besides BasicSR's."""
-        return {}
-
-    def save(self, epoch: int, current_iter: int) -> None:
-        """Save the networks, then the training state, which marks a complete checkpoint."""
-        self.save_networks(current_iter)
-        self.save_training_state(epoch, current_iter)
+        """Return the scale of `amp: fp16`, and the number of steps left out, for the training state."""
+        scaler = {'scaler': self.scaler.state_dict()} if self.scaler.is_enabled() else {}
+        return {**scaler, **self.guard.state()}
 
     def save_networks(self, label: int | str) -> None:
         """Save the networks as `net_*_<label>.pth`; -1 stands for `latest`."""
+        self.save_student(label)
+
+    def save_student(self, label: int | str) -> None:
+        """Save `net_g` and its averaged weights, if any."""
         averaged = getattr(self, 'net_g_ema', None)
         if averaged is None:
             self.save_network(self.net_g, 'net_g', label)
@@ -44,9 +42,12 @@ class SavedModel(SRModel):
             self.save_networks('best')
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Restore what was saved; a state of BasicSR, or of another `channels_last`, fits too."""
+        """Restore what was saved; a state of BasicSR, or of another `amp` or `channels_last`, fits too."""
         super().resume_training(resume_state)
         for parameter, state in self.optimizer_g.state.items():  # fused optimisers walk both in the order of memory
             for key, value in state.items():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     state[key] = torch.empty_like(parameter).copy_(value)
+        self.guard.restore(resume_state)
+        if 'scaler' in resume_state:
+            self.scaler.load_state_dict(resume_state['scaler'])

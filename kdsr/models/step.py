@@ -3,47 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kdsr.distillation.outputs import Batch
-from kdsr.distillation.precision import at_least_float32, autocast, set_memory_format, to_memory_format
-from kdsr.experiment import Training
+from kdsr.distillation.precision import set_memory_format
 from kdsr.models.compiling import compile_for_training
-from kdsr.models.number_guard import NumberGuard
+from kdsr.models.student_pass import mean_of_parts
 from kdsr.models.validated import ValidatedModel
 from kdsr.models.watching import GRADIENT, SCALE, collapsed, gradient_norm
 
 
 class SteppingModel(ValidatedModel):
-    """The order of one training step, and the methods by which subclasses fill it.
+    """The order of one training step, and the methods by which subclasses fill it."""
 
-    Attributes:
-        output: Image of the last pass through the network.
-        measured: What the last step measured and did not minimise, by its name in the log.
-        precision: 'bf16' or 'fp16' for the network's pass in training; None for single precision.
-        guard: Checks the numbers of every step.
-    """
-
-    output: Tensor
-
-    def __init__(self, opt: dict[str, Any]) -> None:
-        training = self.experiment.training if opt['is_train'] else Training()
-        self.precision, self.channels_last = training.amp, training.channels_last
-        self.accumulate, self.clip_grad_norm = training.accumulate, training.clip_grad_norm
-        self.guard = NumberGuard(training.skip_nonfinite)
-        self.measured: dict[str, Tensor] = {}
-        self._to_compile = training.compile
-        self._averaged: tuple[list[Tensor], list[Tensor]] | None = None
-        super().__init__(opt)
-
-    def model_to_device(self, net: nn.Module) -> nn.Module:
-        """Lay the weights out in memory before DistributedDataParallel, if any, learns how they lie."""
-        return super().model_to_device(set_memory_format(net, self.channels_last))
+    _averaged: tuple[list[Tensor], list[Tensor]] | None = None
 
     def init_training_settings(self) -> None:
         """Let SRModel build EMA, losses, optimiser and schedulers."""
@@ -82,7 +59,7 @@ class SteppingModel(ValidatedModel):
         logged = [self._backward(part, last=part is parts[-1]) for part in parts]
         self.after_backward()
         norm = self._gradient_norm()
-        self._terms, self.measured = (_means(of_all_parts) for of_all_parts in zip(*logged))
+        self._terms, self.measured = (mean_of_parts(of_all_parts) for of_all_parts in zip(*logged))
         self.guard.note(current_iter, {**self._terms, **norm})
         if self.guard.skips(self, current_iter, parts):
             return
@@ -120,46 +97,6 @@ class SteppingModel(ValidatedModel):
         network = self.get_bare_model(self.net_g)
         compile_for_training(network, self.tapped(), partial(self.run, self.network_input(part), network))
 
-    # Parts of the step that subclasses use.
-
-    def run(self, image: Tensor, network: nn.Module | None = None) -> Tensor:
-        """Run the network in training as `train.amp` and `train.channels_last` say.
-
-        Args:
-            image: Its input, (N, C, h, w).
-            network: The bare network where the wrapper of a distributed run must not be called.
-
-        Returns:
-            (N, C', S*h, S*w), in single precision.
-        """
-        with autocast(self.device, self.precision):
-            output = (self.net_g if network is None else network)(to_memory_format(image, self.channels_last))
-        return at_least_float32(output.contiguous() if self.channels_last else output)
-
-    def image_terms(self, image: Tensor, gt: Tensor | None) -> dict[str, Tensor]:
-        """Return SRModel's own losses of an image under SRModel's own names."""
-        terms = {}
-        if self.cri_pix:
-            terms['l_pix'] = self.cri_pix(image, gt)
-        if self.cri_perceptual:
-            parts = zip(('l_percep', 'l_style'), self.cri_perceptual(image, gt))
-            terms.update({name: part for name, part in parts if part is not None})
-        return terms
-
-    def learnt(self) -> list[nn.Parameter]:
-        """Return all parameters that the optimiser changes."""
-        return [p for group in self.optimizer_g.param_groups for p in group['params']]
-
-    @contextlib.contextmanager
-    def without_wrapper(self) -> Iterator[None]:
-        """Let `self.net_g` be the bare network: passes of one process alone must not wait for the others."""
-        wrapped = self.net_g
-        self.net_g = self.get_bare_model(wrapped)
-        try:
-            yield
-        finally:
-            self.net_g = wrapped
-
     def model_ema(self, decay: float = 0.999) -> None:
         """Move the averaged weights towards the network's: BasicSR's numbers, in two calls for all tensors."""
         if self._averaged is None:
@@ -179,23 +116,7 @@ class SteppingModel(ValidatedModel):
     # Saving.
 
     def save(self, epoch: int, current_iter: int) -> None:
-        """Save the model, unless the numbers of a step before were not finite."""
+        """Save the networks, then the training state, unless the numbers of a step before were not finite."""
         self.guard.refuse_late(self, current_iter)
-        super().save(epoch, current_iter)
-
-    def state_extras(self) -> dict[str, Any]:
-        """Return the scale of `amp: fp16`, and the number of steps left out."""
-        scaler = {'scaler': self.scaler.state_dict()} if self.scaler.is_enabled() else {}
-        return {**scaler, **self.guard.state()}
-
-    def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Restore what was saved; a state of another `amp` fits too."""
-        super().resume_training(resume_state)
-        self.guard.restore(resume_state)
-        if 'scaler' in resume_state:
-            self.scaler.load_state_dict(resume_state['scaler'])
-
-
-def _means(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the mean of each value over the parts of a batch."""
-    return parts[0] if len(parts) == 1 else {n: torch.stack([part[n] for part in parts]).mean() for n in parts[0]}
+        self.save_networks(current_iter)
+        self.save_training_state(epoch, current_iter)  # marks a complete checkpoint

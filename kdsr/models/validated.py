@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.padding import run_padded
 from kdsr.distillation.quadrants import run_in_quadrants
-from kdsr.experiment import Experiment
 from kdsr.models.saving import SavedModel
 from kdsr.models.validation import validate
 
@@ -21,60 +20,33 @@ class ValidatedModel(SavedModel):
     """A model whose validation takes images of any size, in colour or luminance, float or uint8.
 
     Attributes:
-        lq: Of the batch at hand, (N, C, h, w) in [0, 1].
-        gt: Of the batch at hand, (N, C, S*h, S*w) in [0, 1]; there is none where the batch has none.
-        teacher_images: See :class:`~kdsr.distillation.outputs.Batch`.
-        code: See :class:`~kdsr.distillation.outputs.Batch`.
         chroma_source: The RGB image, where `lq` is its luminance.
         in_quadrants: Run the network on four quarters of an image.
     """
 
-    experiment: Experiment
-    lq: Tensor
-    gt: Tensor
-    teacher_images: Tensor | None = None
-    code: Tensor | None = None
     chroma_source: Tensor | None = None
     in_quadrants = False
-
-    def __init__(self, opt: dict[str, Any]) -> None:
-        self.luminance = self.experiment.luminance
-        self._input, self._multiple = self.experiment.trained.input, self.experiment.trained.multiple
-        super().__init__(opt)
 
     def feed_data(self, data: dict[str, Any]) -> None:
         """Take a batch of float images in [0, 1], or of uint8 images."""
         if hasattr(self, 'gt'):  # of another batch; this one may have none
             del self.gt
         super().feed_data({key: data[key] for key in ('lq', 'gt') if key in data})
-        self.teacher_images = data['teacher'].to(self.device).float().div_(255) if 'teacher' in data else None
-        self.code = data['code'].to(self.device) if 'code' in data else None
+        self.take_cached(data)
         self.chroma_source = None
         for name in ('lq', 'gt') if 'gt' in data else ('lq',):
             image = getattr(self, name)
             if image.dtype == torch.uint8:
                 image = image.float().div_(255)
-            if self.luminance and image.shape[1] == 3:
+            if self.experiment.luminance and image.shape[1] == 3:
                 if name == 'lq':
                     self.chroma_source = image
                 image = rgb2ycbcr_pt(image, y_only=True)
             setattr(self, name, image)
 
-    def batch(self) -> Batch:
-        """Return the batch that was fed."""
-        return Batch(self.lq, getattr(self, 'gt', None), self.teacher_images, self.code)
-
     def complete(self, batch: Batch) -> Batch:
         """Return a batch with all that the network's input is made of."""
         return batch
-
-    def network_input(self, batch: Batch) -> Tensor:
-        """Return the network's input, as the table of model classes names it; by default the low-quality image."""
-        return batch.require(self._input, type(self).__name__)
-
-    def window(self) -> int:
-        """Return the multiple that the sides of the network's input must have."""
-        return self._multiple
 
     def test(self) -> None:
         """Run the network on an image of any size, padded to its window; with `val.quadrants` in four parts (SAN)."""

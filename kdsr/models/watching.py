@@ -58,8 +58,12 @@ class NumberWatch:
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     """Return the Euclidean norm of the gradient as one vector; not finite where any element is not."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    return vector_norm([p.grad for p in parameters if p.grad is not None])
+
+
+def vector_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """Return the Euclidean norm of several tensors as one vector."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(gradients))))
 
 
 def collapsed(scale: Tensor) -> Tensor:

@@ -99,10 +99,8 @@ def cache_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
     for key in ('self_ensemble', 'margin') if code else ():
         if getattr(cache, key):
             yield Problem(('distillation', 'cache', key), 'not where features are compared.')
+    yield from _degradation_problems(opt)
     train_set = block_of(opt, 'datasets', 'train')
-    if train_set.get('type') == DEGRADED_SET:
-        text = f'not with `distillation.cache`, which holds answers to the clean images; {DEGRADED_SET} degrades them.'
-        yield Problem(('datasets', 'train', 'type'), text)
     for key in ('mean', 'std'):
         if train_set.get(key) is not None:
             yield Problem(('datasets', 'train', key), 'not with `distillation.cache`, which holds images in [0, 1].')
@@ -113,3 +111,14 @@ def cache_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
             ('distillation', 'cache', 'margin'),
             f'{cache.margin} at each side leave nothing of crops of {size} pixels.',
         )
+
+
+def _degradation_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
+    """Refuse a cache where every step makes other low-quality images."""
+    train_set, model = block_of(opt, 'datasets', 'train'), model_class_of(opt.get('model_type'))
+    if train_set.get('type') == DEGRADED_SET:
+        text = f'not with `distillation.cache`, which holds answers to the clean images; {DEGRADED_SET} degrades them.'
+        yield Problem(('datasets', 'train', 'type'), text)
+    if model.makes_lq and opt.get('high_order_degradation', True):
+        text = f'not with {model.name}, which makes other low-quality images in each step: its teachers run live.'
+        yield Problem(('distillation', 'cache'), text)

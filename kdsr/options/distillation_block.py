@@ -42,6 +42,7 @@ def distillation_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _cache_problems(opt, block.get('cache'))
     yield from _init_problems(block.get('init_from'), names)
     yield from _feature_problems(block.get('features'), names)
+    yield from _discriminator_problems(opt, block)
     yield from _loss_problems(block.get('losses'))
     yield from _view_problems(block.get('views'), block.get('losses'))
 
@@ -87,6 +88,18 @@ def _feature_problems(features: Any, teachers: list[Any]) -> Iterator[Problem]:
         if chosen is not None and chosen not in teachers:
             hint = did_you_mean(chosen, map(str, teachers))
             yield Problem((*where, 'from'), f'there is no teacher {chosen!r}.{hint}')
+
+
+def _discriminator_problems(opt: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Problem]:
+    points = block.get('discriminator_features')
+    where = (*BLOCK, 'discriminator_features')
+    if points and not isinstance(opt.get('network_d'), dict):
+        yield Problem(where, f'{opt.get("model_type")} has no discriminator here: `network_d` is missing.')
+    for name, point in points.items() if isinstance(points, dict) else ():
+        if not isinstance(point, str):
+            yield Problem((*where, name), f'must be a module path in `network_d`, is {point!r}.')
+        if name in (block.get('features') or {}):
+            yield Problem((*where, name), 'the name stands in `features` too; use another one.')
 
 
 def _loss_problems(losses: Any) -> Iterator[Problem]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Role = Literal['student', 'teacher', 'aggregator', 'privileged', 'other']
-NetworkInput = Literal['lq', 'gt', 'teacher_images', 'code']
+NetworkInput = Literal['lq', 'lq_clean', 'gt', 'teacher_images', 'code']
 Teachers = Literal['unused', 'optional', 'training', 'always']
 Objective = Literal['image', 'distillation', 'other']
 
@@ -20,14 +20,15 @@ class ModelClass:
         package: Who brings it; 'other' for all that this table does not list.
         trains: Role of `network_g`.
         input: Input of `network_g`: the low-quality image, the ground truth, or the images of all teachers.
-        teachers: When the teachers of the `distillation:` block run: never, in training if there are any, in training,
-            or in validation and tests too.
+        teachers: When the teachers of the `distillation:` block run: never, in training if there is a block, in
+            training, or in validation and tests too.
         unused_keys: Keys of the `distillation:` block that the class does not read.
         objective: 'image': losses between its image and the ground truth only; 'distillation': these and
             `distillation.losses`; 'other': more than that (GAN losses, video).
         own_keys: Keys that few classes read, at the top level or in a section (`train.gan_opt`).
         video: Trains on sequences of frames.
         reads_window: Reads `network_g.window_size` itself.
+        makes_lq: Makes the low-quality images in each step (blur, noise, JPEG), unless `high_order_degradation: false`.
     """
 
     name: str
@@ -40,6 +41,7 @@ class ModelClass:
     own_keys: tuple[str, ...] = ()
     video: bool = False
     reads_window: bool = False
+    makes_lq: bool = False
 
     @property
     def known(self) -> bool:
@@ -60,13 +62,17 @@ _STYLE = (
 )  # fmt: skip
 
 _ROWS = (
-    ModelClass('SRModel', 'BasicSR', objective='image'),
-    ModelClass('SwinIRModel', 'BasicSR', objective='image', reads_window=True),
-    ModelClass('SRGANModel', 'BasicSR', own_keys=_GAN),
-    ModelClass('ESRGANModel', 'BasicSR', own_keys=_GAN),
-    ModelClass('RealESRNetModel', 'BasicSR', own_keys=(*_DEGRADATION, 'gt_usm')),
+    ModelClass('SRModel', 'BasicSR', teachers='optional', objective='image'),
+    ModelClass('SwinIRModel', 'BasicSR', teachers='optional', objective='image', reads_window=True),
+    ModelClass('SRGANModel', 'BasicSR', teachers='optional', own_keys=_GAN),
+    ModelClass('ESRGANModel', 'BasicSR', teachers='optional', own_keys=_GAN),
+    ModelClass('RealESRNetModel', 'BasicSR', teachers='optional', own_keys=(*_DEGRADATION, 'gt_usm'), makes_lq=True),
     ModelClass(
-        'RealESRGANModel', 'BasicSR', own_keys=(*_GAN, *_DEGRADATION, 'l1_gt_usm', 'percep_gt_usm', 'gan_gt_usm')
+        'RealESRGANModel',
+        'BasicSR',
+        teachers='optional',
+        own_keys=(*_GAN, *_DEGRADATION, 'l1_gt_usm', 'percep_gt_usm', 'gan_gt_usm'),
+        makes_lq=True,
     ),
     ModelClass('EDVRModel', 'BasicSR', own_keys=('train.tsa_iter', 'train.dcn_lr_mul'), video=True),
     ModelClass('HiFaceGANModel', 'BasicSR', own_keys=(*_GAN, 'train.feature_matching_opt')),

@@ -55,10 +55,11 @@ def check_sections(opt: Mapping[str, Any], is_train: bool) -> Iterator[Problem]:
 
 
 def find_ignored_keys(opt: Mapping[str, Any]) -> Iterator[Problem]:
-    """Find keys of kdsr that a model class of BasicSR would ignore."""
+    """Find keys of kdsr that a model class of BasicSR would ignore; with a `distillation:` block it reads `train`."""
     if model_class_of(opt.get('model_type')).package != 'BasicSR':
         return
-    for section in (name for name in TABLE if not name.startswith('distillation')):
+    read = ('train',) if opt.get('distillation') else ()
+    for section in (name for name in TABLE if not name.startswith('distillation') and name not in read):
         for key in TABLE[section]:
             path: KeyPath = (key,) if section == TOP else (section, key)
             if key not in WITHOUT_EFFECT_ON_MODELS and block_of(opt, *path[:-1]).get(key):

@@ -82,6 +82,11 @@ TABLE: dict[str, dict[str, Option]] = {
         'features': Option(
             (dict,), 'Feature names, early to late, each with the tapped module paths of student and teacher.'
         ),
+        'discriminator_features': Option(
+            (dict,),
+            'Names of feature pairs, each with a module path in `network_d`: its features of the two images '
+            '(feature matching). Losses name them in their `features`.',
+        ),
         'views': Option(
             (dict,), 'Names of extra batches, each with a `type` (`ZoomIn`, ...) that makes it from the training pair.'
         ),
@@ -140,7 +145,12 @@ TABLE: dict[str, dict[str, Option]] = {
         'network': NETWORK,
         'path': Option((str,), f'{WEIGHTS.doc} Left out if `network` names the file itself (`type: Spandrel`).'),
         'param_key': PARAM_KEY,
-        'input': Option((str,), 'Input of the teacher; `gt` for privileged information.', choices=('lq', 'gt')),
+        'input': Option(
+            (str,),
+            'Input of the teacher. Privileged information: `gt`, the ground truth (PISR); `lq_clean`, its bicubic LR '
+            'image where the student gets a degraded one.',
+            choices=('lq', 'lq_clean', 'gt'),
+        ),
         'precision': PRECISION,
         'channels_last': CHANNELS_LAST,
         'device': DEVICE,

@@ -30,7 +30,7 @@ def no_teacher(monkeypatch):
     def build_teachers(opt):
         raise AssertionError('a teacher was built')
 
-    for model in ('distillation_model', 'aggregation_model'):
+    for model in ('distilling', 'aggregation_model'):
         monkeypatch.setattr(f'kdsr.models.{model}.build_teachers', build_teachers)
 
 

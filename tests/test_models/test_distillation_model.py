@@ -314,7 +314,7 @@ def test_statistics_of_a_student_come_from_its_training_batches_only(workspace, 
 
 def test_the_teachers_are_compared_with_bicubic_once(workspace, monkeypatch):
     checked = []
-    monkeypatch.setattr('kdsr.models.distillation_model.check_teacher', lambda *a: checked.append(a) or 'checked')
+    monkeypatch.setattr('kdsr.models.distilling.check_teacher', lambda *a: checked.append(a) or 'checked')
     opt = parsed(workspace)
     opt['distillation']['health_check'] = True
     model = built(opt)

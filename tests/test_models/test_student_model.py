@@ -1,6 +1,7 @@
 """A student without teachers: bit for bit BasicSR's SRModel in colour; on luminance, what PISR's authors do."""
 
 import itertools
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -60,7 +61,7 @@ def test_rgb_becomes_unrounded_studio_range_luminance(workspace, monkeypatch):
 
 def test_uint8_batches_give_the_same_bits_as_basicsrs_floats(workspace, monkeypatch):
     model = build_model(parsed(workspace, monkeypatch))
-    model.luminance = False
+    model.experiment = replace(model.experiment, luminance=False)
     values = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).repeat(1, 3, 1, 1)
     model.feed_data({'lq': values})
     assert torch.equal(model.lq, torch.from_numpy(values.numpy().astype(np.float32) / 255.0))
