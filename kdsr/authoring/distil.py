@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from basicsr.utils.registry import MODEL_REGISTRY
+
 from kdsr import options, plugins, zoo
 from kdsr.archs.convert import read_official
 from kdsr.authoring.option_check import check_option_files
@@ -17,6 +19,7 @@ from kdsr.authoring.tap_listing import propose_features
 from kdsr.distillation.checkpoint import pick_weights, read_checkpoint
 from kdsr.durable import write_durably
 from kdsr.errors import UserError, check_choice
+from kdsr.models.any_model import takes_block
 from kdsr.networks.weight_files import identify
 from kdsr.options.method_names import normalise_method
 from kdsr.wording import with_article
@@ -213,12 +216,7 @@ def _plan_variant(
         raise UserError(f'{option_file} has a `distillation:` block already; edit it, or name the file without it.')
     if not opt['datasets'].get('train'):
         raise UserError(f'{option_file} has no training set (`datasets.train`): name the file that trains the student.')
-    model = options.model_class_of(opt['model_type'])
-    if (model.trains, model.teachers, model.objective) != ('student', 'unused', 'image'):
-        raise UserError(
-            f'{option_file}: `model_type: {model.name}` has more losses than an image loss, which '
-            'DistillationModel does not support. Use the PSNR-oriented file of the network (SRModel).'
-        )
+    model_type = _check_model_type(opt, option_file, method)
     if not given:
         raise UserError('name at least one teacher: --teacher its_options.yml or --teacher its_checkpoint.pth')
     path = out or f'{os.path.splitext(option_file)[0]}_{method}.yml'
@@ -227,9 +225,12 @@ def _plan_variant(
         _check_privileged(teachers, given)
     name = f'{opt["name"]}_{method}'
     base = os.path.relpath(option_file, os.path.dirname(os.path.abspath(path)))
-    change: dict[str, Any] = {'base': base, 'name': name, 'model_type': 'DistillationModel'}
+    change: dict[str, Any] = {'base': base, 'name': name, 'model_type': model_type}
     change['distillation'] = {'teachers': teachers, **_make_block(opt, teachers, method, option_file)}
-    _set_image_loss(change, RECIPES[method])
+    if model_type == 'DistillationModel':
+        _set_image_loss(change, RECIPES[method])
+    else:
+        _balance(change['distillation']['losses'], opt, RECIPES[method])
     if cache is not None:
         change['distillation']['cache'] = f'datasets/cache/{name}.raw' if cache == 'auto' else cache
         plan.cached = path
@@ -237,6 +238,22 @@ def _plan_variant(
         change['distillation']['aggregator'] = _plan_stage_1(plan, opt, change, path)
     options.check(options.merge(opt, {k: v for k, v in change.items() if k != 'base'}))
     plan.files[path] = f'# {RECIPES[method].about}\n{options.dump(change)}'
+
+
+def _check_model_type(opt: Mapping[str, Any], option_file: str, method: MethodName) -> str:
+    """Return the `model_type` of the new file: models with losses of their own keep theirs, and all of these losses."""
+    model = options.model_class_of(opt['model_type'])
+    if model.trains == 'student' and model.objective == 'image':
+        return 'DistillationModel'
+    registered = next((n for n in (model.name, f'{model.name}_basicsr') if n in MODEL_REGISTRY), None)
+    if model.teachers != 'optional' or registered is None or not takes_block(MODEL_REGISTRY.get(registered)):
+        raise UserError(
+            f'{option_file}: `model_type: {model.name}` cannot be distilled: it is no image model that derives from '
+            'SRModel of BasicSR (for a class of another package: is that in `import_modules`?).'
+        )
+    if method == 'mtkd':
+        raise UserError(f'{option_file}: `--method mtkd` replaces the image loss, which {model.name} keeps. Use kd.')
+    return model.name
 
 
 def _make_block(
@@ -254,15 +271,15 @@ def _make_block(
             )
         features = {'last': {'student': tap, 'teacher': f'decoder.{tap}'}}
         init = {'teacher': teachers[0]['name'], 'module': 'decoder'}
-        return {'init_from': init, 'features': features, 'losses': recipe.losses}
+        return {'init_from': init, 'features': features, 'losses': dict(recipe.losses)}
     if not recipe.features:
-        return {'losses': recipe.losses, **({'views': recipe.views} if recipe.views else {})}
+        return {'losses': dict(recipe.losses), **({'views': recipe.views} if recipe.views else {})}
     features = propose_features({**opt, 'distillation': {'teachers': teachers}}, option_file)
     if not features:
         raise UserError(
             f'{option_file}: kdsr found no layers to compare. Look at `kdsr taps {option_file}` and write `features:`.'
         )
-    return {'features': features, 'losses': recipe.losses}
+    return {'features': features, 'losses': dict(recipe.losses)}
 
 
 def _set_image_loss(opt: dict[str, Any], recipe: Recipe) -> None:
@@ -271,6 +288,13 @@ def _set_image_loss(opt: dict[str, Any], recipe: Recipe) -> None:
         train['pixel_opt'] = None
     else:
         train['pixel_opt'] = {**(train.get('pixel_opt') or {}), 'loss_weight': recipe.pixel}
+
+
+def _balance(losses: dict[str, dict[str, Any]], opt: Mapping[str, Any], recipe: Recipe) -> None:
+    """Give the losses the recipe's balance to the image loss of a file that keeps it (1e-2 in ESRGAN)."""
+    pixel = options.block_of(opt, 'train', 'pixel_opt').get('loss_weight', 1.0)
+    for name, loss in losses.items():
+        losses[name] = {**loss, 'loss_weight': loss.get('loss_weight', 1.0) * pixel / (recipe.pixel or 1.0)}
 
 
 def _plan_stage_1(plan: _Plan, opt: Mapping[str, Any], change: Mapping[str, Any], path: str) -> dict[str, Any]:

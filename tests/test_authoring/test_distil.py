@@ -11,6 +11,7 @@ from kdsr.cli import main
 from kdsr.errors import UserError
 from tests.conftest import network_opt
 from tests.helpers.logs import log_of
+from tests.helpers.real_world import model_options
 
 
 def plain(workspace, **changes):
@@ -135,6 +136,18 @@ def test_teachers_by_other_names(network, weights, name):
     assert opt['path'] == {'resume_state': None}
 
 
+def test_a_gan_training_keeps_its_model_and_losses_and_their_balance(workspace):
+    opt = model_options(workspace.options(), 'ESRGANModel')
+    opt['train'].update(pixel_opt={'type': 'L1Loss', 'loss_weight': 0.01}, perceptual_opt=None)
+    file = workspace.write(opt, 'gan.yml')
+    report = distil(file, [converted(workspace)])
+    assert '1 file is fine' in report
+    written = options.load(str(workspace.root / 'gan_kd.yml'))
+    assert written['model_type'] == 'ESRGANModel'
+    assert written['train'] == options.load(file)['train']
+    assert written['distillation']['losses']['l_kd']['loss_weight'] == 0.01
+
+
 def test_what_cannot_be_distilled_is_reported(workspace):
     file, teacher = plain(workspace), converted(workspace)
     with pytest.raises(UserError, match='at least one teacher'):
@@ -143,8 +156,8 @@ def test_what_cannot_be_distilled_is_reported(workspace):
         distil(file, [teacher], 'lfsd')
     with pytest.raises(UserError, match='PrivilegedTeacherModel'):
         distil(file, [teacher], 'pisr')
-    with pytest.raises(UserError, match='has more losses than an image loss'):
-        distil(workspace.write(workspace.options(model_type='ESRGANModel'), 'gan.yml'), [teacher])
+    with pytest.raises(UserError, match='VideoBaseModel` cannot be distilled'):
+        distil(workspace.write(workspace.options(model_type='VideoBaseModel'), 'video.yml'), [teacher])
     with pytest.raises(UserError, match='names its teachers itself'):
         distil(workspace.write(foreign(workspace), 'theirs.yml'), [teacher])
     distil(file, [teacher])

@@ -164,8 +164,9 @@ def test_quadrants_are_run_one_by_one(workspace):
     [(['large'], [False, True]), (True, [True, True]), (False, [False] * 2), (None, [False] * 2)],
 )
 def test_quadrants_may_be_for_some_datasets_only(workspace, monkeypatch, quadrants, expected):
-    model = built(parsed(workspace))
-    model.opt['val']['quadrants'] = quadrants
+    opt = parsed(workspace)
+    opt['val']['quadrants'] = quadrants
+    model = built(opt)
     seen = []
     monkeypatch.setattr('kdsr.models.validated.validate', lambda model, *_: seen.append(model.in_quadrants))
     for name in ('small', 'large'):
