@@ -227,7 +227,7 @@ def _plan_variant(
     base = os.path.relpath(option_file, os.path.dirname(os.path.abspath(path)))
     change: dict[str, Any] = {'base': base, 'name': name, 'model_type': model_type}
     change['distillation'] = {'teachers': teachers, **_make_block(opt, teachers, method, option_file)}
-    if model_type == 'DistillationModel':
+    if options.model_class_of(model_type).package == 'kdsr':
         _set_image_loss(change, RECIPES[method])
     else:
         _balance(change['distillation']['losses'], opt, RECIPES[method])

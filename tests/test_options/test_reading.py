@@ -158,7 +158,7 @@ def test_a_correct_block_passes():
     (lambda b: b.update(teachers=[]), 'the list is empty'),
     (lambda b: b['teachers'][0].pop('path'), r'teachers\[0\]\.path: missing'),
     (lambda b: b['teachers'][1].update(name='edsr'), "'edsr' is used twice"),
-    (lambda b: b['teachers'][0].update(input='hr'), r'teachers\[0\]\.input: must be one of lq, gt'),
+    (lambda b: b['teachers'][0].update(input='hr'), r'teachers\[0\]\.input: must be one of lq, lq_clean, gt'),
     (lambda b: b['teachers'][0].update(network='EDSR'), r'network: must be a mapping'),
     (lambda b: b['features']['f'].pop('from'), 'several teachers.*from: edsr'),
     (lambda b: b['features']['f'].update({'from': 'rcam'}), r"no teacher 'rcam'.*'rcan'"),
