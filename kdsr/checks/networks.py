@@ -58,7 +58,7 @@ def _find_tap_problems(experiment: Experiment, usable: list[Network]) -> Iterato
         yield from _report_missing_module((*where, 'student'), student, feature.student)
         yield from _report_missing_module((*where, 'teacher'), teachers.get(feature.source), feature.teacher)
     judge = next((n for n in usable if n.path == ('network_d',)), None)
-    discriminator = None if judge is None else skeleton_of(judge.opt)
+    discriminator = None if judge is None else build_skeleton(judge.opt)
     for name, point in experiment.discriminator_features.items():
         yield from _report_missing_module(('distillation', 'discriminator_features', name), discriminator, point)
     init = experiment.init_from

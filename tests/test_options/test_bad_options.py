@@ -123,7 +123,9 @@ CASES = {
     'an unknown optimiser': ('type: Adam,', 'type: SGD,', ['train.optim_g.type: must be one of Adam', "'SGD'"]),
     'an unknown scheduler': ('type: MultiStepLR', 'type: MultistepLR', ['train.scheduler.type', "'MultiStepLR'"]),
     'a module that is not installed': ('scale: 2', 'scale: 2\nimport_modules: [hat_archs]', ['hat_archs']),
-    'a model without teachers that has some': ('DistillationModel', 'StudentModel', ['{at}', 'would train without teachers']),
+    'a model without teachers that has some': (
+        'DistillationModel', 'StudentModel', ['{at}', 'would train without teachers'],
+    ),
     # arguments
     'an argument of a network': ('embed_dim: 8', 'embed_dims: 8', ['{at}: network_g.embed_dims', "'embed_dim'"]),
     'an argument that is missing': ('num_in_ch: 3, ', '', ['teachers[0].network: EDSR needs `num_in_ch:`']),
