@@ -5,7 +5,7 @@ import torch
 from basicsr.archs import build_network
 from torch import nn
 
-from kdsr.checks.skeletons import refused_arguments
+from kdsr.checks.skeletons import find_refused_arguments
 from kdsr.distillation import construction
 from kdsr.distillation.building import build_network_at
 from kdsr.errors import UserError
@@ -47,8 +47,8 @@ def test_a_network_is_bounded_while_it_is_built(monkeypatch, bound, value, chang
 
 def test_a_check_refuses_too_many_modules(monkeypatch):
     monkeypatch.setattr(construction, 'MOST_MODULES', 50)
-    assert 'more than 50 modules' in refused_arguments(changed(num_block=33))
-    assert 'is larger than' in refused_arguments(changed(num_block=10**8))
+    assert 'more than 50 modules' in find_refused_arguments(changed(num_block=33))
+    assert 'is larger than' in find_refused_arguments(changed(num_block=10**8))
 
 
 @pytest.mark.parametrize('make', [
