@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 
 from kdsr.comparison.summary import Column, RunResult, Summary
 from kdsr.comparison.training_record import Point
+from kdsr.experiment import read_experiment
+from kdsr.experiment.loss_weights import find_loss_weights
 
 mpl.use('Agg')
 from matplotlib import pyplot as plt
@@ -60,10 +63,17 @@ def _draw_validation(summary: Summary, path: Path) -> bool:
 
 
 def _draw_losses(summary: Summary, path: Path) -> bool:
-    """Draw one panel per term of the loss, with all runs that have it. Return whether there was anything to draw."""
+    """Draw one panel per term of the loss, with all runs that have it; another one where it has a factor, without it.
+
+    Return whether there was anything to draw.
+    """
     names = dict.fromkeys(name for result in summary.all if result.record for name in result.record.losses)
-    losses = {name: _group_by_label(summary, name, _list_losses) for name in names}
-    losses = {name: found for name, found in losses.items() if found}
+    losses = {}
+    for name in names:
+        losses[f'{name} as logged'] = _group_by_label(summary, name, _list_losses)
+        if any(_find_weight(result, name) != 1 for result in summary.all):
+            losses[f'{name} without its factor'] = _group_by_label(summary, name, _list_unweighted)
+    losses = {title: found for title, found in losses.items() if found}
     if not losses:
         return False
     width = min(3, len(losses))
@@ -73,11 +83,11 @@ def _draw_losses(summary: Summary, path: Path) -> bool:
     )
     for axis in axes.flat[len(losses) :]:
         axis.axis('off')
-    for axis, (name, found) in zip(axes.flat, losses.items()):
+    for axis, (title, found) in zip(axes.flat, losses.items()):
         for label, curves in found.items():
             steps, values, _ = _make_arrays(curves, 'seconds')
             _draw_band(axis, steps, _smooth(values), _choose_style(summary, label), marker='')
-        _dress(axis, f'{name} as logged, running mean', 'iteration')
+        _dress(axis, f'{title}, running mean', 'iteration')
         if all(line.get_ydata().min() > 0 for line in axis.lines):
             axis.set_yscale('log')
     _save(figure, summary, [label for label in summary.results if any(label in f for f in losses.values())], path)
@@ -90,6 +100,17 @@ def _list_validations(result: RunResult, column: Column) -> list[Point]:
 
 def _list_losses(result: RunResult, name: str) -> list[Point]:
     return result.record.losses.get(name, []) if result.record else []
+
+
+def _find_weight(result: RunResult, name: str) -> float:
+    """Return the factor of a term in the log of a run; 1 where the run does not have it."""
+    return find_loss_weights(read_experiment(result.run.opt, is_train=True)).get(name, 1.0)
+
+
+def _list_unweighted(result: RunResult, name: str) -> list[Point]:
+    """Return a term without its factor; nothing where that is 0."""
+    weight = _find_weight(result, name)
+    return [replace(point, value=point.value / weight) for point in _list_losses(result, name)] if weight else []
 
 
 def _group_by_label(summary: Summary, what: Any, of: Callable[[RunResult, Any], list[Point]]) -> dict[str, Curves]:

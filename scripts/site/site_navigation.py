@@ -17,7 +17,8 @@ NAVIGATION = {
 }  # fmt: skip
 TITLES = {
     'README': 'Overview', 'datasets/README': 'Data and weights', 'options/README': 'Option files',
-    'docs/tutorial': 'Tutorial', 'docs/attribution': 'Attribution', 'docs/methods': 'All methods',
+    'docs/tutorial': 'Tutorial', 'docs/commands': 'All arguments',
+    'docs/attribution': 'Attribution', 'docs/methods': 'All methods',
     'docs/methods/mtkd': 'MTKD', 'docs/methods/lsfd': 'LSFD', 'docs/methods/facd': 'FACD', 'docs/methods/pisr': 'PISR',
     'docs/methods/rfdn': 'RFDN', 'docs/methods/fitnet': 'FitNet', 'docs/methods/attention_transfer': 'AT',
     'docs/methods/fakd': 'FAKD', 'docs/methods/response': 'KD', 'docs/methods/dukd': 'DUKD', 'docs/methods/csd': 'CSD',

@@ -100,6 +100,21 @@ def test_pictures_are_drawn(workspace, summary):
         assert f']({name})' in (workspace.root / 'out' / 'report.md').read_text()
 
 
+def test_losses_are_drawn_with_and_without_their_factors(workspace, summary, monkeypatch):
+    from kdsr.comparison import curves
+
+    (workspace.root / 'out').mkdir()
+    drawn = {}
+    monkeypatch.setattr(curves, '_dress', lambda axis, title, x: drawn.update({title: axis.lines[-1].get_ydata()[-1]}))
+    run = summary.all[0].run
+    for result in summary.all:
+        monkeypatch.setitem(result.run.opt['train'], 'pixel_opt', {'type': 'L1Loss', 'loss_weight': 0.5})
+    assert curves._draw_losses(summary, workspace.root / 'out' / 'losses.png'), run
+    assert set(drawn) >= {'l_pix as logged, running mean', 'l_pix without its factor, running mean'}
+    weighted, plain = (drawn[f'l_pix {kind}, running mean'] for kind in ('as logged', 'without its factor'))
+    assert plain == pytest.approx(2 * weighted)
+
+
 def test_without_matplotlib_the_rest_is_written(workspace, summary, monkeypatch):
     monkeypatch.delitem(sys.modules, 'kdsr.comparison.curves', raising=False)
     monkeypatch.setitem(sys.modules, 'matplotlib', None)
