@@ -584,7 +584,7 @@ ORDER = {'processes': 2, 'batch_size_per_gpu': 4, 'training images': 10, 'datase
             {'processes': 4},
             r'2\.state was saved by a run with other data:\n  - processes: 2, now 4\nUndo .* exactly\. To',
         ),  # 12 samples an epoch instead of 10, whatever the batch
-        ({'processes': 1}, r'- processes: 2, now 1\n.*With 1 process\(es\), `batch_size_per_gpu: 8` gives each step'),
+        ({'processes': 1}, r'- processes: 2, now 1\n.*With 1 process, `batch_size_per_gpu: 8` gives each step'),
         ({'processes': 1, 'batch_size_per_gpu': 8, 'manual_seed': 1}, r'data:\n  - manual_seed: 0, now 1\nUndo'),
         ({'processes': 2, 'batch_size_per_gpu': 8}, r'- batch_size_per_gpu: 4, now 8\nUndo .* exactly\. To resume'),
     ],

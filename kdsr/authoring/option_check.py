@@ -6,6 +6,7 @@ import glob
 from collections.abc import Callable, Iterable, Sequence
 
 from kdsr import options
+from kdsr.authoring.teacher_trial import find_teacher_problem
 from kdsr.checks.experiment import find_problems
 from kdsr.comparison.plan import read_comparison
 from kdsr.cost.training_step import find_dry_run_problem
@@ -51,8 +52,8 @@ def check_option_files(
 ) -> tuple[str, bool]:
     """Find all mistakes in option files, before anything is built: what the start of a run finds, and more.
 
-    A file without errors is also tried: every tensor of its weights is compared, and one training step is taken on
-    shapes alone.
+    A file without errors is also tried: every tensor of its weights is compared, one training step is taken on shapes
+    alone, and the teachers are compared with bicubic upsampling on two training pairs.
 
     Args:
         paths: Option files, or patterns such as ``options/**/*.yml``.
@@ -109,9 +110,9 @@ def _find_problems(path: str, overrides: Sequence[str], files: bool, quick: bool
 
 
 def _try(file: OptionFile) -> list[Problem]:
-    """Take one step of a training on shapes alone."""
+    """Take one step of a training on shapes alone, then show two training pairs to its teachers."""
     opt = options.complete(options.clean(file), file.path)
     if not read_experiment(opt).is_train:
         return []
-    text = find_dry_run_problem(opt)
+    text = find_dry_run_problem(opt) or find_teacher_problem(opt)
     return [] if text is None else [Problem((), text, place=Place(options.shorten_path(file.path)))]

@@ -91,15 +91,15 @@ def add_check(commands: Commands) -> None:
         help='find all mistakes in option files, before a run starts',
         description='Finds misspelt keys, unknown names, wrong values, missing files, and networks, taps, scales and '
         'image sets that do not fit together. Each mistake is reported with file, line, key and cure. It also '
-        'compares all weights with their networks, and takes one training step on shapes alone. Every run makes the '
-        'same check at its start. The exit status is 1 if a run would not start.',
+        'compares all weights with their networks, takes one training step on shapes alone, and shows two pairs to the '
+        'teachers. Every run makes the same check at its start. The exit status is 1 if a run would not start.',
     )
     check.add_argument(
         'option_files', nargs='*', help='option files and comparison files, for example options/**/*.yml'
     )
     add_force_yml(check)
     how = check.add_mutually_exclusive_group()
-    how.add_argument('--quick', action='store_true', help='read no weights of teachers, and take no trial step')
+    how.add_argument('--quick', action='store_true', help='read no weights of teachers, and try nothing')
     how.add_argument('--options-only', action='store_true', help='do not look at data and weights at all')
     check.add_argument('--schema', action='store_true', help='print the JSON schema for editors')
     check.set_defaults(run=_check)

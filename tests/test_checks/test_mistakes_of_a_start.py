@@ -1,7 +1,9 @@
 """`kdsr check` finds every mistake that the start of a run, or its first steps, would find."""
 
+import random
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -239,3 +241,33 @@ def test_the_command_has_a_quick_form(workspace, capsys):
             main(['check', workspace.write(opt), *words])
         assert done.value.code == status
     assert '1 file is fine' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('kind', ['colour', 'luminance'])
+def test_a_teacher_that_is_worse_than_bicubic_is_named_as_a_start_names_it(workspace, kind):
+    """A teacher with random weights, as a file of another task would be."""
+    opt = distillation(workspace)
+    if kind == 'luminance':
+        opt['color'] = 'y'
+        network = {'type': 'FSRCNN', 'upscale': 2, 'num_in_ch': 1}
+        opt['network_g'] = network
+        opt['distillation']['teachers'] = [
+            {'name': 'rcan', 'network': network, 'path': workspace.weights(network, 'grey')}
+        ]
+    opt['distillation']['health_check'] = True
+    told, fine = report(workspace, opt)
+    assert not fine
+    assert "run.yml: teacher 'rcan' reaches " in told
+    assert 'less than bicubic upsampling' in told
+    assert report(workspace, opt, quick=True)[1]
+    opt['distillation']['health_check'] = False
+    assert report(workspace, opt)[1]
+
+
+def test_a_good_teacher_is_fine_and_the_trial_changes_no_random_numbers(workspace, monkeypatch):
+    monkeypatch.setattr('kdsr.distillation.health._refuse_worse_than_bicubic', lambda errors: None)
+    opt = distillation(workspace)
+    opt['distillation']['health_check'] = True
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    assert report(workspace, opt)[1]
+    assert states == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
