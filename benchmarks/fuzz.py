@@ -45,8 +45,8 @@ from kdsr.comparison.training_record import read_record
 from kdsr.data.prepare import prepare_training_set
 from kdsr.data.raw_images import RawImages
 from kdsr.data.verifying import verify_sets
-from kdsr.deployment.card import card_of
-from kdsr.deployment.sources import card_for, read_model
+from kdsr.deployment.card import read_card
+from kdsr.deployment.sources import make_card, read_model
 from kdsr.errors import UserError
 from kdsr.lifecycle.locking import FolderLock, Holder
 from kdsr.metadata import safetensors_metadata
@@ -137,7 +137,7 @@ class Kinds:
         self.network = {**EDSR, 'type': 'RCAN', 'num_group': 2, 'num_block': 1, 'squeeze_factor': 4}
         torch.save({'params': self.weights, 'network': self.network}, folder / 'whole.pth')
         one, _ = read_model(str(folder / 'whole.pth'))
-        self.card = card_for(one, one.source).metadata()
+        self.card = make_card(one, one.source).metadata()
         self.state = self._train()
         self.readers: dict[str, Callable[[random.Random], object]] = {
             'option file, values': self.option_file,
@@ -226,7 +226,7 @@ class Kinds:
         else:
             metadata[key] = rng.choice(('', '-1', '1000000', '9' * 40, '[]', '{}', 'null', '1.5', '"x"', '[[["', 'NaN'))
         save_file(self.weights, path, metadata=metadata)
-        card_of(safetensors_metadata(path), path)
+        read_card(safetensors_metadata(path), path)
         return read_model(path)
 
     def safetensors_bytes(self, rng: random.Random) -> object:

@@ -184,7 +184,7 @@ def _network_alone(name: str, case: str, photo: str) -> Callable[[], object]:
     from kdsr.deployment import formats
     from kdsr.deployment.exportable import exportable
     from kdsr.deployment.sources import read_model
-    from kdsr.networks.onnx_network import compile_openvino, onnx_session
+    from kdsr.networks.onnx_network import compile_openvino, open_onnx_session
 
     one, _ = read_model(case)
     assert one.network is not None
@@ -201,7 +201,7 @@ def _network_alone(name: str, case: str, photo: str) -> Callable[[], object]:
         return run
     model = formats.onnx_bytes(exportable(one.network, 1, one.scale), formats.example(channels, None), False)
     if name == 'onnxruntime':
-        session = onnx_session(model, 'cpu', case)
+        session = open_onnx_session(model, 'cpu', case)
         return lambda: session.run(None, {'lq': image})
     if name == 'opencv':
         import cv2

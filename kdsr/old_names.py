@@ -31,7 +31,7 @@ OLD_NAMES: Mapping[str, Mapping[str, str]] = {
         'paper_cells': 'kdsr.papers.results:paper_cells',
     },
     'kdsr.deployment.exporting': {
-        'Wishes': 'kdsr.export_targets.exporting:Wishes',
+        'Wishes': 'kdsr.export_targets.exporting:ExportSettings',
         'export': 'kdsr.export_targets.exporting:export',
     },
     'kdsr.distillation.outputs': {

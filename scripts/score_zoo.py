@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from kdsr.benchmark.protocol import Protocol, Resources
 from kdsr.benchmark.scoring import benchmark
 from kdsr.deployment import formats
-from kdsr.deployment.card import card_of, markdown
+from kdsr.deployment.card import format_card, read_card
 from kdsr.metadata import safetensors_metadata
 
 assert kdsr.__version__  # kdsr comes first: it repairs BasicSR's import
@@ -55,14 +55,14 @@ def main() -> None:
     args = parser.parse_args()
     for name in args.names:
         path = Path(zoo.find_file(name))
-        card = card_of(safetensors_metadata(str(path)), str(path))
+        card = read_card(safetensors_metadata(str(path)), str(path))
         assert card is not None
         if args.sets:
             card = replace(card, metrics=measure(name, args.sets), protocol=PROTOCOL)
         if args.purpose:
             card = replace(card, purpose=args.purpose)
         formats.write(formats.safetensors_bytes(load_file(str(path)), card), path)
-        formats.write(markdown(card, {}).encode(), path.with_suffix('.md'))
+        formats.write(format_card(card, {}).encode(), path.with_suffix('.md'))
         sys.stdout.write(f'{name}: {dict(card.metrics)}\n')
 
 

@@ -12,11 +12,11 @@ from kdsr import options, zoo
 from kdsr.cli import main
 from kdsr.data.matlab_bicubic import imresize_bicubic, upsample_bicubic
 from kdsr.deployment import Upscaler
-from kdsr.deployment.card import card_of
+from kdsr.deployment.card import read_card
 from kdsr.errors import UserError
 from kdsr.metadata import safetensors_metadata
 from kdsr.networks.candidates import find_candidates
-from kdsr.networks.facts import parameters
+from kdsr.networks.facts import count_parameters
 
 ROOT = Path(__file__).parents[1]
 NAMES = zoo.list_names()
@@ -44,10 +44,10 @@ def test_a_network_beats_bicubic_on_a_photo(name):
 @pytest.mark.parametrize('name', NAMES)
 def test_a_card_says_what_the_file_is(name):
     path = zoo.find_file(name)
-    card = card_of(safetensors_metadata(path), path)
+    card = read_card(safetensors_metadata(path), path)
     (one,) = find_candidates([name])
     assert (card.name, card.scale, f'_x{card.scale}') == (name, one.scale, name[-3:])
-    assert card.parameters == parameters(one.network)
+    assert card.parameters == count_parameters(one.network)
     assert set(card.metrics) == {'Set5', 'Set14'}
     assert 'GT cropped to a multiple of the scale' in card.protocol
     assert 'dead-leaves' in card.data_licence

@@ -19,7 +19,7 @@ from kdsr.distillation.building import build_network_at
 from kdsr.distillation.feature_tap import INPUT, FeatureTap
 from kdsr.errors import UserError
 from kdsr.experiment import Experiment, check_networks, read_experiment, window_of
-from kdsr.networks.facts import input_channels
+from kdsr.networks.facts import find_input_channels
 
 SMALLEST_SIDE = 16  # of the low-resolution input; below that some networks' attentions have nothing to pool
 STUDENT = 'student'
@@ -129,7 +129,7 @@ def build_candidate(
     with torch.random.fork_rng(devices=[]):
         network = build_network_at(where, network_opt).eval()
     multiple = int(getattr(network, 'multiple', window_of(network_opt)))
-    return Tappable(name, where, network, multiple, magnified, channels or input_channels(network))
+    return Tappable(name, where, network, multiple, magnified, channels or find_input_channels(network))
 
 
 def _find_common_side(multiples: Sequence[int]) -> int:

@@ -10,7 +10,7 @@ from kdsr.benchmark.results import SetScores, Task
 from kdsr.cost.complexity import Complexity, count
 from kdsr.cost.latency import Timing
 from kdsr.errors import UserError
-from kdsr.networks.facts import lr_shape
+from kdsr.networks.facts import find_lr_shape
 from kdsr.wording import installing
 
 try:
@@ -52,7 +52,7 @@ def plot_costs(
         candidate = task.candidate
         name, scale, network = candidate.name, candidate.scale, candidate.network
         if network is not None and (name, scale) not in rows:
-            shape = lr_shape(network, candidate.network_opt, [side // scale for side in OUTPUT])
+            shape = find_lr_shape(network, candidate.network_opt, [side // scale for side in OUTPUT])
             rows[name, scale] = count(name, network, shape, timing)
     paths = []
     for scale in sorted({r.scale for r in results}):
@@ -79,7 +79,7 @@ def draw_costs(results: Sequence[SetScores], rows: dict[str, Complexity], cost: 
     figure, axes = plt.subplots(1, len(sets), figsize=(4.6 * len(sets), 3.8), squeeze=False, layout='constrained')
     for axis, name in zip(axes[0], sets):
         points = [(r.model, value(rows[r.model]), r.psnr) for r in results if r.set_name == name and r.model in rows]
-        _panel(axis, points, colours)
+        _draw_panel(axis, points, colours)
         others = [f'{r.model}: {r.psnr:.2f} dB' for r in results if r.set_name == name and r.model not in rows]
         axis.text(0.98, 0.03, '\n'.join(others), transform=axis.transAxes, ha='right', fontsize=8, color='grey')
         axis.set_title(f'{name} x{results[0].scale}', fontsize=10)
@@ -89,7 +89,7 @@ def draw_costs(results: Sequence[SetScores], rows: dict[str, Complexity], cost: 
     plt.close(figure)
 
 
-def _panel(axis: Any, points: Sequence[tuple[str, float, float]], colours: dict[str, str]) -> None:
+def _draw_panel(axis: Any, points: Sequence[tuple[str, float, float]], colours: dict[str, str]) -> None:
     costs = [x for _, x, _ in points]
     if max(costs) > 10 * min(costs) > 0:
         axis.set_xscale('log')

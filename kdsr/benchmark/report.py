@@ -83,7 +83,7 @@ def _describe_crops(results: Sequence[SetScores]) -> str:
     return '; '.join(f'{crop}: {", ".join(names)}' for crop, names in sets.items())
 
 
-def markdown(results: Sequence[SetScores], about: About) -> str:
+def format_markdown(results: Sequence[SetScores], about: About) -> str:
     """Return the protocol, one table per scale, and the files of the weights.
 
     Args:
@@ -92,13 +92,13 @@ def markdown(results: Sequence[SetScores], about: About) -> str:
     """
     blocks = ['# Benchmark', '\n'.join(f'* {line}' for line in about.lines(results))]
     for scale in sorted({r.scale for r in results}):
-        blocks.append(_table([r for r in results if r.scale == scale], scale, about.decimals))
+        blocks.append(_format_table([r for r in results if r.scale == scale], scale, about.decimals))
     files = {(f'{r.model} x{r.scale}', r.source, r.fingerprint[:16] or '-'): None for r in results}
     blocks.append(markdown_table(['model', 'weights', 'sha256'], list(files)))
     return '\n\n'.join(blocks) + '\n'
 
 
-def _table(results: Sequence[SetScores], scale: int, decimals: int) -> str:
+def _format_table(results: Sequence[SetScores], scale: int, decimals: int) -> str:
     sets = list(dict.fromkeys(r.set_name for r in results))
     counts = {r.set_name: len(r.images) for r in results}
     head = [f'x{scale}', 'parameters', *(f'{name} ({counts[name]})' for name in sets)]
@@ -106,16 +106,16 @@ def _table(results: Sequence[SetScores], scale: int, decimals: int) -> str:
     for model in dict.fromkeys(r.model for r in results):
         own = {r.set_name: r for r in results if r.model == model}
         size = next(iter(own.values())).parameters
-        cells = [_cell(own[name], decimals) if name in own else '-' for name in sets]
+        cells = [_format_cell(own[name], decimals) if name in own else '-' for name in sets]
         rows.append([model, '-' if size is None else f'{size:,}', *cells])
     return markdown_table(head, rows, numbers=range(1, len(head)))
 
 
-def _cell(result: SetScores, decimals: int) -> str:
+def _format_cell(result: SetScores, decimals: int) -> str:
     return f'{result.psnr:.{decimals}f} / {result.ssim:.4f}' + (f' {QUADRANTS}' if result.quadrants else '')
 
 
-def csv_text(results: Sequence[SetScores]) -> str:
+def format_csv(results: Sequence[SetScores]) -> str:
     """Return one line per image, and one per set, where `image` is `mean`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
@@ -126,7 +126,7 @@ def csv_text(results: Sequence[SetScores]) -> str:
     return text.getvalue()
 
 
-def json_text(results: Sequence[SetScores], about: About) -> str:
+def format_json(results: Sequence[SetScores], about: About) -> str:
     """Return everything: protocol, versions, device, and the results with the scores of every image."""
     content = {
         'kdsr': kdsr.__version__,

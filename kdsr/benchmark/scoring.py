@@ -26,7 +26,7 @@ from kdsr.foreign import parse_json
 from kdsr.foreign.kinds import SET_SCORES
 from kdsr.networks.candidates import Candidate, find_candidates
 from kdsr.networks.experiment_candidates import find_sets_of_file
-from kdsr.networks.facts import parameters
+from kdsr.networks.facts import count_parameters
 from kdsr.networks.onnx_network import OnnxNetwork
 from kdsr.papers.rows import find_decimals
 from kdsr.progress_bars import ProgressBar
@@ -104,9 +104,9 @@ def benchmark(
     tasks = plan_tasks(find_candidates(models, scales, network, iteration, teachers, overrides), sets)
     out.mkdir(parents=True, exist_ok=True)
     results: list[SetScores] = []
-    with _full_precision_convolutions():
+    with _disable_tf32():
         for number, task in enumerate(tasks, 1):
-            kept = _kept_file(task, protocol, resources, out)
+            kept = _name_kept_file(task, protocol, resources, out)
             finished = None if resources.pictures is not None else _read_finished(task, kept)
             results.append(finished or _run(task, protocol, resources, kept))
             last = results[-1]
@@ -116,9 +116,9 @@ def benchmark(
             if network_of_task and all(later.candidate.network is not network_of_task for later in tasks[number:]):
                 network_of_task.cpu()
     about = report.About(protocol, resources.device, decimals or find_decimals(models))
-    write_durably(out / 'benchmark.md', report.markdown(results, about).encode())
-    write_durably(out / 'benchmark.csv', report.csv_text(results).encode())
-    write_durably(out / 'benchmark.json', report.json_text(results, about).encode())
+    write_durably(out / 'benchmark.md', report.format_markdown(results, about).encode())
+    write_durably(out / 'benchmark.csv', report.format_csv(results).encode())
+    write_durably(out / 'benchmark.json', report.format_json(results, about).encode())
     return tasks, results
 
 
@@ -132,7 +132,7 @@ def _check(protocol: Protocol, resources: Resources) -> None:
 
 
 @contextlib.contextmanager
-def _full_precision_convolutions() -> Iterator[None]:
+def _disable_tf32() -> Iterator[None]:
     """Switch TF32 off, a GPU's default for convolutions: it changes the third decimal of PSNR."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
@@ -175,10 +175,10 @@ def _count_parameters(candidate: Candidate) -> int | None:
     """Return the number of parameters; None for bicubic, and for ONNX files that do not state it."""
     if isinstance(candidate.network, OnnxNetwork):
         return candidate.network.stated_parameters
-    return None if candidate.network is None else parameters(candidate.network)
+    return None if candidate.network is None else count_parameters(candidate.network)
 
 
-def _kept_file(task: Task, protocol: Protocol, resources: Resources, out: Path) -> Path:
+def _name_kept_file(task: Task, protocol: Protocol, resources: Resources, out: Path) -> Path:
     """Return the file that keeps a result. Its name is a hash of everything that the numbers depend on."""
     candidate, test_set = task.candidate, task.test_set
     depends: dict[str, Any] = {

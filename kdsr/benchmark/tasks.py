@@ -149,11 +149,11 @@ def _score_pair(
         write_png(colour, pictures / f'{pair.name}.png')
     border = protocol.border(candidate.scale)
     if candidate.luminance and not protocol.rgb:
-        return ImageScore(printable(pair.name), *score(image, _luminance(gt, protocol.round_gt), border))
+        return ImageScore(printable(pair.name), *score(image, _to_luminance(gt, protocol.round_gt), border))
     return ImageScore(printable(pair.name), *score(colour, gt, border, y_channel=not protocol.rgb))
 
 
-def _luminance(gt: np.ndarray, rounded: bool) -> np.ndarray:
+def _to_luminance(gt: np.ndarray, rounded: bool) -> np.ndarray:
     """Return the Y channel of an image, (H, W), in 0..255."""
     y = rgb2ycbcr_pt(make_batch(gt), y_only=True)
     return tensor2img(y) if rounded else y[0, 0].numpy() * np.float32(255)

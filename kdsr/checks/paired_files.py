@@ -10,7 +10,7 @@ from typing import Any
 
 from kdsr.compat.dataset_files import find_missing, list_folder, list_pairs
 from kdsr.compat.lmdb_files import open_lmdb, read_meta_info
-from kdsr.data.image_headers import Header
+from kdsr.data.image_headers import ImageHeader
 from kdsr.data.pair_orientation import find_turned_pairs
 from kdsr.data.set_headers import read_folder_headers, read_lmdb_headers
 from kdsr.data.swapped_pairs import are_swapped, describe_swapped
@@ -19,7 +19,7 @@ from kdsr.options import WARNING, KeyPath, Problem, block_of
 from kdsr.wording import agree, counted, printable
 
 Size = tuple[int, int]
-Headers = Mapping[str, Header]
+Headers = Mapping[str, ImageHeader]
 _MOST = 20  # names in one message
 
 
@@ -189,7 +189,10 @@ def _check_headers(where: KeyPath, root: str, headers: Headers) -> Iterator[Prob
 
 
 def _check_orientations(
-    where: KeyPath, roots: Mapping[str, str], names: Mapping[str, str], pairs: Mapping[str, tuple[Header, Header]]
+    where: KeyPath,
+    roots: Mapping[str, str],
+    names: Mapping[str, str],
+    pairs: Mapping[str, tuple[ImageHeader, ImageHeader]],
 ) -> Iterator[Problem]:
     """Report pairs of which EXIF turns one image, and the other one shows the scene otherwise."""
     differing = {name: names[name] for name, (lq, gt) in pairs.items() if lq.orientation != gt.orientation}

@@ -16,10 +16,10 @@ ZOO_NETWORK = 'rfdn_small'  # what enlarges where no model is named
 
 
 def _export(args: argparse.Namespace) -> None:
-    from kdsr.export_targets.exporting import Wishes, export
+    from kdsr.export_targets.exporting import ExportSettings, export
 
     wanted = list(dict.fromkeys([*args.formats, *args.targets]))
-    wishes = Wishes(
+    wishes = ExportSettings(
         formats=wanted,
         network=args.network,
         int8=args.int8,
@@ -192,7 +192,7 @@ def add_upscale(commands: Commands) -> None:
 def _zoo(args: argparse.Namespace) -> None:
     from kdsr.deployment import zoo_listing
 
-    print(zoo_listing.page(args.name) if args.name else zoo_listing.listing())
+    print(zoo_listing.read_page(args.name) if args.name else zoo_listing.list_zoo())
 
 
 def add_zoo(commands: Commands) -> None:

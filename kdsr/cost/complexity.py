@@ -19,7 +19,7 @@ from kdsr.cost.on_meta import autocast_on_meta, copy_to_meta
 from kdsr.distillation.building import build_network_at
 from kdsr.errors import UserError
 from kdsr.experiment import Experiment, Network, check_networks, read_experiment
-from kdsr.networks.facts import input_channels, lr_shape, parameters, scale_of
+from kdsr.networks.facts import count_parameters, find_input_channels, find_lr_shape, scale_of
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def build_and_count(
     network = build_network_at(name, network_opt)
     if input_shape is None:
         scale = scale_of(network, network_opt)
-        input_shape = lr_shape(network, network_opt, (output_size[0] // scale, output_size[1] // scale))
+        input_shape = find_lr_shape(network, network_opt, (output_size[0] // scale, output_size[1] // scale))
     return count(name, network, input_shape, timing)
 
 
@@ -139,7 +139,11 @@ def count(name: str, network: nn.Module, input_shape: Sequence[int], timing: Tim
         meta = copy_to_meta(network).eval()
         with autocast_on_meta():
             memory = peak or count_peak_memory(meta, input_shape)
-        counts = (parameters(network), _count_multi_adds(meta, input_shape), *_count_activations(meta, input_shape))
+        counts = (
+            count_parameters(network),
+            _count_multi_adds(meta, input_shape),
+            *_count_activations(meta, input_shape),
+        )
         return Complexity(name, *counts, memory=memory, seconds=seconds)
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
         raise UserError(
@@ -200,7 +204,7 @@ def count_networks(
         size = input_size or (output_size[0] // scale, output_size[1] // scale)
         name = f'{network_opt["type"]} x{scale}'
         same = sum(row.name.startswith(name) for row in rows)
-        shape = lr_shape(network, network_opt, size)
+        shape = find_lr_shape(network, network_opt, size)
         rows.append(count(f'{name} ({same + 1})' if same else name, network, shape, timing))
     return rows
 
@@ -219,9 +223,9 @@ def _find_input_shape(
     if described.input == 'lq':
         scale = scale_of(network, described.opt)
         size = input_size or (output_size[0] // scale, output_size[1] // scale)
-        return lr_shape(network, described.opt, size)
+        return find_lr_shape(network, described.opt, size)
     large = tuple(described.magnified * side for side in input_size) if input_size else output_size
-    channels = described.channels if described.input == 'teacher_images' else input_channels(network)
+    channels = described.channels if described.input == 'teacher_images' else find_input_channels(network)
     return (channels, *large)
 
 

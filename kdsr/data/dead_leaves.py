@@ -51,16 +51,16 @@ def draw_dead_leaves(
     target = Path(folder).expanduser()
     target.mkdir(parents=True, exist_ok=True)
     numbers = range(first, first + count)
-    missing = [number for number in numbers if not _check_existing(_image_path(target, number), size)]
+    missing = [number for number in numbers if not _check_existing(_name_image(target, number), size)]
     made = ordered_map(
-        partial(_write_image, target, size), missing, workers, name_item=lambda n: _image_path(target, n).name
+        partial(_write_image, target, size), missing, workers, name_item=lambda n: _name_image(target, n).name
     )
     with closing(made), ProgressBar(made, desc=str(target), total=len(missing), unit='image') as bar:
         for _ in bar:
             pass
 
 
-def _image_path(folder: Path, number: int) -> Path:
+def _name_image(folder: Path, number: int) -> Path:
     return folder / f'leaves_{number:04d}.png'
 
 
@@ -81,7 +81,7 @@ def _check_existing(path: Path, size: int) -> bool:
 def _write_image(folder: Path, size: int, number: int) -> None:
     cv2.setNumThreads(1)  # the processes share the processors already
     _, content = cv2.imencode('.png', draw_image(number, size, size))
-    write_durably(_image_path(folder, number), content.tobytes())
+    write_durably(_name_image(folder, number), content.tobytes())
 
 
 def draw_image(seed: int, height: int, width: int) -> np.ndarray:

@@ -183,7 +183,7 @@ class GrowingFolder(Generic[Content]):
         difference = list_differences(made['settings'], self._settings)
         if made['sources'] != self._sources:
             changed = sorted(f for f, _ in made['sources'].items() ^ self._sources.items())
-            difference.append(f'other source images ({_some(changed)})')
+            difference.append(f'other source images ({_list_some(changed)})')
         if difference:
             raise UserError(f'{self.final} exists, made with {", ".join(difference)}. {cure}')
         try:
@@ -200,10 +200,12 @@ class GrowingFolder(Generic[Content]):
             raise UserError(f'{self.partial} was begun with {", ".join(difference)}. {cure}')
         changed = sorted(f for f, record in self._journal.items() if self._sources.get(f) != record['bytes'])
         if changed:
-            raise UserError(f'{self.partial} holds images that were changed or removed since: {_some(changed)}. {cure}')
+            raise UserError(
+                f'{self.partial} holds images that were changed or removed since: {_list_some(changed)}. {cure}'
+            )
         added = sorted({Path(f).stem for f in self._sources} - {Path(f).stem for f in started['sources']})
         if added:
-            raise UserError(f'{self.partial} was begun without the images {_some(added)}. {cure}')
+            raise UserError(f'{self.partial} was begun without the images {_list_some(added)}. {cure}')
 
     def _read_journal(self) -> None:
         path = self.partial / JOURNAL_FILE
@@ -253,6 +255,6 @@ def list_differences(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list
     return [f'{n} {made.get(n)} (now {wanted.get(n)})' for n in names if made.get(n) != wanted.get(n)]
 
 
-def _some(names: Sequence[str]) -> str:
+def _list_some(names: Sequence[str]) -> str:
     more = f' and {len(names) - 5} more' if len(names) > 5 else ''
     return ', '.join(names[:5]) + more

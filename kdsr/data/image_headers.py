@@ -23,7 +23,7 @@ _UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, UserWarning, Image.D
 
 
 @dataclass(frozen=True)
-class Header:
+class ImageHeader:
     """What the header of an image file says.
 
     Attributes:
@@ -53,7 +53,7 @@ class Header:
         return 'it has an alpha channel, which is dropped. Save it without.' if self.alpha else None
 
 
-def read_header(path: str | os.PathLike[str]) -> Header:
+def read_header(path: str | os.PathLike[str]) -> ImageHeader:
     """Read the header of an image file; no pixel is decoded, and pipes and devices never block.
 
     Returns:
@@ -61,27 +61,27 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     """
     reason = describe_unusable(path)
     if reason is not None:
-        return Header(fault=f'{reason or "it is a folder"}. Remove or replace it.')
+        return ImageHeader(fault=f'{reason or "it is a folder"}. Remove or replace it.')
     try:
         with open(path, 'rb') as file:
             return read_open_header(file)
     except OSError as error:
-        return _unreadable(error)
+        return _make_unreadable(error)
 
 
-def read_open_header(file: BinaryIO) -> Header:
+def read_open_header(file: BinaryIO) -> ImageHeader:
     """Read the header of an image in an open file; like :func:`read_header`."""
     try:
         mark = _digest(file)
         file.seek(0)
         return _read_open(file, mark)
     except _UNREADABLE as error:
-        return _unreadable(error)
+        return _make_unreadable(error)
 
 
-def _unreadable(error: BaseException) -> Header:
+def _make_unreadable(error: BaseException) -> ImageHeader:
     reason = '' if isinstance(error, UnidentifiedImageError) else f' ({str(error) or type(error).__name__})'
-    return Header(fault=f'it is not a readable PNG, JPEG, BMP, TIFF or WebP image{reason}. Remove or replace it.')
+    return ImageHeader(fault=f'it is not a readable PNG, JPEG, BMP, TIFF or WebP image{reason}. Remove or replace it.')
 
 
 def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -96,7 +96,7 @@ def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     return header.size
 
 
-def _read_open(file: BinaryIO, mark: str) -> Header:
+def _read_open(file: BinaryIO, mark: str) -> ImageHeader:
     with Image.open(file, formats=FORMATS) as image:
         orientation = _read_orientation(image)
         height, width = image.height, image.width
@@ -107,7 +107,7 @@ def _read_open(file: BinaryIO, mark: str) -> Header:
         truncated = find_truncation(image, file)
         fault = None if truncated is None else f'it is truncated ({truncated}). Replace it.'
         alpha = 'A' in image.getbands() or 'transparency' in image.info
-        return Header(
+        return ImageHeader(
             size=size,
             orientation=orientation,
             alpha=alpha,
@@ -153,13 +153,13 @@ def find_truncation(image: Image.Image, file: BinaryIO) -> str | None:
                 if _ENDS[image.format] in file.read():
                     return None
             return 'its end is missing'
-        needed = _bytes_needed(image, file)
+        needed = _find_needed_bytes(image, file)
         return None if length >= needed else f'{length} bytes instead of {needed}'
     finally:
         file.seek(place)
 
 
-def _bytes_needed(image: Image.Image, file: BinaryIO) -> int:
+def _find_needed_bytes(image: Image.Image, file: BinaryIO) -> int:
     """Return how long a WebP, TIFF or BMP file must be at least, as its header says."""
     if image.format == 'WEBP':
         file.seek(4)

@@ -63,7 +63,7 @@ def convert_lmdb(
             ProgressBar.write(
                 printable(f'{counted(len(names), "image")} of {folder} -> {writer.final}: {needed} of disk.')
             )
-        _fill(
+        _write_entries(
             writer=writer,
             folder=folder,
             pending=pending,
@@ -76,7 +76,7 @@ def convert_lmdb(
     return writer.final
 
 
-def _fill(
+def _write_entries(
     writer: RawWriter,
     folder: Path,
     pending: list[str],

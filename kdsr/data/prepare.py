@@ -89,7 +89,7 @@ def prepare_training_set(
         if raw:
             made += f', {format_size(sum(writer.estimate_needed() for writer in growing.values()))} of disk'
         if progress:
-            _announce(hr_folder, made if growing else None, outputs, total=len(sources), pending=len(pending))
+            _print_plan(hr_folder, made if growing else None, outputs, total=len(sources), pending=len(pending))
 
         def keep(source: Source, result: tuple[int, Mapping[int, Any]]) -> None:
             file_bytes, contents = result
@@ -101,7 +101,7 @@ def prepare_training_set(
         work = functools.partial(cut, cutting=cutting)
         try:
             show = progress and bool(growing)
-            _process(work, pending, keep, total=len(sources), workers=workers, progress=show)
+            _process_pending(work, pending, keep, total=len(sources), workers=workers, progress=show)
             for writer in growing.values():
                 writer.finish()
         except DiskFullError as error:  # it knows of one set only
@@ -159,13 +159,13 @@ def prepare_benchmark_set(
     pending = [s for s in sources if not all(folder.file_of(s).exists() for folder in folders)]
     made = 'whole images' + (f', and images cropped to a multiple of {mod}' if gtmod12 else '')
     if progress:
-        _announce(hr_folder, made if pending else None, paths, total=len(sources), pending=len(pending))
+        _print_plan(hr_folder, made if pending else None, paths, total=len(sources), pending=len(pending))
     for folder in folders:
         folder.path.mkdir(parents=True, exist_ok=True)
         remove_partial_files(folder.path)
     work = functools.partial(degrade_image, folders=folders)
     try:
-        _process(work, pending, None, total=len(sources), workers=workers, progress=progress and bool(pending))
+        _process_pending(work, pending, None, total=len(sources), workers=workers, progress=progress and bool(pending))
     except OSError as error:
         if not is_disk_full(error):
             raise
@@ -246,7 +246,7 @@ def _check_benchmark_folders(folders: Sequence[SetFolder], sources: list[Source]
         raise UserError(f'These files do not come from these images. Delete them or choose another output:\n  {listed}')
 
 
-def _announce(folder: object, made: str | None, outputs: list[Path], total: int, pending: int) -> None:
+def _print_plan(folder: object, made: str | None, outputs: list[Path], total: int, pending: int) -> None:
     """Print what will be made of the images, or, where `made` is None, that all is there."""
     if made is None:
         ProgressBar.write(
@@ -261,7 +261,7 @@ def _join_paths(paths: list[Path]) -> str:
     return ', '.join(str(p) for p in paths)
 
 
-def _process(
+def _process_pending(
     work: Callable[[Source], Result],
     pending: list[Source],
     keep: Callable[[Source, Result], None] | None,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsr.compat.lmdb_files import open_lmdb, read_meta_info
-from kdsr.data.image_headers import Header, read_header, read_open_header
+from kdsr.data.image_headers import ImageHeader, read_header, read_open_header
 from kdsr.data.parallel import run_ahead
 from kdsr.durable import write_durably
 
@@ -28,7 +28,7 @@ _WORTH_KEEPING = 256  # files; reading fewer headers takes no time
 _SETTLED = 5.0  # seconds; a file that was changed later may be changed again at the same time of change
 _VERSION = 1
 
-Known = dict[str, tuple[list[int], Header]]
+Known = dict[str, tuple[list[int], ImageHeader]]
 
 
 def user_cache_folder() -> Path:
@@ -36,7 +36,7 @@ def user_cache_folder() -> Path:
     return Path(os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')) / 'kdsr'
 
 
-def read_folder_headers(folder: str | os.PathLike[str], names: Iterable[str]) -> dict[str, Header]:
+def read_folder_headers(folder: str | os.PathLike[str], names: Iterable[str]) -> dict[str, ImageHeader]:
     """Read the headers of many files of a folder.
 
     Those of large folders are kept in the user's cache folder, and read again where a file's size or time of change
@@ -66,7 +66,7 @@ def read_folder_headers(folder: str | os.PathLike[str], names: Iterable[str]) ->
     return {name: headers[name] for name in names}
 
 
-def read_lmdb_headers(folder: str | os.PathLike[str], most: int = LMDB_PROBES) -> dict[str, Header]:
+def read_lmdb_headers(folder: str | os.PathLike[str], most: int = LMDB_PROBES) -> dict[str, ImageHeader]:
     """Read the headers of images of an LMDB, spread evenly over its keys.
 
     Args:
@@ -94,7 +94,7 @@ def spread(items: Sequence[str], most: int) -> list[str]:
     return [items[index * len(items) // most] for index in range(most)] if len(items) > most else list(items)
 
 
-def digest_headers(headers: Mapping[str, Header]) -> str:
+def digest_headers(headers: Mapping[str, ImageHeader]) -> str:
     """Digest the names and marks of images: 8 hexadecimal digits."""
     digest = 0
     for name in sorted(headers):
@@ -132,7 +132,7 @@ class _Bytes(io.RawIOBase):
         return len(part)
 
 
-def _read_run(folder: str | os.PathLike[str], names: Sequence[str]) -> list[Header]:
+def _read_run(folder: str | os.PathLike[str], names: Sequence[str]) -> list[ImageHeader]:
     return [read_header(os.path.join(folder, name)) for name in names]
 
 
@@ -156,7 +156,7 @@ def _load(place: Path) -> Known:
         if content['version'] != _VERSION:
             return {}
         return {
-            name: (version, Header((size[0], size[1]), *rest))
+            name: (version, ImageHeader((size[0], size[1]), *rest))
             for name, (version, (size, *rest)) in content['files'].items()
         }
     except (OSError, ValueError, KeyError, TypeError, IndexError):

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from kdsr.compat.dataset_files import list_folder, read_file
-from kdsr.data.image_headers import FORMATS, Header, find_kind_problem
+from kdsr.data.image_headers import FORMATS, ImageHeader, find_kind_problem
 from kdsr.data.set_headers import read_folder_headers
 from kdsr.errors import UserError
 from kdsr.wording import counted, printable
@@ -72,7 +72,7 @@ def list_sources(folder: Path, smallest: int, lmdb_names: bool) -> list[Source]:
     return sources
 
 
-def _find_problem(header: Header, smallest: int) -> str | None:
+def _find_problem(header: ImageHeader, smallest: int) -> str | None:
     """Say why an image cannot be prepared; None where it can. Whether alpha is opaque, only its pixels show."""
     if header.fault is not None or header.kind is not None:
         return header.fault or header.kind

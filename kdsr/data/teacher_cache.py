@@ -74,7 +74,7 @@ def make_cache(
         check_room(writer.final.parent, writer.estimate_needed())
         run = TeacherRun(experiment, cache.self_ensemble, tile)
         run.start(devices[0], images)
-        seconds = _announce(run, images, writer, min(workers, len(devices)), progress)
+        seconds = _print_plan(run, images, writer, min(workers, len(devices)), progress)
         writer.open()  # not before: teachers that fail leave nothing behind
     with contextlib.ExitStack() as stack:
         stack.callback(writer.close)
@@ -85,7 +85,7 @@ def make_cache(
             return writer.final
         if workers != 1:
             run = run.copy_unstarted()  # the other processes have teachers of their own
-        _fill(
+        _write_missing(
             writer=writer,
             run=run,
             images=images,
@@ -120,7 +120,7 @@ def _make_writer(experiment: Experiment, cache: options.Cache, images: TrainingI
     )
 
 
-def _announce(run: TeacherRun, images: TrainingImages, writer: RawWriter, devices: int, progress: bool) -> float:
+def _print_plan(run: TeacherRun, images: TrainingImages, writer: RawWriter, devices: int, progress: bool) -> float:
     """Check the teachers on a few crops; print the disk space and time that the rest needs.
 
     Returns:
@@ -159,7 +159,7 @@ def _format_duration(seconds: float) -> str:
     return f'{hours} h {minutes} min' if hours else f'{minutes} min' if minutes else f'{seconds:.0f} s'
 
 
-def _fill(
+def _write_missing(
     writer: RawWriter,
     run: TeacherRun,
     images: TrainingImages,

@@ -34,10 +34,10 @@ def read_inputs(
         UserError: there is no image, one is damaged, or none is large enough for `size`.
     """
     images: list[tuple[str, Tensor]] = []
-    for path in _image_files(folder):
-        image = _as_input(path, luminance)
+    for path in _list_images(folder):
+        image = _read_input(path, luminance)
         if size is None or (image.shape[2] >= size[0] and image.shape[3] >= size[1]):
-            images.append((path.name, _middle(image, size or (LARGEST, LARGEST))))
+            images.append((path.name, _crop_middle(image, size or (LARGEST, LARGEST))))
         if len(images) == count:
             return images
     if not images and size is not None:
@@ -65,7 +65,7 @@ def read_truths(
     Raises:
         UserError: one is missing or too small.
     """
-    there = {path.stem: path for path in _image_files(folder)}
+    there = {path.stem: path for path in _list_images(folder)}
     truths = []
     for name, (height, width) in zip(names, sizes):
         stem = Path(name).stem
@@ -73,16 +73,16 @@ def read_truths(
         known = there.get(stem) or (there.get(stem[: -len(ending)]) if stem.endswith(ending) else None)
         if known is None:
             raise UserError(f'{folder!r} has no ground truth for {name}.')
-        image = _as_input(known, luminance)
+        image = _read_input(known, luminance)
         image = image[..., : image.shape[2] // scale * scale, : image.shape[3] // scale * scale]
-        truth = _middle(image, (scale * height, scale * width), scale)
+        truth = _crop_middle(image, (scale * height, scale * width), scale)
         if truth.shape[2:] != (scale * height, scale * width):
             raise UserError(f'{known}: {image.shape[2]}x{image.shape[3]} pixels are too few for {name} times {scale}.')
         truths.append(truth)
     return truths
 
 
-def _image_files(folder: str) -> list[Path]:
+def _list_images(folder: str) -> list[Path]:
     path = Path(folder).expanduser()
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
     images = [p for p in files if p.suffix.lower() in readable_suffixes() and not p.name.startswith('.')]
@@ -91,7 +91,7 @@ def _image_files(folder: str) -> list[Path]:
     return images
 
 
-def _as_input(path: Path, luminance: bool) -> Tensor:
+def _read_input(path: Path, luminance: bool) -> Tensor:
     """Return an image as (1, C, h, w) in [0, 1], without its alpha."""
     pixels = read_picture(path).pixels
     pixels = pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
@@ -101,7 +101,7 @@ def _as_input(path: Path, luminance: bool) -> Tensor:
     return rgb2ycbcr_pt(image, y_only=True) if luminance else image
 
 
-def _middle(image: Tensor, size: tuple[int, int], multiple: int = 1) -> Tensor:
+def _crop_middle(image: Tensor, size: tuple[int, int], multiple: int = 1) -> Tensor:
     """Return the middle of an image, at most of `size`, which begins at multiples of `multiple`."""
     height, width = (min(side, wanted) for side, wanted in zip(image.shape[2:], size))
     top, left = ((side - wanted) // (2 * multiple) * multiple for side, wanted in zip(image.shape[2:], (height, width)))

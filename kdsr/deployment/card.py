@@ -23,7 +23,7 @@ _START = ('pretrain_network_g', 'param_key_g', 'strict_load_g')
 
 
 @dataclass(frozen=True)
-class Card:
+class ModelCard:
     """A network in words and numbers.
 
     Attributes:
@@ -78,7 +78,7 @@ class Card:
         }
 
 
-def card_of(metadata: Mapping[str, str], path: str) -> Card | None:
+def read_card(metadata: Mapping[str, str], path: str) -> ModelCard | None:
     """Read a card back; None from a file that kdsr did not write.
 
     Raises:
@@ -97,30 +97,30 @@ def card_of(metadata: Mapping[str, str], path: str) -> Card | None:
     fault = find_fault(content, CARD)
     if fault is not None:
         raise UserError(f'{path!r}: its metadata is damaged: {fault}.')
-    fields = {field.name for field in dataclasses.fields(Card)} - {'luminance'}
-    return Card(luminance=content.get('colour') == 'Y', **{key: content[key] for key in fields})
+    fields = {field.name for field in dataclasses.fields(ModelCard)} - {'luminance'}
+    return ModelCard(luminance=content.get('colour') == 'Y', **{key: content[key] for key in fields})
 
 
-def training_text(opt: Mapping[str, Any]) -> str:
+def format_training(opt: Mapping[str, Any]) -> str:
     """Return an experiment's options as YAML, without folders and other paths than of what it started from."""
     kept = {key: value for key, value in opt.items() if key != 'path'}
     path = opt.get('path') or {}
     if path.get('pretrain_network_g'):
         kept['path'] = {key: path[key] for key in _START if key in path}
-    return yaml.dump(_without_folders(kept), Dumper=SafeDumper, sort_keys=False)
+    return yaml.dump(_remove_folders(kept), Dumper=SafeDumper, sort_keys=False)
 
 
-def _without_folders(value: Any) -> Any:
+def _remove_folders(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_folders(one) for key, one in value.items()}
+        return {key: _remove_folders(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_without_folders(one) for one in value]
+        return [_remove_folders(one) for one in value]
     if isinstance(value, str) and (os.path.isabs(value) or value.startswith('~')):
         return os.path.basename(value.rstrip('/'))
     return value
 
 
-def markdown(card: Card, sections: Mapping[str, str]) -> str:
+def format_card(card: ModelCard, sections: Mapping[str, str]) -> str:
     """Return the card as a page.
 
     Args:
@@ -147,7 +147,7 @@ def markdown(card: Card, sections: Mapping[str, str]) -> str:
     if card.metrics:
         heading = 'Scores' if card.protocol else 'Validation scores of the run'
         text = f'{card.protocol}\n\n' if card.protocol else ''
-        sections = {heading: text + _metrics_table(card.metrics), **sections}
+        sections = {heading: text + _format_metrics(card.metrics), **sections}
     if card.training:
         sections = {**sections, 'Training options': f'```yaml\n{card.training.rstrip()}\n```'}
     for heading, text in sections.items():
@@ -155,7 +155,7 @@ def markdown(card: Card, sections: Mapping[str, str]) -> str:
     return '\n'.join(lines)
 
 
-def _metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
+def _format_metrics(metrics: Mapping[str, Mapping[str, float]]) -> str:
     names = list(dict.fromkeys(name for scores in metrics.values() for name in scores))
     lines = [f'| set | {" | ".join(names)} |', '|---|' + '---|' * len(names)]
     for dataset, scores in metrics.items():

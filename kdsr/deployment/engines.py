@@ -16,7 +16,7 @@ from kdsr.deployment.exportable import exportable, traceable_windows
 from kdsr.deployment.pixel_network import PixelNetwork, find_tail
 from kdsr.distillation.precision import autocast
 from kdsr.errors import UserError
-from kdsr.networks.onnx_network import compile_openvino, first_line, onnx_session
+from kdsr.networks.onnx_network import compile_openvino, get_first_line, open_onnx_session
 from kdsr.optional_packages import import_optional, is_installed
 
 Engine = Literal['auto', 'torch', 'onnx', 'openvino']
@@ -141,7 +141,7 @@ class PixelRunner:
             images.append((255 * noise).to(torch.uint8) if eight_bit else noise)
         model = pixel_network_to_onnx(whole, images[0])
         if self.engine == 'onnx':
-            run = _session_run(onnx_session(model, 'cpu', 'the network'))
+            run = _session_run(open_onnx_session(model, 'cpu', 'the network'))
         else:
             run = _openvino_run(compile_openvino(model, 'bf16' if self._precision == 'bf16' else 'f32'))
         reference = _torch_run(whole, torch.device('cpu'), 'fp32')
@@ -149,7 +149,7 @@ class PixelRunner:
             try:
                 given, (expected, mean) = run(image)[0], reference(image)
             except Exception as error:  # of the runtimes, each of which has its own
-                raise UserError(f'it fails on {tuple(image.shape)}: {first_line(error)}') from None
+                raise UserError(f'it fails on {tuple(image.shape)}: {get_first_line(error)}') from None
             if not np.isfinite(mean):  # `run` tells it, whatever computes
                 continue
             if given.shape != expected.shape:
@@ -202,7 +202,7 @@ def pixel_network_to_onnx(network: PixelNetwork, image: Tensor) -> bytes:
                 dynamic_axes={'pixels': free, 'large': free},
             )
     except Exception as error:  # exporters end in one of dozens of errors
-        raise UserError(f'it cannot be exported to ONNX ({type(error).__name__}: {first_line(error)}).') from error
+        raise UserError(f'it cannot be exported to ONNX ({type(error).__name__}: {get_first_line(error)}).') from error
     return file.getvalue()
 
 

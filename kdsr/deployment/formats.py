@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from kdsr.deployment.card import Card
+from kdsr.deployment.card import ModelCard
 from kdsr.deployment.exportable import traceable_windows
 from kdsr.durable import write_durably
 from kdsr.errors import UserError
@@ -64,7 +64,7 @@ def onnx_bytes(network: nn.Module, image: Tensor, fixed: bool) -> bytes:
     return file.getvalue()
 
 
-def with_card(model: bytes, card: Card) -> bytes:
+def with_card(model: bytes, card: ModelCard) -> bytes:
     """Return an ONNX file that carries a card as its metadata, checked."""
     onnx = import_optional('onnx', 'an ONNX file')
     proto = onnx.load_from_string(model)
@@ -74,7 +74,7 @@ def with_card(model: bytes, card: Card) -> bytes:
     return proto.SerializeToString()
 
 
-def torchscript_bytes(network: nn.Module, image: Tensor, card: Card | None = None) -> bytes:
+def torchscript_bytes(network: nn.Module, image: Tensor, card: ModelCard | None = None) -> bytes:
     """Export to TorchScript, by tracing; without a card for a converter that reads it on."""
     file = io.BytesIO()
     with _exporting('TorchScript'):
@@ -84,7 +84,7 @@ def torchscript_bytes(network: nn.Module, image: Tensor, card: Card | None = Non
     return file.getvalue()
 
 
-def pt2_bytes(network: nn.Module, image: Tensor, fixed: bool, card: Card) -> bytes:
+def pt2_bytes(network: nn.Module, image: Tensor, fixed: bool, card: ModelCard) -> bytes:
     """Export with `torch.export`; batch, height and width are free unless `fixed`."""
     file = io.BytesIO()
     with _exporting('torch.export'):
@@ -95,7 +95,7 @@ def pt2_bytes(network: nn.Module, image: Tensor, fixed: bool, card: Card) -> byt
     return file.getvalue()
 
 
-def safetensors_bytes(weights: Mapping[str, Tensor], card: Card) -> bytes:
+def safetensors_bytes(weights: Mapping[str, Tensor], card: ModelCard) -> bytes:
     """Return the weights in the names of the network, with the card as metadata; the same bytes every time.
 
     Raises:

@@ -86,7 +86,7 @@ def psnr(one: Tensor, other: Tensor) -> float:
     return psnr_of_error(float(difference.square().mean()))
 
 
-def psnr_report(
+def format_psnr_report(
     quantised: Callable[[Tensor], Tensor],
     original: Callable[[Tensor], Tensor],
     images: Sequence[tuple[str, Tensor]],

@@ -10,17 +10,17 @@ from typing import Any
 
 from kdsr import options, zoo
 from kdsr.cost.complexity import count
-from kdsr.deployment.card import Card, card_of, training_text
+from kdsr.deployment.card import ModelCard, format_training, read_card
 from kdsr.deployment.reach import reach_of
 from kdsr.errors import UserError
 from kdsr.metadata import safetensors_metadata
 from kdsr.networks.candidates import Candidate, find_candidates
-from kdsr.networks.facts import lr_shape, parameters
+from kdsr.networks.facts import count_parameters, find_lr_shape
 
 _SCORE = re.compile(r'# (\w+): ([\d.]+)')
 
 
-def read_model(path: str, network: str | None = None) -> tuple[Candidate, Card | None]:
+def read_model(path: str, network: str | None = None) -> tuple[Candidate, ModelCard | None]:
     """Build the network of a checkpoint, with its weights.
 
     Args:
@@ -36,7 +36,7 @@ def read_model(path: str, network: str | None = None) -> tuple[Candidate, Card |
     """
     path, card = zoo.find_file(path), None
     if path.lower().endswith('.safetensors') and network is None:
-        card = card_of(safetensors_metadata(path), path)
+        card = read_card(safetensors_metadata(path), path)
     one = find_candidates([path], network=network)[0]
     if card is not None:
         return replace(one, name=card.name), card
@@ -55,7 +55,7 @@ def _experiment(path: str) -> str | None:
     return os.path.dirname(folder) if in_one else None
 
 
-def card_for(one: Candidate, path: str, data_licence: str | None = None) -> Card:
+def make_card(one: Candidate, path: str, data_licence: str | None = None) -> ModelCard:
     """Write the card of a network.
 
     Args:
@@ -65,29 +65,29 @@ def card_for(one: Candidate, path: str, data_licence: str | None = None) -> Card
     """
     assert one.network is not None
     opt, metrics = _of_experiment(path)
-    return Card(
+    return ModelCard(
         name=one.name,
         network=dict(one.network_opt),
         scale=one.scale,
         luminance=one.luminance,
         multiple=one.multiple,
-        parameters=parameters(one.network),
-        bytes_per_pixel=bytes_per_pixel(one),
+        parameters=count_parameters(one.network),
+        bytes_per_pixel=estimate_bytes_per_pixel(one),
         reach=reach_of(one.network, 1 if one.luminance else 3) if one.multiple == 1 else None,
-        training=training_text(opt) if opt else '',
+        training=format_training(opt) if opt else '',
         metrics=metrics,
         data_licence=data_licence or 'not stated',
     )
 
 
-def bytes_per_pixel(one: Candidate) -> int:
+def estimate_bytes_per_pixel(one: Candidate) -> int:
     """Estimate what a forward pass holds for each low-resolution pixel, in single precision, from two sizes.
 
     0 for a network that cannot be run without values.
     """
     assert one.network is not None
     try:
-        shapes = [lr_shape(one.network, one.network_opt, (side, side)) for side in (48, 96)]
+        shapes = [find_lr_shape(one.network, one.network_opt, (side, side)) for side in (48, 96)]
         small, large = (count(one.name, one.network, shape).memory for shape in shapes)
     except UserError:
         return 0
@@ -101,10 +101,10 @@ def _of_experiment(path: str) -> tuple[dict[str, Any] | None, dict[str, dict[str
     if not files:
         return None, {}
     latest = os.path.basename(path) == 'net_g_latest.pth'
-    return options.load(files[0]), last_scores(str(folder)) if latest else {}
+    return options.load(files[0]), read_last_scores(str(folder)) if latest else {}
 
 
-def last_scores(folder: str) -> dict[str, dict[str, float]]:
+def read_last_scores(folder: str) -> dict[str, dict[str, float]]:
     """Return what an experiment's log says last of every validation set: set to metric to value."""
     scores: dict[str, dict[str, float]] = {}
     for log in sorted(glob(os.path.join(folder, 'train_*.log'))):

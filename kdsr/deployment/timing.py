@@ -43,7 +43,7 @@ def time_in_turns(
     }
 
 
-def timing_report(times: Mapping[str, tuple[float, float]], image: Tensor, repeats: int) -> str:
+def format_timing(times: Mapping[str, tuple[float, float]], image: Tensor, repeats: int) -> str:
     """Return a Markdown table of what :func:`time_in_turns` measured, with the machine."""
     _, _, height, width = image.shape
     first = next(iter(times))

@@ -15,10 +15,10 @@ from torch import nn
 from kdsr.archs.bicubic import BicubicUpsample
 from kdsr.deployment.alpha import spread_colours
 from kdsr.deployment.borders import needed_border
-from kdsr.deployment.card import card_of
+from kdsr.deployment.card import read_card
 from kdsr.deployment.engines import ENGINES, Engine, InstalledEngine, PixelRunner, Precision, installed_engine
 from kdsr.deployment.reach import reach_of
-from kdsr.deployment.sources import bytes_per_pixel, read_model
+from kdsr.deployment.sources import estimate_bytes_per_pixel, read_model
 from kdsr.deployment.tiled_network import Progress, TiledNetwork, TileSettings
 from kdsr.errors import UserError, check_choice
 from kdsr.image_files.rows import in_blocks
@@ -254,7 +254,7 @@ def _torch_model(path: str, network: str | None, device: torch.device) -> Model:
     if one.network is None:
         raise UserError('bicubic is no network; name a model, for example rfdn_small_x2.')
     reach = reach_of(one.network, 1 if one.luminance else 3) if one.multiple == 1 else None
-    memory = card.bytes_per_pixel if card else bytes_per_pixel(one)
+    memory = card.bytes_per_pixel if card else estimate_bytes_per_pixel(one)
     return Model(one.name, one.network.to(device), one.scale, one.luminance, one.multiple, memory, reach)
 
 
@@ -285,7 +285,7 @@ def _onnx_model(path: str, engine: Literal['onnx', 'openvino'], fall_back: bool,
         raise UserError(
             f'{path!r} takes images of {network.sides[0]}x{network.sides[1]} pixels only; export it without --size.'
         )
-    card, scale = card_of(network.metadata, path), network.scale()
+    card, scale = read_card(network.metadata, path), network.scale()
     if card is None:
         return Model(path, network, scale, network.channels == 1, 1, 0, None)
     if card.scale != scale or card.luminance != (network.channels == 1):

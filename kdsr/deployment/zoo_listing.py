@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdsr import zoo
-from kdsr.deployment.card import Card, card_of
+from kdsr.deployment.card import ModelCard, read_card
 from kdsr.errors import UserError, did_you_mean
 from kdsr.metadata import safetensors_metadata
 
 
-def listing() -> str:
+def list_zoo() -> str:
     """Return a Markdown table of the networks, with their scores on test sets."""
-    cards = sorted(map(_card, zoo.list_names()), key=lambda card: (card.scale, card.parameters))
+    cards = sorted(map(_read_card, zoo.list_names()), key=lambda card: (card.scale, card.parameters))
     sets = list(dict.fromkeys(name for card in cards for name in card.metrics))
     lines = [
         f'| name | scale | for | input | parameters | file | {" | ".join(f"{name}, PSNR / SSIM" for name in sets)} |',
@@ -21,14 +21,14 @@ def listing() -> str:
     for card in cards:
         colour = 'Y' if card.luminance else 'RGB'
         size = Path(zoo.find_file(card.name)).stat().st_size / 1e6
-        scores = (_scores(card, name) for name in sets)
+        scores = (_format_scores(card, name) for name in sets)
         purpose = card.purpose.split(':')[0]
         cells = [f'`{card.name}`', f'x{card.scale}', purpose, colour, f'{card.parameters:,}', f'{size:.2f} MB', *scores]
         lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 
 
-def page(name: str) -> str:
+def read_page(name: str) -> str:
     """Return a network's page.
 
     Raises:
@@ -41,13 +41,13 @@ def page(name: str) -> str:
     return path.read_text(encoding='utf-8')
 
 
-def _card(name: str) -> Card:
+def _read_card(name: str) -> ModelCard:
     path = zoo.find_file(name)
-    card = card_of(safetensors_metadata(path), path)
+    card = read_card(safetensors_metadata(path), path)
     assert card is not None
     return card
 
 
-def _scores(card: Card, dataset: str) -> str:
+def _format_scores(card: ModelCard, dataset: str) -> str:
     scores = card.metrics.get(dataset, {})
     return f'{scores["psnr"]:.2f} / {scores["ssim"]:.4f}' if {'psnr', 'ssim'} <= set(scores) else ''

@@ -80,7 +80,7 @@ def describe_misfit(network: nn.Module, weights: Mapping[str, Tensor], source: s
         return None
     return (
         f'{name} ({type(network).__name__}): only {len(fitting)} of its {counted(len(own), "tensor")} match {source} '
-        f'({_mismatch(own, weights, fitting)}). '
+        f'({_describe_mismatch(own, weights, fitting)}). '
         'Is it the checkpoint of this architecture, with these settings and this scale?'
     )
 
@@ -93,7 +93,7 @@ def _check_values(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], sour
             raise UserError(f'{name}: {key!r} in {source} holds {what}; the file is damaged or no trained network.')
 
 
-def _mismatch(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], fitting: list[str]) -> str:
+def _describe_mismatch(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], fitting: list[str]) -> str:
     lacking = [k for k in own if k not in weights]
     foreign = [k for k in weights if k not in own]
     resized = [

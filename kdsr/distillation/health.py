@@ -40,7 +40,7 @@ def check_teacher(teacher: TeacherEnsemble, batches: Iterable[Batch], scale: int
     names = [BICUBIC, *teacher.names]
     if len(teacher.names) > 1 or teacher.aggregator is not None:
         names.append(FUSED)
-    sums = sum(_squared_errors(teacher, batch, scale, names) for batch in batches)
+    sums = sum(_sum_squared_errors(teacher, batch, scale, names) for batch in batches)
     if not isinstance(sums, Tensor):
         raise UserError('the check of the teachers was given no training pairs.')
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -49,7 +49,9 @@ def check_teacher(teacher: TeacherEnsemble, batches: Iterable[Batch], scale: int
     if errors[BICUBIC] < SMOOTH:
         return 'Teachers not checked: bicubic upsampling restores these training images exactly.'
     _refuse_worse_than_bicubic(errors, slack)
-    return 'Teachers on training pairs: ' + ', '.join(f'{name} {_psnr(error):.2f} dB' for name, error in errors.items())
+    return 'Teachers on training pairs: ' + ', '.join(
+        f'{name} {_compute_psnr(error):.2f} dB' for name, error in errors.items()
+    )
 
 
 def _refuse_worse_than_bicubic(errors: Mapping[str, float], slack: float) -> None:
@@ -58,18 +60,18 @@ def _refuse_worse_than_bicubic(errors: Mapping[str, float], slack: float) -> Non
             continue
         who = f'{FUSED} reach' if name == FUSED else f'teacher {name!r} reaches'
         raise UserError(
-            f'{who} {_psnr(error):.2f} dB on training pairs, less than bicubic upsampling '
-            f'({_psnr(errors[BICUBIC]):.2f} dB). Wrong range (images are 0..1), colour order (RGB), scale or weights? '
-            '`distillation.health_check: false` trains with it anyway.'
+            f'{who} {_compute_psnr(error):.2f} dB on training pairs, less than bicubic upsampling '
+            f'({_compute_psnr(errors[BICUBIC]):.2f} dB). Wrong range (images are 0..1), colour order (RGB), scale or '
+            'weights? `distillation.health_check: false` trains with it anyway.'
         )
 
 
-def _psnr(error: float) -> float:
+def _compute_psnr(error: float) -> float:
     return psnr_of_error(max(error, 1e-12), peak=1.0)  # a NaN stays one
 
 
 @torch.no_grad()
-def _squared_errors(teacher: TeacherEnsemble, batch: Batch, scale: int, names: list[str]) -> Tensor:
+def _sum_squared_errors(teacher: TeacherEnsemble, batch: Batch, scale: int, names: list[str]) -> Tensor:
     """Return the sum of squared errors of each name, and the number of values."""
     gt = batch.require('gt', 'the check of the teachers')
     images = {BICUBIC: F.interpolate(batch.lq, scale_factor=scale, mode='bicubic', align_corners=False)}

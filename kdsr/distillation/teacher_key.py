@@ -38,7 +38,7 @@ def teacher_key(experiment: Experiment, cache: Cache, weights: bool = True) -> d
         'order of teachers': ', '.join(experiment.teacher_names),
     }
     for network in experiment.frozen:
-        key[_name(network)] = _described(network)
+        key[_name(network)] = _describe(network)
     return {**key, **(digest_weights(experiment) if weights else {})}
 
 
@@ -54,7 +54,7 @@ def _name(network: Network) -> str:
     return f'teacher {network.name}' if network.role == 'teacher' else network.name
 
 
-def _described(network: Network) -> str:
+def _describe(network: Network) -> str:
     """Write the options that change a network's output. A file is described by its content, not by its path."""
     settings = {
         'network': {key: value for key, value in network.opt.items() if key != 'path'},

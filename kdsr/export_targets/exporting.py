@@ -12,11 +12,11 @@ from torch import Tensor
 from kdsr.archs.spandrel_arch import Spandrel
 from kdsr.deployment import formats
 from kdsr.deployment.calibration import read_inputs, read_truths
-from kdsr.deployment.card import Card, markdown
+from kdsr.deployment.card import ModelCard, format_card
 from kdsr.deployment.formats import ExportedRun
-from kdsr.deployment.quantisation import psnr_report, quantise
-from kdsr.deployment.sources import card_for, read_model
-from kdsr.deployment.timing import time_in_turns, timing_report
+from kdsr.deployment.quantisation import format_psnr_report, quantise
+from kdsr.deployment.sources import make_card, read_model
+from kdsr.deployment.timing import format_timing, time_in_turns
 from kdsr.deployment.verification import Difference, random_images, verify
 from kdsr.errors import UserError, check_choice
 from kdsr.export_targets.making import SPANDREL_FILE, Maker
@@ -29,7 +29,7 @@ TIMED_SIDES = (128, 96, 64, 48, 32)  # the largest that PyTorch does in about a 
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ExportSettings:
     """What is to be exported, and how.
 
     Attributes:
@@ -57,7 +57,7 @@ class Wishes:
     everything: bool = False
 
 
-def export(checkpoint: str, out: str, wishes: Wishes, say: Callable[[str], object] = print) -> list[Path]:
+def export(checkpoint: str, out: str, wishes: ExportSettings, say: Callable[[str], object] = print) -> list[Path]:
     """Export a checkpoint.
 
     Args:
@@ -77,7 +77,7 @@ def export(checkpoint: str, out: str, wishes: Wishes, say: Callable[[str], objec
     one, card = read_model(checkpoint, wishes.network)
     if one.network is None:
         raise UserError('bicubic has no network to export.')
-    card = card or card_for(one, one.source)
+    card = card or make_card(one, one.source)
     card = replace(card, name=clean_name(card.name))
     card = replace(card, data_licence=wishes.data_licence or card.data_licence, purpose=wishes.purpose or card.purpose)
     folder = Path(out).expanduser()
@@ -98,12 +98,12 @@ def export(checkpoint: str, out: str, wishes: Wishes, say: Callable[[str], objec
     if wishes.repeats and len(job.timed) > 1:
         job.time(wishes.repeats)
     job.describe_targets()
-    page = markdown(card, job.sections)
+    page = format_card(card, job.sections)
     job.written.append(formats.write(page.encode(), folder / f'{card.name}.md'))
     return job.written
 
 
-def _check(wishes: Wishes) -> None:
+def _check(wishes: ExportSettings) -> None:
     for kind in wishes.formats:
         check_choice('--formats', kind, tuple(TARGETS))
     if wishes.int8 and 'onnx' not in wishes.formats:
@@ -115,7 +115,9 @@ def _check(wishes: Wishes) -> None:
 class _Job:
     """One checkpoint's exports, and what was measured of them."""
 
-    def __init__(self, one: Candidate, card: Card, wishes: Wishes, folder: Path, say: Callable[[str], object]) -> None:
+    def __init__(
+        self, one: Candidate, card: ModelCard, wishes: ExportSettings, folder: Path, say: Callable[[str], object]
+    ) -> None:
         self.card, self.folder, self.say, self.size = card, folder, say, wishes.size
         self.maker = Maker(one, card, wishes.size)
         self.channels = self.maker.channels
@@ -190,7 +192,7 @@ class _Job:
         self.timed['onnxruntime int8'] = (run, self.channels)
         names, sizes = [name for name, _ in images], [(image.shape[2], image.shape[3]) for _, image in images]
         known = read_truths(truths, names, self.channels == 1, self.card.scale, sizes) if truths else None
-        report = psnr_report(run, self.original, images, known)
+        report = format_psnr_report(run, self.original, images, known)
         name = f'{self.card.name}_int8.onnx'
         self._done({name: content}, [])
         what = 'the Y channel' if self.channels == 1 else 'RGB'
@@ -212,7 +214,7 @@ class _Job:
             name: run if channels == self.channels else _on_rgb(run) for name, (run, channels) in self.timed.items()
         }
         times = time_in_turns(runs, image, repeats)
-        report = timing_report(times, image, repeats)
+        report = format_timing(times, image, repeats)
         self.sections['Latency'] = report
         self.say(report)
 

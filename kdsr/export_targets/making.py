@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kdsr.archs.spandrel_arch import Spandrel
 from kdsr.deployment import formats
-from kdsr.deployment.card import Card
+from kdsr.deployment.card import ModelCard
 from kdsr.deployment.exportable import exportable
 from kdsr.deployment.formats import ExportedRun
 from kdsr.deployment.pixel_network import PixelNetwork
@@ -59,7 +59,7 @@ class Maker:
         onnx: Content of the ONNX file, without card.
     """
 
-    def __init__(self, one: Candidate, card: Card, size: tuple[int, int] | None) -> None:
+    def __init__(self, one: Candidate, card: ModelCard, size: tuple[int, int] | None) -> None:
         assert one.network is not None
         self.card, self.size = card, size
         self.network: nn.Module = one.network

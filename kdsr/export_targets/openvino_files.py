@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kdsr.errors import UserError
-from kdsr.networks.onnx_network import first_line
+from kdsr.networks.onnx_network import get_first_line
 from kdsr.optional_packages import import_optional
 
 
@@ -39,7 +39,7 @@ def to_openvino(model: bytes, metadata: Mapping[str, str]) -> tuple[bytes, bytes
             openvino.save_model(network, path, compress_to_fp16=False)
             return path.read_bytes(), path.with_suffix('.bin').read_bytes()
     except Exception as error:  # its own exceptions derive from RuntimeError or Exception, by version
-        raise UserError(f'OpenVINO cannot convert the network: {first_line(error)}') from None
+        raise UserError(f'OpenVINO cannot convert the network: {get_first_line(error)}') from None
 
 
 def openvino_runner(
@@ -70,7 +70,7 @@ def openvino_runner(
             path.with_suffix('.bin').write_bytes(weights)
             request = core.compile_model(core.read_model(path), 'CPU', settings).create_infer_request()
     except Exception as error:
-        raise UserError(f'OpenVINO cannot load the network: {first_line(error)}') from None
+        raise UserError(f'OpenVINO cannot load the network: {get_first_line(error)}') from None
 
     def run(image: Tensor) -> Tensor:
         request.infer([np.ascontiguousarray(image.numpy())])

@@ -45,7 +45,7 @@ def describe_start(opt: Mapping[str, Any], model: Any, samples: Any, val_loaders
         'results': f'{shorten_path(opt["path"]["experiments_root"])}/',
         'log': f'{shorten_path(console.file)} (all options and modules; --verbose prints them)' if console.file else '',
     }
-    return _table(lines)
+    return _format_table(lines)
 
 
 def describe_test(opt: Mapping[str, Any], model: Any) -> str:
@@ -59,10 +59,10 @@ def describe_test(opt: Mapping[str, Any], model: Any) -> str:
         'device': _describe_device(model, experiment),
         'log': shorten_path(console.file) if console.file else '',
     }
-    return _table(lines)
+    return _format_table(lines)
 
 
-def _table(lines: Mapping[str, str]) -> str:
+def _format_table(lines: Mapping[str, str]) -> str:
     width = max(map(len, lines))
     return '\n'.join(f'  {title:{width}}  {text}' for title, text in lines.items() if text)
 
@@ -77,7 +77,7 @@ def _describe_experiment(experiment: Experiment, iteration: int) -> str:
 def _describe_network(network: Network, experiment: Experiment, model: Any) -> str:
     built = getattr(model, 'net_g', None)
     size = sum(p.numel() for p in model.get_bare_model(built).parameters()) if built is not None else 0
-    text = f'{network.opt["type"]}, {_thousands(size)} parameters' if size else str(network.opt['type'])
+    text = f'{network.opt["type"]}, {_format_count(size)} parameters' if size else str(network.opt['type'])
     if experiment.resumes:
         return text
     if network.weights is not None:
@@ -87,7 +87,7 @@ def _describe_network(network: Network, experiment: Experiment, model: Any) -> s
     return f'{text}, starts from random weights' if experiment.is_train else f'{text}, random weights'
 
 
-def _thousands(number: int) -> str:
+def _format_count(number: int) -> str:
     """Return a count as papers print it: 731 K, 1.52 M."""
     return f'{number / 1e6:.3g} M' if number >= 1e6 else f'{number / 1e3:.3g} K' if number >= 1e3 else str(number)
 
@@ -152,12 +152,10 @@ def _describe_disk(opt: Mapping[str, Any], model: Any, experiment: Experiment) -
     weights = 4 * sum(p.numel() for p in learnt)
     one = weights * (2 if experiment.training.ema_decay else 1)
     total = count * (one + 2 * weights) + 2 * one
-    return (
-        f'about {_bytes(total)} for {counted(count, "checkpoint")} (every {every:,} iterations), the best and the last'
-    )
+    return f'about {_format_bytes(total)} for {counted(count, "checkpoint")} (every {every:,} iterations), the best and the last'
 
 
-def _bytes(number: float) -> str:
+def _format_bytes(number: float) -> str:
     return f'{number / 1e9:.3g} GB' if number >= 1e9 else f'{number / 1e6:.3g} MB'
 
 
@@ -188,10 +186,11 @@ class SpeedEstimate:
         self._said = True
         step = (time.monotonic() - began) / SPEED_STEPS
         left = total - iteration + 1
-        return f'{step:.3g} s an iteration: about {_duration(step * left)} for the other {left:,}, without validation.'
+        rest = f'about {_format_duration(step * left)} for the other {left:,}, without validation.'
+        return f'{step:.3g} s an iteration: {rest}'
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     """Return a time in words that a person would use."""
     minutes = round(seconds / 60)
     if seconds < 90:
@@ -219,7 +218,7 @@ def describe_end(opt: Mapping[str, Any], model: Any) -> str:
     file = shlex.quote(str(settings['file'] or f'{folder.parent / experiment.name}.yml'))
     iteration = ' --iter best' if chosen == best else ''
     lines['next'] = f'kdsr benchmark {file}{iteration}'
-    text = _table(lines)
+    text = _format_table(lines)
     if experiment.trained.role == 'student':
         margin = '\n' + ' ' * (max(map(len, lines)) + 4)
         quoted = shlex.quote(str(chosen))

@@ -33,7 +33,7 @@ def make_documents(root: str | Path) -> dict[Path, str]:
     parts = {
         root / 'README.md': {'methods': _format_short_table()},
         docs / 'methods.md': {'methods': _format_long_table()},
-        docs / 'zoo.md': {'zoo': zoo_listing.listing()},
+        docs / 'zoo.md': {'zoo': zoo_listing.list_zoo()},
     }
     for method in METHODS:
         page = docs / 'methods' / f'{method.name}.md'

@@ -13,7 +13,7 @@ from torch import nn
 from kdsr.data.benchmark_sets import BenchmarkSet
 from kdsr.errors import UserError
 from kdsr.experiment import window_of
-from kdsr.networks.facts import input_channels, scale_of
+from kdsr.networks.facts import find_input_channels, scale_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Candidate:
     input: Literal['lq', 'gt'] = 'lq'
 
 
-def fingerprint_of(path: str) -> str:
+def hash_file(path: str) -> str:
     """Return the SHA-256 of a file."""
     with open(os.path.expanduser(path), 'rb') as file:
         return hashlib.sha256(file.read()).hexdigest()
@@ -65,7 +65,7 @@ def make_candidate(label: str, network: nn.Module, network_opt: Mapping[str, Any
     Raises:
         UserError: its input is neither RGB nor luminance.
     """
-    channels = input_channels(network)
+    channels = find_input_channels(network)
     if channels not in (1, 3):
         raise UserError(f'{label}: its input has {channels} channels; only RGB and luminance can be tested.')
     return Candidate(
@@ -74,7 +74,7 @@ def make_candidate(label: str, network: nn.Module, network_opt: Mapping[str, Any
         network=network,
         network_opt=network_opt,
         source=path,
-        fingerprint=fingerprint_of(path),
+        fingerprint=hash_file(path),
         multiple=int(getattr(network, 'multiple', window_of(network_opt))),
         luminance=channels == 1,
     )

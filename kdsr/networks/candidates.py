@@ -10,7 +10,7 @@ from typing import Any
 from kdsr import zoo
 from kdsr.errors import UserError
 from kdsr.networks.candidate import Candidate as Candidate
-from kdsr.networks.candidate import fingerprint_of, make_candidate
+from kdsr.networks.candidate import hash_file, make_candidate
 from kdsr.networks.experiment_candidates import find_candidates_of
 from kdsr.networks.onnx_network import OnnxNetwork
 from kdsr.networks.weight_files import build, identify, read_network_opt
@@ -48,10 +48,12 @@ def find_candidates(
         if path == BICUBIC:
             continue
         if _is_yaml(path):
-            found += find_candidates_of(path, label if label != _stem(path) else '', iteration, teachers, overrides)
+            found += find_candidates_of(
+                path, label if label != _read_stem(path) else '', iteration, teachers, overrides
+            )
         else:
-            found += _of_weights(label, path, given, scales)
-    found = [_at_scale(one, scales) for one in found]
+            found += _read_weights_candidates(label, path, given, scales)
+    found = [_select_scale(one, scales) for one in found]
     bicubic_scales = list(scales) or sorted({one.scale for one in found})
     for position, model in enumerate(models):
         label, path = _label(model)
@@ -61,17 +63,17 @@ def find_candidates(
             sets = {one.scale: one.sets for one in reversed(found)}
             baselines = [Candidate(label, scale, sets=sets.get(scale, ())) for scale in bicubic_scales]
             found = baselines + found if position == 0 else found + baselines
-    return _with_different_names(found)
+    return _number_names(found)
 
 
 def _label(model: str) -> tuple[str, str]:
     label, equals, path = model.partition('=')
     if equals and not os.path.exists(model):
         return label, zoo.find_file(path)
-    return _stem(model), zoo.find_file(model)
+    return _read_stem(model), zoo.find_file(model)
 
 
-def _stem(path: str) -> str:
+def _read_stem(path: str) -> str:
     return os.path.splitext(os.path.basename(path))[0]
 
 
@@ -79,7 +81,7 @@ def _is_yaml(path: str) -> bool:
     return path.lower().endswith(('.yml', '.yaml'))
 
 
-def _with_different_names(found: list[Candidate]) -> list[Candidate]:
+def _number_names(found: list[Candidate]) -> list[Candidate]:
     """Number the names that stand for several candidates of one scale."""
     counts: dict[tuple[str, int], int] = {}
     named = []
@@ -90,7 +92,7 @@ def _with_different_names(found: list[Candidate]) -> list[Candidate]:
     return named
 
 
-def _at_scale(one: Candidate, scales: Sequence[int]) -> Candidate:
+def _select_scale(one: Candidate, scales: Sequence[int]) -> Candidate:
     if scales and one.scale not in scales:
         raise UserError(f'{one.name} is a network for x{one.scale}; --scale asks for {", ".join(map(str, scales))}.')
     return one
@@ -99,9 +101,11 @@ def _at_scale(one: Candidate, scales: Sequence[int]) -> Candidate:
 # Files of weights.
 
 
-def _of_weights(label: str, path: str, given: Mapping[str, Any] | None, scales: Sequence[int]) -> list[Candidate]:
+def _read_weights_candidates(
+    label: str, path: str, given: Mapping[str, Any] | None, scales: Sequence[int]
+) -> list[Candidate]:
     if path.lower().endswith('.onnx'):
-        return [_of_onnx(label, path)]
+        return [_read_onnx_candidate(label, path)]
     network_opt, weights = identify(path, given)
     if scales and (network_opt.get('multi_scale') or network_opt['type'] == 'VDSR'):
         each: list[Mapping[str, Any]] = [{**network_opt, 'upscale': scale} for scale in scales]
@@ -110,7 +114,7 @@ def _of_weights(label: str, path: str, given: Mapping[str, Any] | None, scales: 
     return [make_candidate(label, build(label, opt, weights, path), opt, path) for opt in each]
 
 
-def _of_onnx(label: str, path: str) -> Candidate:
+def _read_onnx_candidate(label: str, path: str) -> Candidate:
     """Return the network in an ONNX file, exported by kdsr, int8 or another's; onnxruntime runs it."""
     if not os.path.isfile(os.path.expanduser(path)):
         raise UserError(f'{path!r} does not exist (looked in {os.getcwd()!r}).')
@@ -122,6 +126,6 @@ def _of_onnx(label: str, path: str) -> Candidate:
         network=network,
         network_opt={'type': 'ONNX', 'path': path},
         source=path,
-        fingerprint=fingerprint_of(path),
+        fingerprint=hash_file(path),
         luminance=channels == 1,
     )

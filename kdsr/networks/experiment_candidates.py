@@ -18,8 +18,8 @@ from kdsr.distillation.outputs import Batch
 from kdsr.distillation.teacher import FrozenNetwork, TeacherEnsemble, build_teachers
 from kdsr.errors import UserError
 from kdsr.experiment import Experiment, read_experiment
-from kdsr.networks.candidate import Candidate, fingerprint_of, make_candidate
-from kdsr.networks.facts import input_channels
+from kdsr.networks.candidate import Candidate, hash_file, make_candidate
+from kdsr.networks.facts import find_input_channels
 from kdsr.networks.trained_run import find_checkpoint
 from kdsr.networks.weight_files import build
 
@@ -75,16 +75,19 @@ def find_candidates_of(
     network, where = _build_trained(opt, experiment, path, label or experiment.name, iteration)
     aggregates = experiment.trained.input == 'teacher_images'
     ensemble = build_teachers(experiment) if teachers or aggregates else None
-    found = list(_teacher_candidates(experiment, ensemble)) if ensemble is not None and teachers else []
+    found = list(_list_teachers(experiment, ensemble)) if ensemble is not None and teachers else []
     if ensemble is not None and aggregates:
         ensemble.aggregator = FrozenNetwork(network)  # it pads its input itself
-        found.append(_fused_candidate(experiment, ensemble, label or (FUSED if teachers else experiment.name), where))
+        found.append(_make_fused(experiment, ensemble, label or (FUSED if teachers else experiment.name), where))
     else:
         if ensemble is not None and len(ensemble.names) > 1 and set(ensemble.inputs.values()) == {'lq'}:
             name = AVERAGED if ensemble.aggregator is None else FUSED
-            found.append(_fused_candidate(experiment, ensemble, name))
-        found.append(_own_candidate(experiment, network, label or experiment.name, where))
-    quadrants, sets = (opt.get('val') or {}).get('quadrants', False), _sets(_tested(experiment), experiment.scale or 1)
+            found.append(_make_fused(experiment, ensemble, name))
+        found.append(_make_own(experiment, network, label or experiment.name, where))
+    quadrants, sets = (
+        (opt.get('val') or {}).get('quadrants', False),
+        _list_sets(_select_test_sets(experiment), experiment.scale or 1),
+    )
     return [replace(one, quadrants=quadrants, sets=sets) for one in found]
 
 
@@ -104,7 +107,7 @@ def _build_trained(
     return build(label, opt['network_g'], pick_weights(content, where, key), where), where
 
 
-def _own_candidate(experiment: Experiment, network: nn.Module, label: str, where: str) -> Candidate:
+def _make_own(experiment: Experiment, network: nn.Module, label: str, where: str) -> Candidate:
     trained = experiment.trained
     one = make_candidate(label, network, trained.opt, where)
     if trained.input == 'gt':  # its own `upscale` may be 1
@@ -112,7 +115,7 @@ def _own_candidate(experiment: Experiment, network: nn.Module, label: str, where
     return one
 
 
-def _teacher_candidates(experiment: Experiment, ensemble: TeacherEnsemble) -> Iterator[Candidate]:
+def _list_teachers(experiment: Experiment, ensemble: TeacherEnsemble) -> Iterator[Candidate]:
     """Yield each teacher, without the reduced precision that it may have in training."""
     for teacher, member in zip(experiment.teachers, ensemble.members):
         files = [file for _, file in teacher.files()]
@@ -122,14 +125,14 @@ def _teacher_candidates(experiment: Experiment, ensemble: TeacherEnsemble) -> It
             network=member.network,
             network_opt=teacher.opt,
             source=', '.join(files) or 'its own',
-            fingerprint=_fingerprint_all(files),
+            fingerprint=_hash_files(files),
             multiple=member.multiple,
-            luminance=input_channels(member.network) == 1,
+            luminance=find_input_channels(member.network) == 1,
             input='gt' if teacher.input == 'gt' else 'lq',
         )
 
 
-def _fused_candidate(experiment: Experiment, ensemble: TeacherEnsemble, name: str, where: str = '') -> Candidate:
+def _make_fused(experiment: Experiment, ensemble: TeacherEnsemble, name: str, where: str = '') -> Candidate:
     files = [file for network in experiment.frozen for _, file in network.files()] + ([where] if where else [])
     own = {'aggregator': dict(experiment.trained.opt)} if where else {}
     return Candidate(
@@ -138,12 +141,12 @@ def _fused_candidate(experiment: Experiment, ensemble: TeacherEnsemble, name: st
         network=FusedTeachers(ensemble),
         network_opt={network.where: dict(network.opt) for network in experiment.frozen} | own,
         source=files[-1] if ensemble.aggregator is not None else ', '.join(files),
-        fingerprint=_fingerprint_all(files),
+        fingerprint=_hash_files(files),
     )
 
 
-def _fingerprint_all(files: Sequence[str]) -> str:
-    hashes = [fingerprint_of(file) for file in files]
+def _hash_files(files: Sequence[str]) -> str:
+    hashes = [hash_file(file) for file in files]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256(''.join(hashes).encode()).hexdigest()
 
 
@@ -171,13 +174,13 @@ def find_sets_of_file(path: str, scale: int) -> tuple[BenchmarkSet, ...]:
     experiment = read_experiment(options.load(path))
     if experiment.scale and experiment.scale != scale:
         raise UserError(f'--sets {path}: it is an experiment for x{experiment.scale}, but the network is for x{scale}.')
-    found = _sets(_tested(experiment), scale)
+    found = _list_sets(_select_test_sets(experiment), scale)
     if not found:
         raise UserError(f'--sets {path}: none of its test or validation sets is a pair of folders on this disk.')
     return found
 
 
-def _tested(experiment: Experiment) -> list[Mapping[str, Any]]:
+def _select_test_sets(experiment: Experiment) -> list[Mapping[str, Any]]:
     """Return the test sets of an experiment; the validation sets of a training."""
     for kind in ('test', 'val'):
         datasets = [dataset for phase, dataset in experiment.datasets.items() if phase.startswith(kind)]
@@ -186,7 +189,7 @@ def _tested(experiment: Experiment) -> list[Mapping[str, Any]]:
     return []
 
 
-def _sets(datasets: Sequence[Mapping[str, Any]], scale: int) -> tuple[BenchmarkSet, ...]:
+def _list_sets(datasets: Sequence[Mapping[str, Any]], scale: int) -> tuple[BenchmarkSet, ...]:
     sets = []
     for dataset in datasets:
         gt, lq = dataset.get('dataroot_gt'), dataset.get('dataroot_lq')

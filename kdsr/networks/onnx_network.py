@@ -40,7 +40,7 @@ class OnnxNetwork(nn.Module):
     def __init__(self, model: str | bytes, runtime: Runtime = 'onnx', device: str = 'cpu', name: str = '') -> None:
         super().__init__()
         self.name = name or (model if isinstance(model, str) else 'the ONNX file')
-        session = onnx_session(model, device, self.name)
+        session = open_onnx_session(model, device, self.name)
         inputs, outputs = session.get_inputs(), session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4:
             shapes = [entry.shape for entry in (*inputs, *outputs)]
@@ -58,7 +58,7 @@ class OnnxNetwork(nn.Module):
         self.sides = (sides[0], sides[1]) if all(isinstance(side, int) for side in sides) else None
         self.one_at_a_time = batch == 1
         dtype = {'tensor(float16)': np.float16, 'tensor(double)': np.float64}.get(inputs[0].type, np.float32)
-        run = _openvino_run(model) if runtime == 'openvino' else _session_run(session)
+        run = _make_openvino_run(model) if runtime == 'openvino' else _make_session_run(session)
         self._run: _Run = lambda image: run(image.astype(dtype, copy=False)).astype(np.float32, copy=False)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class OnnxNetwork(nn.Module):
         except UserError:
             raise
         except Exception as error:  # onnxruntime has an exception for each of its status codes
-            raise UserError(f'{self.name!r} fails on an image of {height}x{width}: {first_line(error)}') from None
+            raise UserError(f'{self.name!r} fails on an image of {height}x{width}: {get_first_line(error)}') from None
         scale = large.shape[-1] // width
         if scale < 1 or tuple(large.shape) != (1, self.channels, scale * height, scale * width):
             raise UserError(
@@ -97,7 +97,7 @@ class OnnxNetwork(nn.Module):
         return scale
 
 
-def onnx_session(model: str | bytes, device: str, name: str) -> Any:
+def open_onnx_session(model: str | bytes, device: str, name: str) -> Any:
     """Open an ONNX model in onnxruntime, with torch's number of threads.
 
     Raises:
@@ -114,7 +114,7 @@ def onnx_session(model: str | bytes, device: str, name: str) -> Any:
     try:
         return ort.InferenceSession(model, settings, providers=[provider])
     except Exception as error:  # onnxruntime has an exception for each of its status codes
-        raise UserError(f'{name}: onnxruntime cannot load the ONNX model: {first_line(error)}') from None
+        raise UserError(f'{name}: onnxruntime cannot load the ONNX model: {get_first_line(error)}') from None
 
 
 def compile_openvino(model: str | bytes, precision: Literal['f32', 'bf16'] = 'f32') -> Any:
@@ -133,15 +133,15 @@ def compile_openvino(model: str | bytes, precision: Literal['f32', 'bf16'] = 'f3
         core = openvino.Core()
         return core.compile_model(core.read_model(model), 'CPU', settings).create_infer_request()
     except Exception as error:  # its own exceptions derive from RuntimeError or Exception, by version
-        raise UserError(f'OpenVINO cannot load the network: {first_line(error)}') from None
+        raise UserError(f'OpenVINO cannot load the network: {get_first_line(error)}') from None
 
 
-def first_line(error: Exception) -> str:
+def get_first_line(error: Exception) -> str:
     """Return the first line of an exception's text: runtimes append their stack."""
     return str(error).strip().split('\n')[0]
 
 
-def _session_run(session: Any) -> _Run:
+def _make_session_run(session: Any) -> _Run:
     name = session.get_inputs()[0].name
 
     def run(image: np.ndarray) -> np.ndarray:
@@ -151,7 +151,7 @@ def _session_run(session: Any) -> _Run:
     return run
 
 
-def _openvino_run(model: str | bytes) -> _Run:
+def _make_openvino_run(model: str | bytes) -> _Run:
     request = compile_openvino(model)
 
     def run(image: np.ndarray) -> np.ndarray:

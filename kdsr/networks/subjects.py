@@ -18,7 +18,7 @@ from kdsr.distillation.padding import run_padded
 from kdsr.distillation.teacher import FrozenNetwork, TeacherEnsemble, build_teachers
 from kdsr.errors import UserError
 from kdsr.experiment import Experiment, read_experiment, window_of
-from kdsr.networks.facts import input_channels
+from kdsr.networks.facts import find_input_channels
 from kdsr.networks.weight_files import build, identify
 
 OPTION_FILES = ('.yml', '.yaml')
@@ -91,21 +91,21 @@ def read_networks(
     if not equals:
         name = ''
     if file.endswith(OPTION_FILES):
-        return _of_option_file(file, name, iteration, with_teachers, device, overrides)
+        return _read_option_file(file, name, iteration, with_teachers, device, overrides)
     label = name or os.path.splitext(os.path.basename(file))[0]
     found, weights = identify(file, network_opt)
     network = build(label, found, weights, file)
     scale = int(found.get('upscale') or getattr(network, 'upscale', None) or 0)
-    return [_subject(label, network.to(device), window_of(found), scale)], None
+    return [_make_subject(label, network.to(device), window_of(found), scale)], None
 
 
-def _subject(name: str, network: nn.Module, window: int, scale: int) -> Subject:
+def _make_subject(name: str, network: nn.Module, window: int, scale: int) -> Subject:
     network = network.eval().requires_grad_(False)
     multiple = int(getattr(network, 'multiple', window))
-    return Subject(name, partial(run_padded, network, multiple=multiple), input_channels(network) == 1, scale)
+    return Subject(name, partial(run_padded, network, multiple=multiple), find_input_channels(network) == 1, scale)
 
 
-def _of_option_file(
+def _read_option_file(
     file: str, name: str, iteration: str, with_teachers: bool, device: str, overrides: Sequence[str]
 ) -> tuple[list[Subject], Fusion | None]:
     opt = options.load_experiment(file, overrides)
@@ -116,30 +116,30 @@ def _of_option_file(
         raise UserError(f'{file}: the input of its network is the ground truth; there is nothing to super-resolve.')
     name = name or experiment.name
     network = read_weights_of(experiment, lambda: find_weights(experiment, iteration, file), device)
-    own = _subject(name, network, trained.multiple, scale)
+    own = _make_subject(name, network, trained.multiple, scale)
     aggregates = trained.role == 'aggregator'
     if not (experiment.teachers and (with_teachers or aggregates)):
         return [own], None
     options.check(opt)
     ensemble = build_teachers(experiment).to(device)
     teachers = [
-        _teacher(member_name, member, scale)
+        _make_teacher(member_name, member, scale)
         for member_name, member in zip(ensemble.names, ensemble.members)
         if ensemble.inputs[member_name] == 'lq'
     ]
-    fuse = own.run if aggregates else _fuser(ensemble)
+    fuse = own.run if aggregates else _make_fuser(ensemble)
     if fuse is None:
         return [own, *teachers], None
     fusion = Fusion(name, teachers, lambda lq: torch.cat([t.run(lq) for t in teachers], dim=1), fuse)
     return [*([] if aggregates else [own]), *teachers, fusion.whole()], fusion
 
 
-def _teacher(name: str, member: FrozenNetwork, scale: int) -> Subject:
+def _make_teacher(name: str, member: FrozenNetwork, scale: int) -> Subject:
     # the network itself: the frozen one answers without gradients
-    return _subject(name, member.network, member.multiple, scale)
+    return _make_subject(name, member.network, member.multiple, scale)
 
 
-def _fuser(ensemble: TeacherEnsemble) -> Callable[[Tensor], Tensor] | None:
+def _make_fuser(ensemble: TeacherEnsemble) -> Callable[[Tensor], Tensor] | None:
     aggregator = ensemble.aggregator
     return None if aggregator is None else partial(run_padded, aggregator.network, multiple=aggregator.multiple)
 

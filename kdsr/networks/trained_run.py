@@ -59,7 +59,7 @@ class TrainedRun:
         self.model = self._build()
 
     def _build(self) -> DistillationModel:
-        model = build_model(_for_looking(self.opt, self.folder, self.checkpoint))
+        model = build_model(_make_inspection_options(self.opt, self.folder, self.checkpoint))
         if not isinstance(model, DistillationModel):
             raise UserError(f'`model_type: {self.experiment.model.name}` distils nothing that could be looked at.')
         if any(True for _ in model.helpers()):
@@ -131,7 +131,7 @@ def find_checkpoint(folder: str, iteration: str, option_file: str) -> str:
     raise UserError(f'{path} does not exist: the run is not trained that far ({cure}).')
 
 
-def _for_looking(opt: Mapping[str, Any], folder: str, checkpoint: str) -> dict[str, Any]:
+def _make_inspection_options(opt: Mapping[str, Any], folder: str, checkpoint: str) -> dict[str, Any]:
     """Return options with which BasicSR builds the run's model, its student loaded, and nothing that only trains."""
     train = {key: value for key, value in opt['train'].items() if key != 'perceptual_opt'}
     train.update(ema_decay=0, optim_g={'type': 'Adam', 'lr': 0.0})

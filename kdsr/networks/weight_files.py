@@ -45,10 +45,10 @@ def identify(path: str, given: Mapping[str, Any] | None = None) -> tuple[Mapping
         )
     by_spandrel = {'type': 'Spandrel', 'path': path}
     if path.lower().endswith('.safetensors'):
-        network_opt = given or _exported_network(path)
+        network_opt = given or _read_exported_network(path)
         return (network_opt, read_checkpoint(path)) if network_opt else (by_spandrel, None)
     content = read_checkpoint(path)
-    network_opt = given or _own_network(content, path)
+    network_opt = given or _read_own_network(content, path)
     if network_opt is not None:
         return network_opt, pick_weights(content, path)
     try:
@@ -99,7 +99,7 @@ def build(label: str, network_opt: Mapping[str, Any], weights: Weights | None, p
     return network.eval().requires_grad_(False)
 
 
-def _exported_network(path: str) -> Mapping[str, Any] | None:
+def _read_exported_network(path: str) -> Mapping[str, Any] | None:
     """Return the options that `kdsr export` put into a safetensors file."""
     metadata = safetensors_metadata(path)
     ours = metadata.get('made_by', '').startswith('kdsr ')
@@ -111,7 +111,7 @@ def _exported_network(path: str) -> Mapping[str, Any] | None:
         raise UserError(f'{path!r}: its metadata is damaged: network: {error}.') from None
 
 
-def _own_network(content: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:
+def _read_own_network(content: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:
     """Return the options that `kdsr convert` put into the file, or those of the experiment that it lies in."""
     if isinstance(content.get('network'), dict) and 'type' in content['network']:
         fault = find_fault(content['network'], NETWORK)

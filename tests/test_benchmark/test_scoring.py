@@ -23,7 +23,7 @@ from kdsr.cli import main
 from kdsr.data.benchmark_sets import find_sets
 from kdsr.data.matlab_bicubic import imresize_bicubic, upsample_bicubic
 from kdsr.errors import UserError
-from kdsr.export_targets.exporting import Wishes, export
+from kdsr.export_targets.exporting import ExportSettings, export
 from kdsr.networks.candidates import Candidate, find_candidates
 from kdsr.papers.rows import find_decimals
 from tests.conftest import network_opt
@@ -306,7 +306,7 @@ def test_onnx_files_are_scored_as_their_network(run, workspace):
     pytest.importorskip('onnxruntime')
     for network in (FSRCNN, {**network_opt('EDSR', 2)}):
         path = workspace.weights(network, network['type'])
-        export(path, 'files', Wishes(['onnx'], json.dumps(network), repeats=0), lambda line: None)
+        export(path, 'files', ExportSettings(['onnx'], json.dumps(network), repeats=0), lambda line: None)
         _, results = run(path, f'files/{network["type"]}.onnx', network=json.dumps(network), out=network['type'])
         original, exported = results
         assert (exported.scale, exported.luminance) == (original.scale, original.luminance)

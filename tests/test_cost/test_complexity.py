@@ -15,7 +15,7 @@ from kdsr.cost.complexity import (
     count_option_files,
 )
 from kdsr.errors import UserError
-from kdsr.networks.facts import parameters
+from kdsr.networks.facts import count_parameters
 from tests.conftest import network_opt
 
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'upscale': 2}
@@ -138,13 +138,13 @@ def test_network_with_windows_is_given_whole_windows():
 def test_input_shape_of_a_network_that_takes_no_small_image():
     network = build_network(network_opt('DCTSwin'))
     row = build_and_count('aggregator', network_opt('DCTSwin'), input_shape=(6, 32, 32))
-    assert (row.parameters, row.multi_adds) == (parameters(network), count_multi_adds(network, (6, 32, 32)))
+    assert (row.parameters, row.multi_adds) == (count_parameters(network), count_multi_adds(network, (6, 32, 32)))
     assert (row.activations, row.convolutions) == count_activations(network, (6, 32, 32))
 
 
 def test_parameters_count_frozen_ones_but_no_buffers():
     network = nn.Sequential(nn.Conv2d(3, 5, 3).requires_grad_(False), nn.BatchNorm2d(5))
-    assert parameters(network) == 3 * 5 * 9 + 5 + 5 + 5
+    assert count_parameters(network) == 3 * 5 * 9 + 5 + 5 + 5
 
 
 class Twice(nn.Module):

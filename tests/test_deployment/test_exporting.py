@@ -20,13 +20,13 @@ from kdsr.archs.transposed_conv import EnlargingConvTranspose2d
 from kdsr.cli import main
 from kdsr.deployment import exportable as graph
 from kdsr.deployment import formats
-from kdsr.deployment.card import Card
+from kdsr.deployment.card import ModelCard
 from kdsr.deployment.quantisation import psnr
-from kdsr.deployment.sources import last_scores, read_model
+from kdsr.deployment.sources import read_last_scores, read_model
 from kdsr.deployment.verification import random_images, verify
 from kdsr.distillation.padding import run_padded
 from kdsr.errors import UserError
-from kdsr.export_targets.exporting import Wishes, export
+from kdsr.export_targets.exporting import ExportSettings, export
 from kdsr.networks.candidates import find_candidates
 from tests.conftest import NETWORKS
 from tests.helpers.networks import LUMINANCE, TINY
@@ -63,7 +63,7 @@ def exported(name, kind, scale=2):
 
 
 def card(name):
-    return Card(name, {**ALL[name], 'upscale': 2}, 2)
+    return ModelCard(name, {**ALL[name], 'upscale': 2}, 2)
 
 
 @pytest.mark.parametrize('name', ANY_SIZE)
@@ -154,7 +154,7 @@ def test_every_file_says_what_it_is(workspace, capsys):
 
 
 def test_safetensors_come_back_as_the_same_network(workspace):
-    export(experiment(workspace), 'files', Wishes(['safetensors'], repeats=0), lambda line: None)
+    export(experiment(workspace), 'files', ExportSettings(['safetensors'], repeats=0), lambda line: None)
     one, card = read_model('files/photos_x2.safetensors')
     original, _ = read_model('experiments/photos_x2/models/net_g_latest.pth')
     assert (one.name, card.metrics) == ('photos_x2', {'Set5': {'psnr': 31.5, 'ssim': 0.9}})
@@ -167,7 +167,9 @@ def test_safetensors_come_back_as_the_same_network(workspace):
 def test_an_option_file_stands_for_its_run(workspace):
     experiment(workspace)
     opt = workspace.options(name='photos_x2')
-    written = export(workspace.write(opt, 'photos.yml'), 'files', Wishes(['safetensors'], repeats=0), lambda line: None)
+    written = export(
+        workspace.write(opt, 'photos.yml'), 'files', ExportSettings(['safetensors'], repeats=0), lambda line: None
+    )
     assert [p.name for p in written] == ['photos_x2.safetensors', 'photos_x2.md']
     assert '| Set5 | 31.5000 | 0.9000 |' in written[1].read_text()
 
@@ -179,21 +181,21 @@ def test_a_damaged_safetensors_file_is_one_message(workspace):
 
 
 def test_scores_of_runs_without_a_log():
-    assert last_scores('nowhere') == {}
+    assert read_last_scores('nowhere') == {}
 
 
 def test_a_wrong_file_is_not_written(workspace, monkeypatch):
     right = formats.onnx_runner
     monkeypatch.setattr(formats, 'onnx_runner', lambda model: lambda x: right(model)(x) + 1e-3)
     with pytest.raises(UserError, match=r'(?s)differs from PyTorch by 1\.0e-03.*not written'):
-        export(experiment(workspace), 'files', Wishes(['onnx'], repeats=0), lambda line: None)
+        export(experiment(workspace), 'files', ExportSettings(['onnx'], repeats=0), lambda line: None)
     assert not list((workspace.root / 'files').iterdir())
 
 
 def test_one_size_only(workspace):
     path = workspace.weights({**TINY['SAN'], 'upscale': 2}, 'san')
     network = json.dumps({**TINY['SAN'], 'upscale': 2})
-    export(path, 'files', Wishes(['onnx'], network, size=(20, 24), repeats=0), lambda line: None)
+    export(path, 'files', ExportSettings(['onnx'], network, size=(20, 24), repeats=0), lambda line: None)
     sides = onnx.load('files/san.onnx').graph.input[0].type.tensor_type.shape.dim
     assert [side.dim_value for side in sides] == [1, 3, 20, 24]
 
@@ -211,7 +213,7 @@ def test_int8_is_close_and_its_cost_is_told(workspace, network):
     path = workspace.weights(network, 'net')
     photos(workspace.root / 'lr', 2, 24, 30)
     photos(workspace.root / 'hr', 2, 48, 60)
-    wishes = Wishes(['onnx'], json.dumps(network), int8='lr', gt='hr', images='lr', repeats=0)
+    wishes = ExportSettings(['onnx'], json.dumps(network), int8='lr', gt='hr', images='lr', repeats=0)
     told = []
     export(path, 'files', wishes, told.append)
     nodes = {node.op_type for node in onnx.load('files/net_int8.onnx').graph.node}
@@ -239,13 +241,15 @@ def test_psnr_is_that_of_8_bits():
 ])  # fmt: skip
 def test_mistakes_are_one_message(workspace, wishes, message):
     with pytest.raises(UserError, match=message):
-        export(workspace.weights(EDSR, 'w'), 'files', Wishes(**wishes, network=json.dumps(EDSR)), lambda line: None)
+        export(
+            workspace.weights(EDSR, 'w'), 'files', ExportSettings(**wishes, network=json.dumps(EDSR)), lambda line: None
+        )
 
 
 def test_missing_packages_are_one_message(workspace, monkeypatch):
     monkeypatch.setitem(sys.modules, 'onnx', None)
     with pytest.raises(UserError, match=r'needs onnx .*\.\[export\]'):
-        export(experiment(workspace), 'files', Wishes(repeats=0), lambda line: None)
+        export(experiment(workspace), 'files', ExportSettings(repeats=0), lambda line: None)
 
 
 @pytest.mark.parametrize(('name', 'file'), [
@@ -254,12 +258,12 @@ def test_missing_packages_are_one_message(workspace, monkeypatch):
     ('', 'network'), ('dir/', 'network'),
 ])  # fmt: skip
 def test_names_inside_files_are_never_paths(workspace, name, file):
-    export(experiment(workspace), 'files', Wishes(['safetensors'], repeats=0), lambda line: None)
+    export(experiment(workspace), 'files', ExportSettings(['safetensors'], repeats=0), lambda line: None)
     with safe_open('files/photos_x2.safetensors', framework='pt') as source:
         metadata = {**source.metadata(), 'name': name}
         save_file({key: source.get_tensor(key) for key in source.keys()}, 'evil.safetensors', metadata)  # noqa: SIM118
     before = set(workspace.root.parent.rglob('*'))
-    written = export('evil.safetensors', 'out', Wishes(['safetensors'], repeats=0), lambda line: None)
+    written = export('evil.safetensors', 'out', ExportSettings(['safetensors'], repeats=0), lambda line: None)
     assert [path.name for path in written] == [f'{file}.safetensors', f'{file}.md']
     new = set(workspace.root.parent.rglob('*')) - before
     assert {path.relative_to(workspace.root).parts[0] for path in new} == {'out'}
@@ -269,7 +273,7 @@ def test_safetensors_are_the_same_bytes_every_time(workspace):
     path = experiment(workspace)
     contents = set()
     for i in range(8):
-        export(path, f'files{i}', Wishes(['safetensors'], repeats=0), lambda line: None)
+        export(path, f'files{i}', ExportSettings(['safetensors'], repeats=0), lambda line: None)
         contents.add((workspace.root / f'files{i}/photos_x2.safetensors').read_bytes())
     assert len(contents) == 1
     assert find_candidates(['files0/photos_x2.safetensors'])[0].scale == 2
@@ -282,9 +286,9 @@ def test_weights_that_are_not_finite_are_not_exported(workspace, kinds):
     weights['conv_first.weight'][0, 0, 0, 0] = float('nan')
     torch.save({'params': weights, 'network': EDSR}, path)
     with pytest.raises(UserError, match=r'conv_first\.weight.*not finite'):
-        export(path, 'files', Wishes(kinds, repeats=0), lambda line: None)
+        export(path, 'files', ExportSettings(kinds, repeats=0), lambda line: None)
     with pytest.raises(UserError, match='not finite'):
-        formats.safetensors_bytes(weights, Card('x', EDSR, 2))
+        formats.safetensors_bytes(weights, ModelCard('x', EDSR, 2))
 
 
 def test_a_network_of_spandrel_is_exported_as_far_as_possible(workspace):
@@ -293,8 +297,8 @@ def test_a_network_of_spandrel_is_exported_as_far_as_possible(workspace):
                              'upscale': 2})  # fmt: skip
     torch.save({'params': network.state_dict()}, 'compact.pth')
     told = []
-    written = export('compact.pth', 'files', Wishes(repeats=0), told.append)
+    written = export('compact.pth', 'files', ExportSettings(repeats=0), told.append)
     assert [path.name for path in written] == ['compact.onnx', 'compact.md']
     assert any('compact.safetensors: not written' in line for line in told)
     with pytest.raises(UserError, match='--formats onnx'):
-        export('compact.pth', 'files', Wishes(['safetensors'], repeats=0), told.append)
+        export('compact.pth', 'files', ExportSettings(['safetensors'], repeats=0), told.append)

@@ -19,7 +19,7 @@ from kdsr.distillation.outputs import Batch
 from kdsr.distillation.padding import run_padded
 from kdsr.distillation.tiling import self_ensemble
 from kdsr.errors import UserError
-from kdsr.export_targets.exporting import Wishes, export
+from kdsr.export_targets.exporting import ExportSettings, export
 from kdsr.networks.candidates import find_candidates
 from tests.conftest import NETWORKS
 from tests.helpers.networks import known
@@ -64,7 +64,7 @@ def run_bordered(network, image, border, multiple=1):
 def test_checkpoint_safetensors_and_onnx_give_what_the_network_gives(model, options):
     pytest.importorskip('onnxruntime')
     path, network = model(options)
-    export(path, 'files', Wishes(repeats=0), lambda line: None)
+    export(path, 'files', ExportSettings(repeats=0), lambda line: None)
     image = np.random.default_rng(0).random((20, 24, 3), np.float32)
     for file in (path, f'files/{options["type"]}.safetensors', f'files/{options["type"]}.onnx'):
         upscaler = Upscaler(file)
@@ -261,7 +261,7 @@ def test_a_large_image_takes_the_memory_of_its_tiles_only(model):
 def test_the_three_lines_of_the_documents(model):
     pytest.importorskip('onnxruntime')
     torch.save(torch.load(model()[0]), 'model.pth')
-    export('model.pth', '.', Wishes(['onnx'], repeats=0), lambda line: None)
+    export('model.pth', '.', ExportSettings(['onnx'], repeats=0), lambda line: None)
     code = re.search(r'```python\n(.*?)```', (ROOT / 'docs/deployment.md').read_text(), flags=re.DOTALL)[1]
     names = {'image': (255 * NOISE).astype(np.uint8)}
     exec(code, names)

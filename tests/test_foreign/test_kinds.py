@@ -18,8 +18,8 @@ from kdsr.comparison.plan import read_comparison
 from kdsr.comparison.training_record import read_record
 from kdsr.data.growing_folder import read_settings
 from kdsr.data.raw_images import RawImages
-from kdsr.deployment.card import card_of
-from kdsr.deployment.sources import card_for, read_model
+from kdsr.deployment.card import read_card
+from kdsr.deployment.sources import make_card, read_model
 from kdsr.errors import UserError
 from kdsr.lifecycle.locking import FolderLock, Holder
 from kdsr.metadata import safetensors_metadata
@@ -107,13 +107,13 @@ def test_a_card_of_a_wrong_shape(tmp_path, key, value):
     network = build_network(network_opt('EDSR'))
     torch.save({'params': network.state_dict(), 'network': network_opt('EDSR')}, tmp_path / 'x.pth')
     one, _ = read_model(str(tmp_path / 'x.pth'))
-    metadata = {**card_for(one, one.source).metadata(), key: value}
+    metadata = {**make_card(one, one.source).metadata(), key: value}
     if value is ...:
         del metadata[key]
     path = str(tmp_path / 'x.safetensors')
     save_file(network.state_dict(), path, metadata=metadata)
     with pytest.raises(UserError, match=f'its metadata is damaged: {key}'):
-        card_of(safetensors_metadata(path), path)
+        read_card(safetensors_metadata(path), path)
     with pytest.raises(UserError, match='its metadata is damaged'):
         read_model(path)
 
