@@ -152,7 +152,8 @@ def _describe_disk(opt: Mapping[str, Any], model: Any, experiment: Experiment) -
     weights = 4 * sum(p.numel() for p in learnt)
     one = weights * (2 if experiment.training.ema_decay else 1)
     total = count * (one + 2 * weights) + 2 * one
-    return f'about {_format_bytes(total)} for {counted(count, "checkpoint")} (every {every:,} iterations), the best and the last'
+    regular = f'{counted(count, "checkpoint")} (every {every:,} iterations)'
+    return f'about {_format_bytes(total)} for {regular}, the best and the last'
 
 
 def _format_bytes(number: float) -> str:

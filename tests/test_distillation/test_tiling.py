@@ -73,6 +73,7 @@ def test_tiles_smaller_than_the_overlap_blend_over_no_more_than_a_tile(overlap):
     [
         (45, 16, 6, 1),
         (45, 16, 6, 4),
+        (66, 16, 5, 4),
         (339, 128, 60, 8),
         (339, 128, 64, 8),
         (73, 64, 4, 1),
