@@ -39,7 +39,9 @@ def _prepare() -> None:
 
         repair_imports()  # what follows imports BasicSR
         from kdsr import replacements
+        from kdsr.compat.former_names import restore_former_names
 
+        restore_former_names()
         replacements.install()
         from kdsr import archs, data, losses, models, views  # noqa: F401 - they register their classes
         from kdsr.checks.experiment import refuse_mistakes

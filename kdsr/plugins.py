@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import pkgutil
 import sys
@@ -12,8 +13,8 @@ from typing import Any
 from kdsr.errors import UserError
 from kdsr.wording import installing
 
-# Networks of well-known packages on top of BasicSR: name to (repository, module that registers it). None: the
-# repository holds a BasicSR of its own, which cannot be imported beside this one.
+# Networks of well-known projects on top of BasicSR: name to (repository, module that registers it). A module without a
+# package is a file in a copy of BasicSR that the repository holds: that file alone is imported.
 _PACKAGES = {
     'HAT': ('XPixelGroup/HAT', 'hat.archs'),
     'DRCT': ('ming053l/DRCT', 'drct.archs'),
@@ -21,13 +22,15 @@ _PACKAGES = {
     'HATFIR': ('Zdafeng/SwinFIR', 'swinfir.archs'),
     'GFPGANv1': ('TencentARC/GFPGAN', 'gfpgan.archs'),
     'GFPGANv1Clean': ('TencentARC/GFPGAN', 'gfpgan.archs'),
-    'DAT': ('zhengchen1999/DAT', None),
-    'RGT': ('zhengchen1999/RGT', None),
-    'SRFormer': ('HVision-NKU/SRFormer', None),
-    'ATD': ('LabShuHangGU/Adaptive-Token-Dictionary', None),
-    'SAFMN': ('sunny2109/SAFMN', None),
-    'MambaIR': ('csguoh/MambaIR', None),
+    'DAT': ('zhengchen1999/DAT', 'dat_arch'),
+    'RGT': ('zhengchen1999/RGT', 'rgt_arch'),
+    'SRFormer': ('HVision-NKU/SRFormer', 'srformer_arch'),
+    'ATD': ('LabShuHangGU/Adaptive-Token-Dictionary', 'atd_arch'),
+    'SAFMN': ('sunny2109/SAFMN', 'safmn_arch'),
+    'MambaIR': ('csguoh/MambaIR', 'mambair_arch'),
+    'BSRN': ('xiaom233/BSRN', 'BSRN_arch'),
 }
+_beside: dict[str, None] = {}  # folders of imported modules, in their order
 _IN_SPANDREL = ('ATD', 'CRAFT', 'DAT', 'DRCT', 'GRL', 'HAT', 'OmniSR', 'PLKSR', 'RGT', 'SAFMN', 'SPAN', 'Swin2SR')
 
 
@@ -81,12 +84,33 @@ def import_named(names: Any) -> None:
         sys.path.append(os.getcwd())
     for name in names:
         try:
+            _note_folder(name)
             importlib.import_module(name)
         except Exception as error:  # whatever the package raises, the user needs to know which one it was
-            raise UserError(
-                f'`import_modules`: {name!r} cannot be imported ({type(error).__name__}: {error}). Is its package '
-                f'installed, or the file in {os.getcwd()!r} or on PYTHONPATH?'
-            ) from error
+            raise UserError(_describe_failure(name, error)) from error
+
+
+def _note_folder(name: str) -> None:
+    """Remember the folder of a module, for files that it imports as if they were BasicSR's."""
+    spec = importlib.util.find_spec(name)
+    if spec is not None and spec.origin is not None:
+        _beside[os.path.dirname(os.path.abspath(spec.origin))] = None
+
+
+def folders_beside() -> list[str]:
+    """Return the folders of the modules that option files imported, and the current folder."""
+    return [*_beside, os.getcwd()]
+
+
+def _describe_failure(name: str, error: Exception) -> str:
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing is not None and (name == missing or name.startswith(f'{missing}.')):
+        return (
+            f'`import_modules`: there is no module {name!r}. Is its package installed, or the file in {os.getcwd()!r} '
+            'or on PYTHONPATH?'
+        )
+    cure = f' Install {missing!r}, or put its file beside.' if missing is not None else ''
+    return f'`import_modules`: {name!r} is there, but its import fails with {type(error).__name__}: {error}.{cure}'
 
 
 def describe_origin(name: str) -> str:
@@ -94,9 +118,8 @@ def describe_origin(name: str) -> str:
     sentences = []
     if name in _PACKAGES:
         repository, module = _PACKAGES[name]
-        cure = (
-            f'install it, and add `import_modules: [{module}]`' if module else 'its files need a BasicSR of their own'
-        )
+        get = 'install it' if '.' in module else f'put its {module}.py, and what that imports, into the current folder'
+        cure = f'{get}, and add `import_modules: [{module}]`'
         sentences.append(f' It comes with github.com/{repository}: {cure}.')
     if name in _IN_SPANDREL:
         sentences.append(

@@ -22,7 +22,7 @@ from kdsr.compat import (
     registry,
     swinir,
 )
-from kdsr.lifecycle import console, loaders, pipeline, progress, resuming, saving
+from kdsr.lifecycle import console, loaders, optimisers, pipeline, progress, resuming, saving
 
 _TRAIN, _TEST, _OPTIONS = 'basicsr.train', 'basicsr.test', 'basicsr.utils.options'
 _MODEL = 'basicsr.models.base_model.BaseModel'
@@ -115,6 +115,7 @@ TABLE = (
     Replacement((_TRAIN, _TEST), 'build_model', pipeline.build_model, 'hides the model until the first step'),
     Replacement((_TRAIN,), 'MessageLogger', progress.ProgressLogger, 'lacks speed and memory'),
     Replacement((_TRAIN,), 'init_tb_loggers', progress.init_tb_loggers, 'does not name a missing package'),
+    Replacement((_MODEL,), 'get_optimizer', optimisers.get_optimizer, 'knows Adam alone'),
     Replacement((_MODEL,), 'update_learning_rate', pipeline.update_learning_rate, 'a step cannot be repeated'),
     Replacement((_MODEL,), 'validation', pipeline.validation, 'waits for other processes, forgets after a kill'),
     Replacement((_MODEL,), 'save_network', saving.save_network, 'leaves half a file after a kill'),

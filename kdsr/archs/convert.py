@@ -7,12 +7,15 @@ import os
 import tempfile
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdsr.archs.official_checkpoints import FAMILIES, Family
 from kdsr.archs.official_names import Weights, rename
+from kdsr.archs.official_settings import choose_settings
+from kdsr.compat.loading import without_prefix
 from kdsr.distillation.building import build_network_at
-from kdsr.distillation.checkpoint import load_weights, pick_weights, read_checkpoint, save_checkpoint
+from kdsr.distillation.checkpoint import load_weights, pick_weights, read_checkpoint, save_checkpoint, take_weights
+from kdsr.distillation.photo_probe import EXCUSE, Probe
 from kdsr.errors import UserError
 
 
@@ -29,35 +32,30 @@ def convert_checkpoint(source: str, out: str) -> str:
         A description of the file, with the `network:` block for a YAML.
 
     Raises:
-        UserError: the source is missing or damaged, contains code, has an unknown architecture or does not fit it; or
-            `out` cannot be written.
+        UserError: the source is missing or damaged, contains code, has an unknown architecture, does not fit it, or is
+            far below bicubic upsampling with all settings; or `out` cannot be written.
     """
     source, out = os.path.expanduser(source), os.path.expanduser(out)
     if os.path.isdir(out) or not os.path.basename(out):
         raise UserError(f'{out!r} is a folder: name the file to write.')
-    weights = pick_weights(read_checkpoint(source), source)
+    weights: Weights = pick_weights(read_checkpoint(source), source)
     if os.path.exists(out) and os.path.samefile(source, out):
         raise UserError(f'the conversion would overwrite {source!r}: name another file.')
-    family = _recognise(weights, source)
+    family, weights = _recognise(weights, source)
     folder = os.path.dirname(out) or '.'
     os.makedirs(folder, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as work:
         written = os.path.join(work, os.path.basename(out))
-        try:
-            options, renamed = _translate(family, weights)
-            network = build_network_at('network', options)
-            save_checkpoint({'params': renamed, 'network': options}, written)
-            load_weights(network, written, 'params', family.name, shown=source)
-        except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError) as error:
-            raise UserError(
-                f'{source!r} looks like {family.name}, but does not fit it: {error} '
-                'Another network of this kind may work without a conversion: `type: Spandrel`.'
-            ) from None
+        options, renamed = _fit(family, weights, source)
+        options, renamed, scores = choose_settings(options, renamed, source)
+        save_checkpoint({'params': renamed, 'network': options}, written)
+        network = build_network_at('network', options)
+        load_weights(network, written, 'params', family.name, shown=source)
         os.replace(written, out)
-    return _report(family, options, sum(p.numel() for p in network.parameters()), len(network.state_dict()), out)
+    return _report(family, options, network, scores, out)
 
 
-def read_official(weights: Weights, source: str) -> tuple[dict[str, Any], Weights]:
+def read_official(weights: Weights, source: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Recognise official weights.
 
     Args:
@@ -65,44 +63,65 @@ def read_official(weights: Weights, source: str) -> tuple[dict[str, Any], Weight
         source: Their file, for messages.
 
     Returns:
-        The options of the network, and the weights under its own names.
+        The options of the network with the usual settings (:func:`~kdsr.archs.official_settings.choose_settings` tries
+        others), and the weights under its own names.
 
     Raises:
-        UserError: the architecture is unknown.
+        UserError: the architecture is unknown, or the weights do not fit it.
     """
-    return _translate(_recognise(weights, source), weights)
+    family, weights = _recognise(weights, source)
+    return _fit(family, weights, source)
 
 
-def _translate(family: Family, weights: Weights) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    return family.describe(weights), _to_single_precision(rename(weights, family.rules))
+def _fit(family: Family, weights: Weights, source: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the options of the network, and weights that fit it."""
+    try:
+        options, renamed = family.describe(weights), _to_single_precision(rename(weights, family.rules))
+        take_weights(build_network_at('network', options), renamed, repr(source), family.name)
+    except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError, LookupError) as error:
+        raise UserError(
+            f'{source!r} looks like {family.name}, but does not fit it: {error} '
+            'Another network of this kind may work without a conversion: `type: Spandrel`.'
+        ) from None
+    return options, renamed
 
 
 def _to_single_precision(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
 
 
-def _recognise(weights: Weights, source: str) -> Family:
+def _recognise(weights: Weights, source: str) -> tuple[Family, Weights]:
+    """Return the family of a file, and its weights without the prefix that all of its names may have."""
     for family in FAMILIES:
-        if family.recognises(weights):
-            return family
+        inner = without_prefix(weights, lambda found, family=family: int(family.recognises(found)))  # type: ignore[misc]
+        if family.recognises(inner):
+            return family, inner
     known = '\n'.join(f'  {family.name}: {family.origin}' for family in FAMILIES)
     some = ', '.join(map(repr, list(weights)[:4]))
     raise UserError(
         f'{source!r}: kdsr does not recognise the architecture; the tensors are {some}, ... Files with the names of '
-        f'BasicSR or kdsr need no conversion; many others work directly (`type: Spandrel`). Recognised:\n{known}'
+        'BasicSR or kdsr need no conversion; many others work directly (`type: Spandrel`). Any other works with its '
+        "authors' code: put their *_arch.py into the current folder, and name it in an option file, `import_modules: "
+        '[NAME_arch]`, with the network as `network_g:` (`kdsr benchmark FILE --network OPTIONS.yml`, or '
+        f'`path.pretrain_network_g`). Recognised:\n{known}'
     )
 
 
-def _report(family: Family, options: dict[str, Any], parameters: int, tensors: int, out: str) -> str:
+def _report(family: Family, options: dict[str, Any], network: nn.Module, scores: Probe, out: str) -> str:
     channels = options.get('num_in_ch', options.get('in_chans', 3))
     colour = 'luminance (the Y channel of BT.601)' if channels == 1 else 'RGB'
     inside = '' if options.get('img_range', 1) == 1 else f' (internally 0..{options["img_range"]:g})'
     block = '\n'.join(f'  {key}: {_yaml_value(value)}' for key, value in options.items())
+    parameters = sum(p.numel() for p in network.parameters())
     about = (
         f'{family.name} x{options["upscale"]}: {colour} in [0, 1]{inside}, {parameters:,} parameters, '
-        f'all {tensors} tensors match. {family.note}'
+        f'all {len(network.state_dict())} tensors match. {family.note}'
     )
-    return f'{about.rstrip()}\nWritten to {out!r}. For a YAML:\n\nnetwork:\n{block}\npath: {json.dumps(out)}\n'
+    checked = f'Checked: {scores.describe()}.'
+    if scores.loses:
+        checked = f'WARNING: {scores.describe()}. {EXCUSE}'
+    written = f'Written to {out!r}. For a YAML:\n\nnetwork:\n{block}\npath: {json.dumps(out)}\n'
+    return f'{about.rstrip()}\n{checked}\n{written}'
 
 
 def _yaml_value(value: Any) -> str:

@@ -169,6 +169,49 @@ def _describe_edsr(weights: Weights) -> dict[str, Any]:
     }
 
 
+def _describe_basicsr_edsr(weights: Weights) -> dict[str, Any]:
+    num_feat = _read_size(weights, 'conv_first.weight')
+    return {
+        'type': 'EDSR',
+        'num_in_ch': _read_size(weights, 'conv_first.weight', 1),
+        'num_out_ch': _read_size(weights, 'conv_last.weight'),
+        'num_feat': num_feat,
+        'num_block': _count(weights, r'body\.(\d+)\.conv1\.'),
+        'upscale': _read_stepped_scale(weights, 'upsample.', num_feat),
+        'res_scale': 0.1 if num_feat >= 256 else 1.0,
+        'img_range': 255.0,
+    }
+
+
+def _describe_basicsr_rcan(weights: Weights) -> dict[str, Any]:
+    num_feat = _read_size(weights, 'conv_first.weight')
+    squeezed = _read_size(weights, 'body.0.residual_group.0.rcab.3.attention.1.weight')
+    return {
+        'type': 'RCAN',
+        'num_in_ch': _read_size(weights, 'conv_first.weight', 1),
+        'num_out_ch': _read_size(weights, 'conv_last.weight'),
+        'num_feat': num_feat,
+        'num_group': _count(weights, r'body\.(\d+)\.residual_group\.'),
+        'num_block': _count(weights, r'body\.0\.residual_group\.(\d+)\.'),
+        'squeeze_factor': num_feat // squeezed,
+        'upscale': _read_stepped_scale(weights, 'upsample.', num_feat),
+        'img_range': 255.0,
+    }
+
+
+def _describe_msrresnet(weights: Weights) -> dict[str, Any]:
+    num_feat = _read_size(weights, 'conv_first.weight')
+    first = _read_shuffled_scale(weights, 'upconv1.weight', num_feat)
+    return {
+        'type': 'MSRResNet',
+        'num_in_ch': _read_size(weights, 'conv_first.weight', 1),
+        'num_out_ch': _read_size(weights, 'conv_last.weight'),
+        'num_feat': num_feat,
+        'num_block': _count(weights, r'body\.(\d+)\.conv1\.'),
+        'upscale': first * (2 if 'upconv2.weight' in weights else 1),
+    }
+
+
 def _describe_san(weights: Weights) -> dict[str, Any]:
     num_feat = _read_size(weights, 'head.0.weight')
     return {
@@ -254,7 +297,7 @@ FAMILIES: tuple[Family, ...] = (
         (r'B1\.esa\.conv1\.weight', r'fea_conv\.weight'),
         E_RFDN_RULES,
         _describe_e_rfdn,
-        'The weights need 0..255 without a mean shift, which `img_range` gives (on 0..1 they lose 6 dB).',
+        'The file does not contain `img_range`: the authors use 255, others 1; kdsr takes the better one on photos.',
     ),
     Family(
         'CARN',
@@ -292,7 +335,29 @@ FAMILIES: tuple[Family, ...] = (
         (r'head\.0\.weight', r'body\.0\.body\.2\.weight', r'tail\.1\.weight'),
         EDSR_RULES,
         _describe_edsr,
-        'The file does not contain `res_scale`: the authors use 0.1 for 256 channels and 1 for fewer.',
+        'The file does not contain `res_scale`: kdsr takes the better one of 1 and 0.1 on photos.',
+    ),
+    Family(
+        'RCAN',
+        'BasicSR itself (body.0.residual_group.0.rcab.0)',
+        (r'conv_first\.weight', r'body\.0\.residual_group\.0\.rcab\.0\.weight', r'conv_after_body\.weight'),
+        (),
+        _describe_basicsr_rcan,
+    ),
+    Family(
+        'EDSR',
+        'BasicSR itself (conv_first, body.0.conv1, conv_after_body)',
+        (r'conv_first\.weight', r'body\.0\.conv1\.weight', r'conv_after_body\.weight', r'conv_last\.weight'),
+        (),
+        _describe_basicsr_edsr,
+        'The file does not contain `res_scale`: kdsr takes the better one of 1 and 0.1 on photos.',
+    ),
+    Family(
+        'MSRResNet',
+        'BasicSR itself (conv_first, body.0.conv1, upconv1)',
+        (r'conv_first\.weight', r'body\.0\.conv1\.weight', r'upconv1\.weight', r'conv_hr\.weight'),
+        (),
+        _describe_msrresnet,
     ),
     Family(
         'SwinIR',
@@ -300,7 +365,7 @@ FAMILIES: tuple[Family, ...] = (
         (r'conv_first\.weight', r'layers\.0\.residual_group\.blocks\.0\.attn\.relative_position_bias_table'),
         (),
         _describe_swinir,
-        'The file does not contain `img_range`: the authors use 1, and 255 with windows of 7 (JPEG artefacts).',
+        'The file does not contain `img_range`: kdsr takes the better one of 1 and 255 on photos.',
     ),
     Family(
         'FSRCNN',

@@ -71,7 +71,9 @@ class Spandrel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the super-resolved image (N, 3, S*h, S*w)."""
         height, width = x.shape[-2:]
-        return self._call(self.model, self._pad(x))[..., : height * self.upscale, : width * self.upscale]
+        padded = self._pad(x)
+        own = padded.clone() if padded is x else padded  # spandrel's RCAN multiplies its input by 255 in place
+        return self._call(self.model, own)[..., : height * self.upscale, : width * self.upscale]
 
     def train(self, mode: bool = True) -> Spandrel:
         """Stay in eval mode, because the network is frozen."""

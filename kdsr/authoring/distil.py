@@ -13,6 +13,7 @@ from basicsr.utils.registry import MODEL_REGISTRY
 
 from kdsr import options, plugins, zoo
 from kdsr.archs.convert import read_official
+from kdsr.archs.official_settings import choose_settings
 from kdsr.authoring.option_check import check_option_files
 from kdsr.authoring.other_vocabularies import find_foreign_keys, translate
 from kdsr.authoring.tap_listing import propose_features
@@ -221,11 +222,12 @@ def _plan_variant(
         raise UserError('name at least one teacher: --teacher its_options.yml or --teacher its_checkpoint.pth')
     path = out or f'{os.path.splitext(option_file)[0]}_{method}.yml'
     teachers = _give_names([_describe_teacher(one) for one in given])
+    imports = _list_imports(opt, given)
     if method == 'pisr':
         _check_privileged(teachers, given)
     name = f'{opt["name"]}_{method}'
     base = os.path.relpath(option_file, os.path.dirname(os.path.abspath(path)))
-    change: dict[str, Any] = {'base': base, 'name': name, 'model_type': model_type}
+    change: dict[str, Any] = {'base': base, 'name': name, 'model_type': model_type, **imports}
     change['distillation'] = {'teachers': teachers, **_make_block(opt, teachers, method, option_file)}
     if options.model_class_of(model_type).package == 'kdsr':
         _set_image_loss(change, RECIPES[method])
@@ -313,6 +315,14 @@ def _plan_stage_1(plan: _Plan, opt: Mapping[str, Any], change: Mapping[str, Any]
     return {'path': f'experiments/{name}/models/net_g_latest.pth', 'network': network}
 
 
+def _list_imports(opt: Mapping[str, Any], teachers: Sequence[str]) -> dict[str, list[str]]:
+    """Return the `import_modules` of the student's and the teachers' option files, if a teacher adds any."""
+    own = list(opt.get('import_modules') or ())
+    files = [options.load(file) for file in teachers if file.endswith(('.yml', '.yaml'))]
+    both = list(dict.fromkeys([*own, *(name for file in files for name in file.get('import_modules') or ())]))
+    return {} if both == own else {'import_modules': both}
+
+
 def _give_names(teachers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Give every teacher a unique name."""
     names: list[str] = []
@@ -336,9 +346,14 @@ def _describe_teacher(given: str) -> dict[str, Any]:
     if isinstance(content.get('network'), Mapping):  # written by `kdsr convert`
         return {'name': name, 'path': given, 'network': dict(content['network'])}
     try:
-        network, _ = read_official(pick_weights(content, given), given)
+        weights = pick_weights(content, given)
+        network, renamed = read_official(weights, given)
     except UserError as error:
         return {'name': name, 'network': {'type': 'Spandrel', 'path': _check_spandrel(given, error)}}
+    if renamed.keys() == weights.keys():  # the names are BasicSR's
+        chosen, own, _ = choose_settings(network, renamed, given)
+        if all(own[key] is renamed[key] for key in own):
+            return {'name': name, 'path': given, 'network': chosen}
     raise UserError(
         f'{given!r} is {with_article(network["type"])} with the tensor names of its authors: run '
         f'`kdsr convert {given} --out NEW.pth` first, and give the new file.'
@@ -361,12 +376,15 @@ def _check_spandrel(path: str, reason: UserError) -> str:
 
 def _read_teacher_options(file: str) -> dict[str, Any]:
     own = options.load(file)
+    plugins.import_named(own.get('import_modules') or ())
     if not own.get('network_g'):
         raise UserError(f'{file}: a teacher needs `network_g`, which is missing.')
     trained = f'experiments/{own.get("name")}/models/net_g_latest.pth'
     given = own['path'].get('pretrain_network_g')
     trains = bool((own.get('datasets') or {}).get('train'))
     teacher = {'name': own['network_g'].get('type', 'teacher'), 'path': trained if trains or not given else given}
+    if teacher['path'] == given and own['path'].get('param_key_g'):
+        teacher['param_key'] = own['path']['param_key_g']
     privileged = {'input': 'gt'} if options.model_class_of(own.get('model_type')).input == 'gt' else {}
     return {**teacher, **privileged, 'network': own['network_g']}
 

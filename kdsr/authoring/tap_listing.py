@@ -129,7 +129,7 @@ def build_candidate(
     with torch.random.fork_rng(devices=[]):
         network = build_network_at(where, network_opt).eval()
     multiple = int(getattr(network, 'multiple', window_of(network_opt)))
-    return Tappable(name, where, network, multiple, magnified, channels or find_input_channels(network))
+    return Tappable(name, where, network, multiple, magnified, channels or find_input_channels(network, network_opt))
 
 
 def _find_common_side(multiples: Sequence[int]) -> int:

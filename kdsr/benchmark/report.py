@@ -16,6 +16,7 @@ from kdsr.benchmark.protocol import Protocol
 from kdsr.benchmark.results import SetScores
 from kdsr.benchmark.tasks import OVERLAP
 from kdsr.data.benchmark_sets import describe_crop
+from kdsr.distillation.photo_probe import BICUBIC_LIKE, EXCUSE
 from kdsr.environment import commit, processor
 from kdsr.markdown import markdown_table
 from kdsr.wording import counted
@@ -93,9 +94,18 @@ def format_markdown(results: Sequence[SetScores], about: About) -> str:
     blocks = ['# Benchmark', '\n'.join(f'* {line}' for line in about.lines(results))]
     for scale in sorted({r.scale for r in results}):
         blocks.append(_format_table([r for r in results if r.scale == scale], scale, about.decimals))
+    blocks += [f'**WARNING: {warning}**' for warning in map(warn_if_below_bicubic, results) if warning]
     files = {(f'{r.model} x{r.scale}', r.source, r.fingerprint[:16] or '-'): None for r in results}
     blocks.append(markdown_table(['model', 'weights', 'sha256'], list(files)))
     return '\n\n'.join(blocks) + '\n'
+
+
+def warn_if_below_bicubic(result: SetScores) -> str | None:
+    """Return a warning if bicubic upsampling is better than a result, else None."""
+    if not result.lost_to_bicubic > BICUBIC_LIKE:
+        return None
+    lost = f'{result.lost_to_bicubic:.2f} dB below bicubic upsampling'
+    return f'{result.model} x{result.scale} is {lost} on {result.set_name}. {EXCUSE}'
 
 
 def _format_table(results: Sequence[SetScores], scale: int, decimals: int) -> str:

@@ -18,11 +18,19 @@ class Task:
 
 @dataclass(frozen=True)
 class ImageScore:
-    """PSNR in dB and SSIM of one image; `image` is its name without ending."""
+    """PSNR in dB and SSIM of one image.
+
+    Attributes:
+        image: Its name without ending.
+        psnr: Of the candidate.
+        ssim: Of the candidate.
+        bicubic: PSNR of MATLAB's bicubic upsampling, which the first images of a set are compared with; else None.
+    """
 
     image: str
     psnr: float
     ssim: float
+    bicubic: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,12 @@ class SetScores:
     def psnr(self) -> float:
         """The mean over the images, in dB."""
         return sum(one.psnr for one in self.images) / len(self.images)
+
+    @property
+    def lost_to_bicubic(self) -> float:
+        """How much bicubic upsampling is better on the images that were compared with it, in dB; below 0: worse."""
+        pairs = [(one.bicubic, one.psnr) for one in self.images if one.bicubic is not None]
+        return sum(bicubic - psnr for bicubic, psnr in pairs) / len(pairs) if pairs else 0.0
 
     @property
     def ssim(self) -> float:

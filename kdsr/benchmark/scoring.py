@@ -112,6 +112,9 @@ def benchmark(
             last = results[-1]
             scores = f'{last.psnr:.4f} / {last.ssim:.4f}'
             say(f'[{number}/{len(tasks)}] {last.model} x{last.scale}, {last.set_name}: {scores}')
+            warning = report.warn_if_below_bicubic(last)
+            if warning:
+                say(f'WARNING: {warning}')
             network_of_task = task.candidate.network
             if network_of_task and all(later.candidate.network is not network_of_task for later in tasks[number:]):
                 network_of_task.cpu()

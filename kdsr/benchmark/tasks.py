@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from kdsr.wording import printable
 
 OVERLAP = 32  # low-resolution pixels that neighbouring tiles share
 SSIM_WINDOW = 11
+COMPARED = 5  # images of a set that are compared with bicubic upsampling
 
 
 def run_on_set(
@@ -61,7 +62,8 @@ def run_on_set(
     """
     _check_borders(test_set, protocol.border(candidate.scale))
     super_resolve = make_super_resolver(candidate, protocol, test_set.name, torch.device(resources.device))
-    score_pair = partial(_score_pair, candidate, protocol, resources.pictures)
+    compared = {pair.name for pair in test_set.pairs[:COMPARED]} if candidate.network is not None else set()
+    score_pair = partial(_score_pair, candidate, protocol, resources.pictures, compared)
     read = partial(_read, scale=candidate.scale, lr_cache=resources.lr_cache)
 
     def run(item: tuple[Pair, np.ndarray, np.ndarray]) -> tuple[Pair, np.ndarray | Tensor, np.ndarray, np.ndarray]:
@@ -137,9 +139,10 @@ def _score_pair(
     candidate: Candidate,
     protocol: Protocol,
     pictures: Path | None,
+    compared: Container[str],
     item: tuple[Pair, np.ndarray | Tensor, np.ndarray, np.ndarray],
 ) -> ImageScore:
-    """Round a result to 8 bits, write it where a folder is given, and score it."""
+    """Round a result to 8 bits, write it where a folder is given, and score it; also bicubic where it is compared."""
     pair, sr, lq, gt = item
     image = tensor2img(sr) if isinstance(sr, Tensor) else sr
     colour = image
@@ -148,9 +151,12 @@ def _score_pair(
     if pictures is not None:
         write_png(colour, pictures / f'{pair.name}.png')
     border = protocol.border(candidate.scale)
+    bicubic = None
+    if pair.name in compared:
+        bicubic, _ = score(upsample_bicubic(lq, candidate.scale), gt, border, y_channel=not protocol.rgb)
     if candidate.luminance and not protocol.rgb:
-        return ImageScore(printable(pair.name), *score(image, _to_luminance(gt, protocol.round_gt), border))
-    return ImageScore(printable(pair.name), *score(colour, gt, border, y_channel=not protocol.rgb))
+        return ImageScore(printable(pair.name), *score(image, _to_luminance(gt, protocol.round_gt), border), bicubic)
+    return ImageScore(printable(pair.name), *score(colour, gt, border, y_channel=not protocol.rgb), bicubic)
 
 
 def _to_luminance(gt: np.ndarray, rounded: bool) -> np.ndarray:

@@ -16,15 +16,18 @@ from basicsr.utils.registry import (
     Registry,
 )
 
+from kdsr.compat.registry import hint_for
 from kdsr.distillation.building import argument_problems
 from kdsr.distillation.distillation_loss import DistillationLoss, foreign_loss
 from kdsr.distillation.views import VIEW_REGISTRY, View
 from kdsr.errors import did_you_mean
 from kdsr.experiment import Experiment
 from kdsr.experiment.reading import IMAGE_LOSSES
+from kdsr.lifecycle.optimisers import list_optimisers
 from kdsr.models.any_model import takes_block
 from kdsr.options import WARNING, KeyPath, Problem, block_of
-from kdsr.plugins import describe_origin
+from kdsr.options.basicsr_keys import OPTIMISERS
+from kdsr.options.model_classes import model_class_of
 from kdsr.wording import counted, with_article
 
 # Classes whose constructors are quick and have no effects: they are called to check the values of their arguments.
@@ -74,6 +77,7 @@ def _find_loss_problems(opt: Mapping[str, Any], experiment: Experiment) -> Itera
         if train.get(key) is not None:
             yield from find_type_problems(LOSS_REGISTRY, ('train', key), train[key])
             yield from _negative_weights(('train', key), train[key])
+    yield from _find_optimiser_problems(opt)
     features = [*(feature.name for feature in experiment.features), *experiment.discriminator_features]
     for name, loss in experiment.losses.items():
         where: KeyPath = ('distillation', 'losses', name)
@@ -112,6 +116,21 @@ def _batch_problems(kind: type[DistillationLoss], experiment: Experiment) -> Ite
         yield Problem(path, f'{text} leaves nothing to contrast: take at least {kind.needed_samples}.')
     else:
         yield Problem(path, f'{text} leaves it the image itself alone: take at least {kind.wanted_samples}.', WARNING)
+
+
+def _find_optimiser_problems(opt: Mapping[str, Any]) -> Iterator[Problem]:
+    known = list_optimisers()
+    for name in ('optim_g', 'optim_d') if model_class_of(opt.get('model_type')).known else ():
+        optimiser, where = block_of(opt, 'train', name), ('train', name)
+        kind = optimiser.get('type')
+        if not isinstance(kind, str):
+            continue  # reported by the check of the file
+        if kind not in known:  # the check of the file knows the names; an older PyTorch lacks some
+            if kind in OPTIMISERS:
+                yield Problem((*where, 'type'), f'this PyTorch has no optimiser {kind!r}.')
+            continue
+        for key, text in argument_problems(known[kind], optimiser, ('params',)) if kind != 'Adam' else ():
+            yield Problem(where if key is None else (*where, key), text)
 
 
 def _check_listed_names(path: KeyPath, block: Any, known: list[str], what: str) -> Iterator[Problem]:
@@ -158,9 +177,7 @@ def _check_values(path: KeyPath, registered: type, opt: Mapping[str, Any]) -> It
 def _check_name(registry: Registry, path: KeyPath, name: str) -> Iterator[Problem]:
     if name in registry or f'{name}_basicsr' in registry:
         return
-    hint = did_you_mean(name, registry.keys()) + describe_origin(name)
-    unsure = ' Is the package that brings it imported (`import_modules:`)?'
-    yield Problem(path, f'no {_describe_registry(registry)} is called {name!r}.{hint or unsure}')
+    yield Problem(path, f'no {_describe_registry(registry)} is called {name!r}.{hint_for(name, registry)}')
 
 
 def _describe_registry(registry: Registry) -> str:

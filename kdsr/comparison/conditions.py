@@ -9,9 +9,10 @@ from typing import Any
 import kdsr
 from kdsr.comparison.costs import read_run_facts
 from kdsr.comparison.parts import Table
-from kdsr.comparison.planned_runs import PlannedRun, list_option_differences
+from kdsr.comparison.planned_runs import PlannedRun
 from kdsr.comparison.summary import Summary
 from kdsr.data.benchmark_sets import describe_crop, find_crop_of
+from kdsr.options.differences import list_option_differences
 
 BUDGET = (
     'train.total_iter', 'datasets.train.batch_size_per_gpu', 'datasets.train.gt_size', 'datasets.train.dataroot_gt',

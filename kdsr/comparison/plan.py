@@ -12,12 +12,13 @@ from typing import Any
 
 from kdsr import options, plugins
 from kdsr.checks.experiment import find_problems
-from kdsr.comparison.planned_runs import Comparison, PlannedRun, describe_validation, list_option_differences
+from kdsr.comparison.planned_runs import Comparison, PlannedRun, describe_validation
 from kdsr.errors import UserError, did_you_mean
 from kdsr.experiment import read_experiment
 from kdsr.foreign import find_fault
 from kdsr.foreign.kinds import RUN_OPTIONS
 from kdsr.options import Places
+from kdsr.options.differences import list_option_differences
 
 KEYS = {
     'name': str, 'about': str, 'seeds': list, 'baseline': str, 'import_modules': list, 'common': dict, 'runs': dict,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -104,20 +103,3 @@ def describe_validation(experiment: Experiment) -> dict[str, Any]:
         'datasets': {name: {k: v for k, v in dataset.items() if k != 'name'} for name, dataset in sets.items()},
         'val': asdict(experiment.validation),
     }
-
-
-def list_option_differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = '') -> list[str]:
-    """Return one line for each value in which two nested mappings differ."""
-    lines = []
-    for key in dict.fromkeys((*old, *new)):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            lines += list_option_differences(a, b, f'{where}{key}.')
-        elif a != b:
-            lines.append(f'{where}{key}: {_shorten(a)} -> {_shorten(b)}')
-    return lines
-
-
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 160 else f'{text[:150]} ...'

@@ -15,13 +15,14 @@ from typing import Any
 import torch
 
 from kdsr import options
-from kdsr.comparison.planned_runs import Comparison, PlannedRun, list_option_differences
+from kdsr.comparison.planned_runs import Comparison, PlannedRun
 from kdsr.comparison.training_record import Record, read_record
 from kdsr.data.parallel import count_processors
 from kdsr.durable import write_durably
 from kdsr.errors import UserError, did_you_mean
 from kdsr.experiment import missing_files, read_experiment
 from kdsr.lifecycle.locking import FolderLock
+from kdsr.options.differences import list_option_differences
 from kdsr.wording import counted
 
 POLL_SECONDS = 0.5

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
+import functools
 import os
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from basicsr.utils import get_root_logger
 from safetensors import SafetensorError
@@ -21,7 +24,11 @@ from kdsr.wording import with_article
 
 __all__ = ['SafeTorch', 'load_network', 'pick_weights', 'read_checkpoint', 'safetensors_metadata']
 
-WEIGHT_KEYS = ('params_ema', 'params', 'state_dict', 'model')
+WEIGHT_KEYS = (
+    'params_ema', 'params', 'state_dict', 'model_state_dict', 'model', 'net_g_ema', 'net_g', 'netG', 'generator', 'net',
+    'g', 'weights',
+)  # fmt: skip
+PREFIXES = ('model.', 'net_g.', 'netG.', 'generator.', 'net.', 'network.')
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
@@ -38,7 +45,8 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     if path.lower().endswith('.safetensors'):
         return _read_safetensors(path)
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            content = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         wanted = re.search(r'GLOBAL ([\w.]+)', str(error))
         asks = f' (it asks for {wanted[1]})' if wanted else ''
@@ -61,6 +69,15 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     return content
 
 
+@functools.lru_cache(maxsize=1)
+def _numpy_scalars() -> list[Any]:
+    """Return what a pickled NumPy number is made of, which runs no code: a best PSNR often lies beside the weights."""
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = {type(np.dtype(code)) for code in 'bBhHiIlLqQefd?'}
+    names = ('numpy.core.multiarray.scalar', 'numpy._core.multiarray.scalar')
+    return [*((scalar, name) for name in names), np.dtype, *kinds, codecs.encode]
+
+
 def _read_safetensors(path: str) -> dict[str, Any]:
     try:
         return load_file(path)
@@ -69,7 +86,7 @@ def _read_safetensors(path: str) -> dict[str, Any]:
 
 
 def pick_weights(content: Mapping[str, Any], path: str, param_key: str | None = None) -> dict[str, Tensor]:
-    """Return the weights inside a checkpoint, without DistributedDataParallel's `module.` prefix.
+    """Return the weights inside a checkpoint, without what DistributedDataParallel and torch.compile add to names.
 
     Args:
         content: What :func:`read_checkpoint` returned.
@@ -87,7 +104,31 @@ def pick_weights(content: Mapping[str, Any], path: str, param_key: str | None = 
     if not isinstance(weights, Mapping) or not weights or not all(isinstance(v, Tensor) for v in weights.values()):
         where = f' under {param_key!r}' if param_key else ''
         raise UserError(f'checkpoint {path!r} holds no weights{where}; it has {_keys(content) or "nothing"}.')
-    return {str(k)[len('module.') :] if str(k).startswith('module.') else str(k): v for k, v in weights.items()}
+    return {_unwrapped(str(k)): v for k, v in weights.items()}
+
+
+def _unwrapped(name: str) -> str:
+    """Return a tensor's name without `module.` at its start and `_orig_mod.` anywhere."""
+    return name.replace('_orig_mod.', '').removeprefix('module.')
+
+
+def without_prefix(weights: Mapping[str, Tensor], fits: Callable[[Mapping[str, Tensor]], int]) -> Mapping[str, Tensor]:
+    """Return weights without the name of the attribute that held the network (`model.`, `net_g.`, ...).
+
+    Args:
+        weights: Tensors by name.
+        fits: Returns how many of the given tensors belong to the network.
+
+    Returns:
+        The tensors behind the prefix that fit best; `weights` where none fits better.
+    """
+    best, most = weights, fits(weights)
+    for prefix in PREFIXES:
+        inner = {name[len(prefix) :]: tensor for name, tensor in weights.items() if name.startswith(prefix)}
+        count = fits(inner) if inner else 0
+        if count > most:
+            best, most = inner, count
+    return best
 
 
 def _keys(content: Mapping[str, Any]) -> str:
@@ -134,7 +175,8 @@ def load_network(self: Any, net: Any, load_path: str, strict: bool = True, param
     """
     network, content = self.get_bare_model(net), read_checkpoint(load_path)
     key = next((key for key in (param_key, 'params') if key is not None and key in content), None)
-    weights = pick_weights(content, load_path, key)
+    own = network.state_dict()
+    weights = without_prefix(pick_weights(content, load_path, key), lambda found: len(own.keys() & found.keys()))
     _check_finite(network, weights, load_path)
     get_root_logger().info(f'Loading {type(network).__name__} from {load_path}, with param key: [{key}].')
     self._print_different_keys_loading(network, weights, strict)

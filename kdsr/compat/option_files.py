@@ -19,6 +19,7 @@ from kdsr.options.run_arguments import add_run_arguments, run_arguments
 settings: dict[str, Any] = {
     'cpu': False,
     'single': False,
+    'seeded': False,
     'verbose': False,
     'file': '',
 }  # of the file that was parsed last
@@ -98,6 +99,7 @@ def _resolve_arguments(file: options.OptionFile, words: argparse.Namespace) -> l
     """Return the words for BasicSR's own parser: those it needs, and a file in which everything is resolved."""
     resolved = options.complete(options.clean(file), file.path)
     settings['cpu'] = resolved['num_gpu'] == 0
+    settings['seeded'] = resolved.get('manual_seed') is not None
     settings['single'] = resolved['num_gpu'] == 'auto' and words.launcher == 'none'
     settings['verbose'], settings['file'] = bool(resolved['logger'].get('verbose')), file.path
     path = file.path

@@ -20,7 +20,22 @@ def get(self: Any, name: str, suffix: str = 'basicsr') -> Any:
     for candidate in (name, f'{name}_{suffix}'):
         if candidate in self:
             return self._obj_map[candidate]
-    hint = did_you_mean(name, self.keys()) + plugins.describe_origin(name)
     where = os.path.dirname(basicsr.__file__)
-    unsure = ' Is the package that registers it imported (`import_modules:`)?'
-    raise UserError(f'no {self._name} is called {name!r} (BasicSR in {where}).{hint or unsure}')
+    raise UserError(f'no {self._name} is called {name!r} (BasicSR in {where}).{hint_for(name, self, suffix)}')
+
+
+def hint_for(name: str, registry: Any, suffix: str = 'basicsr') -> str:
+    """Return what helps who named something that is not registered: close names, its package, `import_modules`.
+
+    Args:
+        name: What was named.
+        registry: Of BasicSR.
+        suffix: BasicSR's own ending of names, which nobody writes.
+    """
+    known = [key[: -len(suffix) - 1] if key.endswith(f'_{suffix}') else key for key, _ in registry]
+    origin = plugins.describe_origin(name)
+    close = did_you_mean(name, known)
+    if origin:
+        return origin + close
+    either = ' Or is' if close else ' Is'
+    return f'{close}{either} the package or file that registers it imported (`import_modules:`)?'

@@ -225,7 +225,8 @@ def _find_input_shape(
         size = input_size or (output_size[0] // scale, output_size[1] // scale)
         return find_lr_shape(network, described.opt, size)
     large = tuple(described.magnified * side for side in input_size) if input_size else output_size
-    channels = described.channels if described.input == 'teacher_images' else find_input_channels(network)
+    teachers_images = described.input == 'teacher_images'
+    channels = described.channels if teachers_images else find_input_channels(network, described.opt)
     return (channels, *large)
 
 

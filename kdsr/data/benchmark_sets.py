@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -146,7 +147,7 @@ def pair_folders(name: str, scale: int, gt: str, lq: str, template: str = '{}') 
     for folder in (gt, lq):
         if not os.path.isdir(folder):
             raise UserError(f'test set {name!r}: there is no folder {folder!r}.')
-    forms = (template.replace('{}', '{n}'),)
+    forms = (re.sub(r'\{0?(:s)?\}', '{n}', template),)
     found = BenchmarkSet(name, scale, _pair_files(Path(gt), Path(lq), scale, forms), f'given ({os.path.basename(lq)})')
     check_sizes([found])
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from glob import glob
 from typing import Any
@@ -12,6 +13,7 @@ from kdsr import options, zoo
 from kdsr.cost.complexity import count
 from kdsr.deployment.card import ModelCard, format_training, read_card
 from kdsr.deployment.reach import reach_of
+from kdsr.distillation.photo_probe import warn_if_worse
 from kdsr.errors import UserError
 from kdsr.metadata import safetensors_metadata
 from kdsr.networks.candidates import Candidate, find_candidates
@@ -20,13 +22,16 @@ from kdsr.networks.facts import count_parameters, find_lr_shape
 _SCORE = re.compile(r'# (\w+): ([\d.]+)')
 
 
-def read_model(path: str, network: str | None = None) -> tuple[Candidate, ModelCard | None]:
+def read_model(
+    path: str, network: str | None = None, notice: Callable[[str], object] = lambda sentence: None
+) -> tuple[Candidate, ModelCard | None]:
     """Build the network of a checkpoint, with its weights.
 
     Args:
         path: `net_g_*.pth` of an experiment, a file of `kdsr convert` or `kdsr export` (safetensors), an official file
             that `kdsr convert` recognises, a file that spandrel recognises, an option file, or a name of the zoo.
         network: Options of the network of bare weights, as a mapping or an option file.
+        notice: Called with a warning if a network without a card is worse than bicubic upsampling on photos.
 
     Returns:
         The network, and the card that lies in the file, if there is one.
@@ -40,7 +45,12 @@ def read_model(path: str, network: str | None = None) -> tuple[Candidate, ModelC
     one = find_candidates([path], network=network)[0]
     if card is not None:
         return replace(one, name=card.name), card
-    return replace(one, name=_name(path, one.name)), None
+    one = replace(one, name=_name(path, one.name))
+    channels = 1 if one.luminance else 3
+    warning = one.network and warn_if_worse(one.name, one.network, one.scale, channels, one.multiple)
+    if warning:
+        notice(warning)
+    return one, None
 
 
 def _name(path: str, name: str) -> str:

@@ -20,6 +20,7 @@ from kdsr.deployment.engines import ENGINES, Engine, InstalledEngine, PixelRunne
 from kdsr.deployment.reach import reach_of
 from kdsr.deployment.sources import estimate_bytes_per_pixel, read_model
 from kdsr.deployment.tiled_network import Progress, TiledNetwork, TileSettings
+from kdsr.distillation.photo_probe import warn_if_worse
 from kdsr.errors import UserError, check_choice
 from kdsr.image_files.rows import in_blocks
 from kdsr.networks.devices import find_device
@@ -76,7 +77,8 @@ class Upscaler:
             (docs/speed.md). Results differ by at most 1 level of 255.
         alpha: How transparency is enlarged: 'bicubic', or by the 'network' as a grey image.
         seamless: The image is a texture that is laid side by side; its enlargement fits to itself as well.
-        notice: Called with a sentence when something else is done than asked for.
+        notice: Called with a sentence when something else is done than asked for, or when a file that kdsr did not
+            export is worse than bicubic upsampling on photos.
 
     Attributes:
         scale: S.
@@ -116,11 +118,11 @@ class Upscaler:
         path = os.fspath(model)
         if path.lower().endswith('.onnx'):
             of_file = _engine_of_file(path, engine, precision, self._device)
-            self._model = _onnx_model(path, of_file, engine == 'auto', self._device)
+            self._model = _onnx_model(path, of_file, engine == 'auto', self._device, notice)
             self.engine: InstalledEngine = of_file
             around: InstalledEngine = 'torch'
         else:
-            self._model = _torch_model(path, network, self._device)
+            self._model = _torch_model(path, network, self._device, notice)
             self.engine = around = installed_engine(engine, precision, self._device)
         self.scale, self.name = self._model.scale, self._model.name
         one = self._model
@@ -249,8 +251,8 @@ def _check(settings: TileSettings, precision: str, engine: str, alpha: str) -> N
     check_choice('alpha', alpha, get_args(AlphaMode))
 
 
-def _torch_model(path: str, network: str | None, device: torch.device) -> Model:
-    one, card = read_model(path, network)
+def _torch_model(path: str, network: str | None, device: torch.device, notice: Callable[[str], object]) -> Model:
+    one, card = read_model(path, network, notice)
     if one.network is None:
         raise UserError('bicubic is no network; name a model, for example rfdn_small_x2.')
     reach = reach_of(one.network, 1 if one.luminance else 3) if one.multiple == 1 else None
@@ -272,7 +274,13 @@ def _engine_of_file(
     return engine
 
 
-def _onnx_model(path: str, engine: Literal['onnx', 'openvino'], fall_back: bool, device: torch.device) -> Model:
+def _onnx_model(
+    path: str,
+    engine: Literal['onnx', 'openvino'],
+    fall_back: bool,
+    device: torch.device,
+    notice: Callable[[str], object],
+) -> Model:
     if not os.path.isfile(path):
         raise UserError(f'{path!r} does not exist (looked in {os.getcwd()!r}).')
     try:
@@ -287,6 +295,9 @@ def _onnx_model(path: str, engine: Literal['onnx', 'openvino'], fall_back: bool,
         )
     card, scale = read_card(network.metadata, path), network.scale()
     if card is None:
+        warning = warn_if_worse(path, network, scale, network.channels)
+        if warning:
+            notice(warning)
         return Model(path, network, scale, network.channels == 1, 1, 0, None)
     if card.scale != scale or card.luminance != (network.channels == 1):
         raise UserError(f'{path!r}: its metadata says x{card.scale}, but it enlarges by {scale}: it is damaged.')

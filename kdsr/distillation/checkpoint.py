@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kdsr.compat.loading import pick_weights as pick_weights  # reading and writing, from one place
 from kdsr.compat.loading import read_checkpoint as read_checkpoint
+from kdsr.compat.loading import without_prefix
 from kdsr.errors import UserError
 from kdsr.lifecycle.saving import save_checkpoint as save_checkpoint
 from kdsr.wording import counted
@@ -54,6 +55,7 @@ def take_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str,
         UserError: names or shapes do not fit, or values are not finite or not of a floating-point type.
     """
     own = network.state_dict()
+    weights = _without_prefix(own, weights)
     misfit = describe_misfit(network, weights, source, name)
     if misfit is not None:
         raise UserError(misfit)
@@ -74,6 +76,7 @@ def describe_misfit(network: nn.Module, weights: Mapping[str, Tensor], source: s
         UserError: values are not finite or not of a floating-point type.
     """
     own = network.state_dict()
+    weights = _without_prefix(own, weights)
     _check_values(own, weights, source, name)
     fitting = [k for k in own if k in weights and weights[k].shape == own[k].shape]
     if len(fitting) == len(own) >= len(weights):
@@ -83,6 +86,10 @@ def describe_misfit(network: nn.Module, weights: Mapping[str, Tensor], source: s
         f'({_describe_mismatch(own, weights, fitting)}). '
         'Is it the checkpoint of this architecture, with these settings and this scale?'
     )
+
+
+def _without_prefix(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    return without_prefix(weights, lambda found: len(own.keys() & found.keys()))
 
 
 def _check_values(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: str, name: str) -> None:

@@ -29,14 +29,16 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
 def run_padded(network: Callable[[Tensor], Tensor], image: Tensor, multiple: int) -> Tensor:
     """Run `network` on the padded image, and crop the padding off its output.
 
+    The network gets a tensor of its own: some (spandrel's RCAN) change their input in place.
+
     Args:
         network: Maps (N, C, h, w) to (N, C', S*h, S*w).
         image: (N, C, h, w), any size.
         multiple: The network's window size; 1 for none.
     """
     padded = pad_to_multiple(image, multiple)
-    output = network(padded)
     if padded is image:
-        return output
+        return network(image.clone())
+    output = network(padded)
     scale = output.shape[-1] // padded.shape[-1]
     return output[..., : image.shape[-2] * scale, : image.shape[-1] * scale]

@@ -74,7 +74,7 @@ def export(checkpoint: str, out: str, wishes: ExportSettings, say: Callable[[str
             those before it are.
     """
     _check(wishes)
-    one, card = read_model(checkpoint, wishes.network)
+    one, card = read_model(checkpoint, wishes.network, say)
     if one.network is None:
         raise UserError('bicubic has no network to export.')
     card = card or make_card(one, one.source)

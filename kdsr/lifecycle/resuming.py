@@ -13,11 +13,13 @@ from typing import Any
 import torch
 from basicsr.utils import check_resume
 
+from kdsr.compat.option_files import settings
 from kdsr.compat.tensors import find_tensor_fault
 from kdsr.durable import remove_partial_files
 from kdsr.errors import UserError
 from kdsr.foreign import find_fault
 from kdsr.foreign.kinds import TRAINING_STATE
+from kdsr.lifecycle.changed_options import snapshot, tell_changes
 from kdsr.lifecycle.locking import FolderLock
 from kdsr.lifecycle.peers import Peers
 from kdsr.lifecycle.run import run
@@ -37,6 +39,7 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     Raises:
         UserError: another process trains the run, or the state cannot be used.
     """
+    run.options = snapshot(opt)
     if opt.get('dist'):
         share_seed(opt)
         run.peers = Peers.meet(opt['rank'], opt['world_size'])
@@ -79,7 +82,8 @@ def _load_state(path: str, opt: dict[str, Any]) -> dict[str, Any]:
         raise UserError(f'`path.resume_state: {path}` cannot be used (see above); nothing in it was run.')
     opt['path']['resume_state'] = path
     opt['resumed'] = {key: state.get(key) for key in ('epoch', 'iter', 'data_order')}
-    if state.get('data_order') is not None:  # the seed was drawn at random where the option file names none
+    tell_changes(path, state, opt)
+    if state.get('data_order') is not None and not settings['seeded']:  # it was drawn at random: go on with it
         opt['manual_seed'] = state['data_order']['manual_seed']
     check_resume(opt, state['iter'])
     for key, network in opt['path'].items():

@@ -28,6 +28,7 @@ class Run:
         validating: A validation is running. It changes no weights, so a stop need not wait for its end.
         ending: The run saves what it needs to stop, or has failed; further signals change nothing.
         lock: The lock of the run's folder.
+        options: What the training depends on, as the option file gives it (`changed_options.snapshot`), or None.
         peers: The other processes of a distributed run, or None.
     """
 
@@ -50,6 +51,7 @@ class Run:
         self.ending = False
         self.lock: FolderLock | None = None
         self.peers: Peers | None = None
+        self.options: dict[str, Any] | None = None
 
 
 class Observer:

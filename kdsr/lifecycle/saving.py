@@ -15,6 +15,8 @@ from basicsr.utils.dist_util import master_only
 
 from kdsr.durable import write_durably
 from kdsr.errors import UserError, suggest_cure
+from kdsr.lifecycle.changed_options import follow_new_options, with_new_schedules
+from kdsr.lifecycle.run import run
 from kdsr.lifecycle.state_fit import check_optimizers, check_schedulers
 
 FOR_INSPECTION = 'nonfinite'  # in the names of the files that a run leaves when its numbers are not finite
@@ -79,15 +81,18 @@ def save_training_state(self: Any, epoch: int, current_iter: int) -> None:
 
 
 def resume_training(self: Any, resume_state: dict[str, Any]) -> None:
-    """Restore optimisers and schedulers as BasicSR does, and what it forgets.
+    """Restore optimisers and schedulers as BasicSR does, and what it forgets; follow edited options.
 
     Raises:
         UserError: the state does not fit the run.
     """
+    options = run.options or {}
     try:
+        resume_state = with_new_schedules(self, resume_state, options)
         check_schedulers(self.schedulers, resume_state['schedulers'])
         basicsr_resume_training(self, resume_state)
         check_optimizers(self.optimizers)
+        follow_new_options(self, resume_state, options)
     except (AssertionError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(
             f'{self.opt["path"].get("resume_state")} does not fit this run ({error}): were losses, networks or '
@@ -115,6 +120,7 @@ def training_state(model: Any, epoch: int, iteration: int) -> dict[str, Any]:
         'networks': _select(getattr(model, 'saved_networks', ()), iteration),
         'data_order': model.opt.get('data_order'),
         **_pair_pool(model),
+        'options': run.options,
         **getattr(model, 'state_extras', dict)(),
     }
 

@@ -152,12 +152,13 @@ class Distilling(StudentPass):
         network: nn.Module = self.get_bare_model(self.net_g)
         batch = self.example_batch(self._multiples())
         buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-        self.tap.calibrate(lambda: network.train()(batch.lq))  # what training changes in place, dropout included
+        # what training changes in place, dropout included
+        self.tap.calibrate(lambda: network.train()(batch.lq.clone()))
         for name, buffer in network.named_buffers():
             buffer.copy_(buffers[name])
         network.eval()
         with self.tap as features:
-            student = NetworkOutput(network(batch.lq), features)
+            student = NetworkOutput(network(batch.lq.clone()), features)
         network.train()
         self.teacher.calibrate(batch)
         teacher = self.teacher(batch)

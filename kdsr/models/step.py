@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.precision import set_memory_format
+from kdsr.models.averaging import Averages, pair_averages
 from kdsr.models.compiling import compile_for_training
 from kdsr.models.student_pass import mean_of_parts
 from kdsr.models.validated import ValidatedModel
@@ -20,7 +21,7 @@ from kdsr.models.watching import GRADIENT, SCALE, collapsed, gradient_norm
 class SteppingModel(ValidatedModel):
     """The order of one training step, and the methods by which subclasses fill it."""
 
-    _averaged: tuple[list[Tensor], list[Tensor]] | None = None
+    _averaged: Averages | None = None
 
     def init_training_settings(self) -> None:
         """Let SRModel build EMA, losses, optimiser and schedulers."""
@@ -98,15 +99,19 @@ class SteppingModel(ValidatedModel):
         compile_for_training(network, self.tapped(), partial(self.run, self.network_input(part), network))
 
     def model_ema(self, decay: float = 0.999) -> None:
-        """Move the averaged weights towards the network's: BasicSR's numbers, in two calls for all tensors."""
+        """Move the averaged weights towards the network's: BasicSR's numbers, in two calls for all tensors.
+
+        BasicSR leaves buffers as they were at the start, so that a network with BatchNorm is validated and saved with
+        statistics of nothing. Its running statistics are averaged like weights; other buffers are copied.
+        """
         if self._averaged is None:
-            own = dict(self.get_bare_model(self.net_g).named_parameters())
-            averages = dict(self.net_g_ema.named_parameters())
-            self._averaged = list(averages.values()), [own[name] for name in averages]
-        averaged, current = self._averaged
+            self._averaged = pair_averages(self.net_g_ema, self.get_bare_model(self.net_g))
+        averaged, current, copies, originals = self._averaged
         with torch.no_grad():
             torch._foreach_mul_(averaged, decay)
             torch._foreach_add_(averaged, current, alpha=1 - decay)
+            for copied, original in zip(copies, originals):
+                copied.copy_(original)
 
     def get_current_log(self) -> dict[str, float]:
         """Return the last step's losses and measurements; only here does the step wait for the device."""

@@ -124,7 +124,8 @@ class StudentPass(SRModel):
             (N, C', S*h, S*w), in single precision.
         """
         with autocast(self.device, self.precision):
-            output = (self.net_g if network is None else network)(to_memory_format(image, self.channels_last))
+            own = to_memory_format(image.clone(), self.channels_last)  # networks may change their input in place
+            output = (self.net_g if network is None else network)(own)
         return at_least_float32(output.contiguous() if self.channels_last else output)
 
     def image_terms(self, image: Tensor, gt: Tensor | None) -> dict[str, Tensor]:

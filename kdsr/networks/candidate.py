@@ -65,7 +65,7 @@ def make_candidate(label: str, network: nn.Module, network_opt: Mapping[str, Any
     Raises:
         UserError: its input is neither RGB nor luminance.
     """
-    channels = find_input_channels(network)
+    channels = find_input_channels(network, network_opt)
     if channels not in (1, 3):
         raise UserError(f'{label}: its input has {channels} channels; only RGB and luminance can be tested.')
     return Candidate(

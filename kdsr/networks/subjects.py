@@ -18,7 +18,7 @@ from kdsr.distillation.padding import run_padded
 from kdsr.distillation.teacher import FrozenNetwork, TeacherEnsemble, build_teachers
 from kdsr.errors import UserError
 from kdsr.experiment import Experiment, read_experiment, window_of
-from kdsr.networks.facts import find_input_channels
+from kdsr.networks.facts import find_input_channels, scale_of
 from kdsr.networks.weight_files import build, identify
 
 OPTION_FILES = ('.yml', '.yaml')
@@ -95,14 +95,18 @@ def read_networks(
     label = name or os.path.splitext(os.path.basename(file))[0]
     found, weights = identify(file, network_opt)
     network = build(label, found, weights, file)
-    scale = int(found.get('upscale') or getattr(network, 'upscale', None) or 0)
-    return [_make_subject(label, network.to(device), window_of(found), scale)], None
+    scale = scale_of(network, found)
+    return [_make_subject(label, network.to(device), window_of(found), scale, found)], None
 
 
-def _make_subject(name: str, network: nn.Module, window: int, scale: int) -> Subject:
+def _make_subject(
+    name: str, network: nn.Module, window: int, scale: int, network_opt: Mapping[str, Any] | None = None
+) -> Subject:
     network = network.eval().requires_grad_(False)
     multiple = int(getattr(network, 'multiple', window))
-    return Subject(name, partial(run_padded, network, multiple=multiple), find_input_channels(network) == 1, scale)
+    return Subject(
+        name, partial(run_padded, network, multiple=multiple), find_input_channels(network, network_opt) == 1, scale
+    )
 
 
 def _read_option_file(
@@ -116,7 +120,7 @@ def _read_option_file(
         raise UserError(f'{file}: the input of its network is the ground truth; there is nothing to super-resolve.')
     name = name or experiment.name
     network = read_weights_of(experiment, lambda: find_weights(experiment, iteration, file), device)
-    own = _make_subject(name, network, trained.multiple, scale)
+    own = _make_subject(name, network, trained.multiple, scale, trained.opt)
     aggregates = trained.role == 'aggregator'
     if not (experiment.teachers and (with_teachers or aggregates)):
         return [own], None

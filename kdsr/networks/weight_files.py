@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kdsr import options, plugins, zoo
 from kdsr.archs.convert import read_official
+from kdsr.archs.official_settings import choose_settings
 from kdsr.distillation.building import build_network_at
 from kdsr.distillation.checkpoint import pick_weights, read_checkpoint, take_weights
 from kdsr.errors import UserError, did_you_mean
@@ -36,7 +37,7 @@ def identify(path: str, given: Mapping[str, Any] | None = None) -> tuple[Mapping
         The network's options, and the weights in its names; None for spandrel, which reads the file itself.
 
     Raises:
-        UserError: the file is missing or damaged.
+        UserError: the file is missing or damaged, or an official file is far below bicubic with all settings.
     """
     if not os.path.isfile(os.path.expanduser(path)):
         raise UserError(
@@ -52,9 +53,10 @@ def identify(path: str, given: Mapping[str, Any] | None = None) -> tuple[Mapping
     if network_opt is not None:
         return network_opt, pick_weights(content, path)
     try:
-        return read_official(pick_weights(content, path), path)
-    except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError, LookupError):
+        network_opt, weights = read_official(pick_weights(content, path), path)
+    except UserError:
         return by_spandrel, None  # names of no family, or like a family's but of another network
+    return choose_settings(network_opt, weights, path)[:2]
 
 
 def read_network_opt(text: str) -> dict[str, Any]:
@@ -95,7 +97,10 @@ def build(label: str, network_opt: Mapping[str, Any], weights: Weights | None, p
         if weights is not None:
             take_weights(network, weights, repr(path), label)
     except UserError as error:
-        raise UserError(f"{error} Or say what it is: --network '{{type: RFDN, upscale: 4}}'.") from None
+        raise UserError(
+            f"{error} Or say what it is: --network '{{type: RFDN, upscale: 4}}', or --network FILE.yml with its "
+            "`network_g:` and, for its authors' *_arch.py in the current folder, `import_modules: [NAME_arch]`."
+        ) from None
     return network.eval().requires_grad_(False)
 
 

@@ -7,13 +7,18 @@ from kdsr.options.table import DEGRADED_SET, RAW_SET, Option
 NUMBER = (int, float)
 ANY = (str, int, float, bool, list, dict)
 
+OPTIMISERS = (
+    'Adam', 'AdamW', 'Adadelta', 'Adafactor', 'Adagrad', 'Adamax', 'ASGD', 'Muon', 'NAdam', 'RAdam', 'RMSprop', 'Rprop',
+    'SGD',
+)  # fmt: skip
+
 SECTIONS: dict[str, dict[str, Option]] = {
     'top level': {
         'name': Option((str, int, float), 'Name of the experiment and its folder.', required=True),
         'model_type': Option((str,), 'Registered model class: what is trained, and how.', required=True),
         'scale': Option((int,), 'Upscaling factor.', least=1),
         'num_gpu': Option((int, str), 'Number of GPUs; 0 for the CPU, `auto` for all.', least=0),
-        'manual_seed': Option((int,), 'Seed of all random numbers. Default: drawn.', least=0),
+        'manual_seed': Option((int,), 'Seed of all random numbers. Default: drawn.', least=0, below=2**32),
         'datasets': Option((dict,), '`train`, `val`, `val_1`, ... or `test_1`, ...: a dataset each.', required=True),
         'network_g': Option((dict,), 'The network: `type` and its arguments.', required=True),
         'path': Option((dict,), 'Initial weights, and the state to resume from.'),
@@ -40,7 +45,7 @@ SECTIONS: dict[str, dict[str, Option]] = {
         'perceptual_opt': Option((dict,), 'Loss between VGG features, `l_percep` and `l_style` in the log.'),
     },
     'train.optim': {
-        'type': Option((str,), "BasicSR 1.4.2 has PyTorch's Adam only.", required=True, choices=('Adam',)),
+        'type': Option((str,), "An optimiser of PyTorch's.", required=True, choices=OPTIMISERS),
         'lr': Option(NUMBER, 'Learning rate.', required=True, least=0),
         'betas': Option((list,), 'Two numbers, from 0 to below 1.'),
         'weight_decay': Option(NUMBER, 'L2 penalty.', least=0),
@@ -181,5 +186,5 @@ DATASETS: dict[str, dict[str, Option]] = {
     ), _OF_VIDEO),
 }  # fmt: skip
 
-# Keys of older BasicSR files that nothing reads any more (last part of the path).
-OBSOLETE = ('use_shuffle', 'save_img', 'suffix', 'crop_border')
+# Keys of older BasicSR files and of its forks that nothing reads (last part of the path).
+OBSOLETE = ('use_shuffle', 'save_img', 'suffix', 'crop_border', 'task', 'print_network', 'entity', 'use_chop')

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kdsr.errors import UserError, did_you_mean
+from kdsr.options.metrics import fill_direction
 from kdsr.options.names import check_name
 from kdsr.options.positions import Places, keep_existing, read_with_places, shorten_path
 from kdsr.options.problems import WARNING, KeyPath, Place, Problem, dotted
@@ -25,6 +26,7 @@ DEFAULTS: dict[str, Any] = {
 }
 VAL_DEFAULTS = {'val_freq': 5000, 'save_img': False}
 TEST_DEFAULTS = {'save_img': False, 'suffix': None}
+ZERO_IF_NULL = ('ema_decay', 'warmup_iter')  # BasicSR compares them with numbers, and so fails at null
 TRAIN_SET_DEFAULTS = {'use_hflip': False, 'use_rot': False, 'num_worker_per_gpu': 0}
 
 
@@ -194,7 +196,11 @@ def _fill_defaults(opt: dict[str, Any]) -> dict[str, Any]:
     if isinstance(val, dict) or (tests and val is None):
         filled['val'] = merge(TEST_DEFAULTS if tests else VAL_DEFAULTS, val or {})
         if isinstance(filled['val'].get('metrics'), dict):
-            filled['val']['metrics'] = {k: v for k, v in filled['val']['metrics'].items() if v is not None}
+            metrics = filled['val']['metrics'].items()
+            filled['val']['metrics'] = {k: fill_direction(v) for k, v in metrics if v is not None}
+    if isinstance(filled.get('train'), dict):
+        switched_off = [key for key in ZERO_IF_NULL if key in filled['train'] and filled['train'][key] is None]
+        filled['train'] = {key: value for key, value in filled['train'].items() if key not in switched_off}
     return {k: v for k, v in filled.items() if v is not None or k not in ('distillation', 'val')}
 
 

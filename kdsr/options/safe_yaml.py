@@ -41,6 +41,9 @@ CHOOSE_NONE = frozenset(
 )
 
 
+TEXTS = frozenset(('filename_tmpl',))  # options whose values look like YAML: `{}` is a template, not a mapping
+
+
 def parse_value(text: str, key: str = '') -> Any:
     """Read one value as YAML does: ``1e-4``, ``true``, ``~``, ``[1, 2]``; ``None`` is BasicSR's word for ``~``.
 
@@ -55,6 +58,8 @@ def parse_value(text: str, key: str = '') -> Any:
     Raises:
         UserError: the text is not YAML.
     """
+    if key in TEXTS and text not in ('None', 'none', '~', 'null', ''):
+        return text.strip('\'"')
     if text == 'None' or (text == 'none' and key not in CHOOSE_NONE):
         return None
     try:

@@ -8,6 +8,7 @@ from typing import Any
 
 from kdsr.errors import did_you_mean
 from kdsr.options.basicsr_keys import DATASETS, NUMBER, OBSOLETE, SCHEDULERS, SECTIONS
+from kdsr.options.metrics import find_metric_problems
 from kdsr.options.model_classes import MODEL_CLASSES, model_class_of
 from kdsr.options.names import find_name_fault
 from kdsr.options.problems import WARNING, KeyPath, Problem
@@ -21,6 +22,7 @@ NEEDED_IN_TRAINING = {
     'scheduler': 'missing: for example {type: MultiStepLR, milestones: [200000]}.',
 }
 WITHOUT_EFFECT_ON_MODELS = ('base', 'import_modules')
+UNREAD = 'nothing reads this key (old files of BasicSR and other projects contain it); delete it.'
 CROPPING_METRICS = ('calculate_psnr', 'calculate_ssim', 'calculate_psnr_pt', 'calculate_ssim_pt')
 
 
@@ -46,12 +48,15 @@ def check_sections(opt: Mapping[str, Any], is_train: bool) -> Iterator[Problem]:
             yield from check_rows((section,), opt[section], rows_of(section), partial(_judge_key, opt, section))
     wandb = block_of(opt, 'logger').get('wandb')
     if wandb is not None:
-        yield from check_rows(('logger', 'wandb'), wandb, rows_of('logger.wandb'))
+        yield from check_rows(('logger', 'wandb'), wandb, rows_of('logger.wandb'), _judge_wandb_key)
     yield from _check_datasets(opt, is_train)
     yield from _check_quadrants(opt)
     yield from _check_crop_borders(opt)
+    yield from find_metric_problems(opt)
     if is_train:
         yield from _check_training(opt)
+    else:
+        yield from _check_tested(opt)
 
 
 def find_ignored_keys(opt: Mapping[str, Any]) -> Iterator[Problem]:
@@ -110,8 +115,8 @@ def _judge_key(opt: Mapping[str, Any], section: str, key: Any) -> Problem | None
         return Problem(path, f'{model.name} does not read this key; {", ".join(readers)} would.', WARNING)
     if not model.known and section in (TOP, 'path', 'train', 'val'):
         return None  # a model class of another package may read any key
-    if key in OBSOLETE:
-        return Problem(path, 'nothing reads this key here (old files of BasicSR contain it); delete it.', WARNING)
+    if key in OBSOLETE or (section == TOP and str(key).startswith('x-')):
+        return Problem(path, UNREAD, WARNING)
     if section == TOP and str(key).startswith('network_'):
         text = 'unknown key. Teachers belong under `distillation: {teachers: [...]}`'
         return Problem(path, f'{text}; `kdsr distil FILE` translates files of other distillation code.')
@@ -159,6 +164,8 @@ def _check_dataset(where: KeyPath, dataset: Mapping[str, Any], trains: bool) -> 
     backend = dataset.get('io_backend')
     if isinstance(backend, Mapping):
         yield from check_rows((*where, 'io_backend'), backend, SECTIONS['io_backend'])
+    if trains and dataset.get('dataset_enlarge_ratio') == 0:
+        yield Problem((*where, 'dataset_enlarge_ratio'), 'must be above 0, is 0: an epoch would have no images.')
     gt_size = dataset.get('gt_size')
     if trains and gt_size is None and kind in PAIRED_SETS:
         yield Problem((*where, 'gt_size'), f'missing. {rows["gt_size"].doc}')
@@ -167,8 +174,9 @@ def _check_dataset(where: KeyPath, dataset: Mapping[str, Any], trains: bool) -> 
     if trains and dataset.get('prefetch_mode') == 'cuda' and dataset.get('pin_memory') is not True:
         yield Problem((*where, 'prefetch_mode'), '`cuda` needs `pin_memory: true`.')
     template = dataset.get('filename_tmpl')
-    if isinstance(template, str) and '{}' not in template:
-        yield Problem((*where, 'filename_tmpl'), f"{template!r} has no {{}} for the name; write for example '{{}}x4'.")
+    if isinstance(template, str) and not _has_place_for_name(template):
+        text = f"{template!r} must hold one {{}} for the name; write for example '{{}}x4'."
+        yield Problem((*where, 'filename_tmpl'), text)
     backend_type = backend.get('type') if isinstance(backend, Mapping) else None
     for key in ('dataroot_gt', 'dataroot_lq') if backend_type == 'lmdb' and kind in PAIRED_SETS[:1] else ():
         root = dataset.get(key)
@@ -176,9 +184,24 @@ def _check_dataset(where: KeyPath, dataset: Mapping[str, Any], trains: bool) -> 
             yield Problem((*where, key), f'{root!r}: with `io_backend: {{type: lmdb}}` the folder must end in .lmdb.')
 
 
+def _has_place_for_name(template: str) -> bool:
+    """Return whether BasicSR can put one name into a `filename_tmpl`: `{}x4`, `{0}x4`, `{:s}x4`."""
+    try:
+        return template.format('a') != template.format('b')
+    except (IndexError, KeyError, ValueError, AttributeError):
+        return False
+
+
+def _judge_wandb_key(key: Any) -> Problem | None:
+    where = ('logger', 'wandb')
+    return (
+        Problem((*where, key), UNREAD, WARNING) if key in OBSOLETE else refuse_key(where, key, rows_of('logger.wandb'))
+    )
+
+
 def _judge_dataset_key(where: KeyPath, key: Any, rows: Mapping[str, Option]) -> Problem | None:
     if key in OBSOLETE:
-        return Problem((*where, key), 'nothing reads this key (old files of BasicSR contain it); delete it.', WARNING)
+        return Problem((*where, key), UNREAD, WARNING)
     reader = next((name for name, other in DATASETS.items() if key in other), None)
     return refuse_key(where, key, rows, f'this dataset does not read the key; {reader} would.' if reader else None)
 
@@ -216,8 +239,11 @@ def _check_training(opt: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(('datasets',), 'missing: the training set, `train:`.')
     for key in ('optim_g', 'optim_d') if judged else ():
         if isinstance(train.get(key), Mapping):
-            yield from check_rows(('train', key), train[key], SECTIONS['train.optim'])
+            of_torch = train[key].get('type') not in (None, 'Adam')  # the check of the registries reads their arguments
+            rest = (lambda key: None) if of_torch else None
+            yield from check_rows(('train', key), train[key], SECTIONS['train.optim'], rest)
             yield from _check_betas(('train', key, 'betas'), train[key].get('betas'))
+    yield from _check_discriminator(opt)
     if judged and isinstance(train.get('scheduler'), Mapping):
         yield from _check_scheduler(train['scheduler'], train.get('total_iter'))
     total, warmup = train.get('total_iter'), train.get('warmup_iter')
@@ -225,6 +251,22 @@ def _check_training(opt: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(
             ('train', 'warmup_iter'), f'the warm-up does not end before the training (`total_iter: {total}`).', WARNING
         )
+
+
+def _check_discriminator(opt: Mapping[str, Any]) -> Iterator[Problem]:
+    discriminator, crop = block_of(opt, 'network_d'), block_of(opt, 'datasets', 'train').get('gt_size')
+    size = discriminator.get('input_size', 128)
+    if discriminator.get('type') == 'VGGStyleDiscriminator' and isinstance(crop, int) and crop != size:
+        text = f'VGGStyleDiscriminator takes crops of {size} pixels, but `datasets.train.gt_size` is {crop}'
+        yield Problem(('network_d', 'input_size'), f'{text}: make them equal (128 or 256).')
+
+
+def _check_tested(opt: Mapping[str, Any]) -> Iterator[Problem]:
+    """A test without weights would score random numbers; networks that bring their weights name a file themselves."""
+    weights = block_of(opt, 'path').get('pretrain_network_g')
+    if weights is None and 'path' not in block_of(opt, 'network_g') and model_class_of(opt.get('model_type')).known:
+        text = 'missing: the network would be tested with random weights. Name the file of its weights.'
+        yield Problem(('path', 'pretrain_network_g'), text)
 
 
 def _check_betas(path: KeyPath, betas: Any) -> Iterator[Problem]:

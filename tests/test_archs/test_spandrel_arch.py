@@ -1,6 +1,7 @@
 import os
 import pickle
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -33,6 +34,21 @@ def swinir(workspace):
     network = build_network(SWINIR)
     network.load_state_dict(torch.load(path, weights_only=True)['params'])
     return path, network.eval()
+
+
+@torch.no_grad()
+def test_a_network_that_changes_its_input_gets_a_copy():
+    """spandrel's RCAN multiplied the training batch by 255: the student then trained on 0..255."""
+    from spandrel.architectures.RCAN import RCAN
+
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(RCAN(n_resgroups=1, n_resblocks=1, n_feats=16, scale=2).state_dict(), f'{folder}/rcan.pth')
+        network = Spandrel(f'{folder}/rcan.pth')
+    image = torch.rand(1, 3, 12, 10)
+    before = image.clone()
+    first = network(image)
+    assert torch.equal(image, before)
+    assert torch.equal(network(image), first)
 
 
 @torch.no_grad()

@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 from kdsr.comparison.plan import read_comparison
-from kdsr.comparison.planned_runs import list_option_differences
 from kdsr.errors import UserError
+from kdsr.options.differences import list_option_differences
 from tests.helpers.comparisons import comparison, comparison_file
 
 KD = {

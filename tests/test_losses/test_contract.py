@@ -74,6 +74,16 @@ def test_gradient_reaches_student_and_helpers_and_never_the_teacher(name, case):
 
 
 @pytest.mark.parametrize(('name', 'case'), TABLE)
+def test_it_changes_neither_the_batch_nor_the_outputs(name, case):
+    student, teacher, batch = outputs(case)
+    given = [batch.lq, batch.gt, *tensors(student), *tensors(teacher)]
+    before = [tensor.clone() for tensor in given]
+    built(name, case, student, teacher)(with_gradient(student), teacher, batch).backward()
+    built(name, case, student, teacher)(student, teacher, batch)
+    assert all(torch.equal(now, then) for now, then in zip(given, before))
+
+
+@pytest.mark.parametrize(('name', 'case'), TABLE)
 def test_order_of_the_batch(name, case):
     student, teacher, batch = outputs(case)
     loss = built(name, case, student, teacher)

@@ -120,7 +120,7 @@ CASES = {
     'an unknown loss': ('FitNetLoss', 'FitnetLoss', ['{at}: distillation.losses.l_fitnet.type', "'FitNetLoss'"]),
     'an unknown image loss': ('L1Loss', 'L1', ['{at}: train.pixel_opt.type', "no loss is called 'L1'"]),
     'an unknown metric': ('calculate_psnr', 'psnr', ['val.metrics.psnr.type', "'calculate_psnr'"]),
-    'an unknown optimiser': ('type: Adam,', 'type: SGD,', ['train.optim_g.type: must be one of Adam', "'SGD'"]),
+    'an unknown optimiser': ('type: Adam,', 'type: Adem,', ['train.optim_g.type: must be one of Adam', "'Adem'"]),
     'an unknown scheduler': ('type: MultiStepLR', 'type: MultistepLR', ['train.scheduler.type', "'MultiStepLR'"]),
     'a module that is not installed': ('scale: 2', 'scale: 2\nimport_modules: [hat_archs]', ['hat_archs']),
     'a model without teachers that has some': (
@@ -163,6 +163,30 @@ CASES = {
         'use_rot: true', 'use_rot: true\n    prefetch_mode: gpu',
         ['prefetch_mode: must be one of'],
     ),
+    'a direction that is no word': (
+        'type: calculate_psnr,', 'type: calculate_psnr, better: bigger,', ['{at}: val.metrics.psnr.better', 'bigger'],
+    ),
+    'a direction that keeps the worst': (
+        'type: calculate_psnr,', 'type: calculate_psnr, better: lower,', ['psnr.better: lower, but higher values'],
+    ),
+    'a metric of unknown direction': (
+        'psnr: {type: calculate_psnr', 'psnr: {type: calculate_mine', ['write `better: higher`', 'val.metrics.psnr'],
+    ),
+    'two sets of one name': (
+        '  val:\n',
+        '  val_2: {name: photos, type: Single, dataroot_lq: photos/lq2, io_backend: {type: disk}}\n  val:\n',
+        ["datasets.val.name: 'photos' is also the name of `val_2`"],
+    ),
+    'a set without ground truth': (
+        '  val:\n',
+        '  val_2: {name: real, type: SingleImageDataset, dataroot_lq: photos/lq2, io_backend: {type: disk}}\n  val:\n',
+        ['datasets.val_2.type', 'no ground truth', 'psnr'],
+    ),
+    'a seed that is too large': ('manual_seed: 0', 'manual_seed: 4294967296', ['manual_seed', 'below']),
+    'an epoch of nothing': ('    gt_size: 32', '    gt_size: 32\n    dataset_enlarge_ratio: 0', ['must be above 0']),
+    'an argument that an optimiser lacks': ('type: Adam,', 'type: SGD,', ["SGD has no option 'betas'"]),
+    'what other files contain': ('scale: 2\n', 'scale: 2\ntask: sr\n', ['task: nothing reads this key']),
+    'an anchor at the top': ('scale: 2\n', 'scale: 2\nx-common: &c {a: 1}\n', ['x-common: nothing reads this key']),
     'another border than the scale': ('crop_border: 2', 'crop_border: 4', ['psnr.crop_border: 4, but `scale` is 2']),
     'nothing to be minimised': (
         '    l_fitnet: {type: FitNetLoss}', '    l_fitnet: ~', ['distillation.losses: nothing is distilled'],
@@ -200,7 +224,7 @@ CASES = {
     ),
     'an LMDB of another name': ('{type: disk}', '{type: lmdb}', ['datasets.train.dataroot_gt', 'must end in .lmdb']),
     'a template without a name': (
-        'use_rot: true', 'use_rot: true\n    filename_tmpl: x4', ["filename_tmpl: 'x4' has no {}"],
+        'use_rot: true', 'use_rot: true\n    filename_tmpl: x4', ["filename_tmpl: 'x4' must hold one {}"],
     ),
     'no name': ('name: run\n', '', ['name: missing']),
     'no scale': ('scale: 2\n', '', ['scale: missing']),

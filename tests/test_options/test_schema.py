@@ -70,7 +70,7 @@ def test_shipped_files_fit_the_schema(schema):
     ('{scale: two}', '.scale'),
     ('{num_gpu: many}', '.num_gpu'),
     ('{train: {ema_dacay: 0.9}}', '.train.ema_dacay'),
-    ('{train: {optim_g: {type: SGD}}}', '.train.optim_g.type'),
+    ('{train: {optim_g: {type: Adem}}}', '.train.optim_g.type'),
     ('{distillation: {teachers: [{nam: x}]}}', '.distillation.teachers[0].nam'),
     ('{distillation: {features: {a: {studnet: x}}}}', '.distillation.features.a.studnet'),
     ('{datasets: {train: {type: PairedImageDataset, gt_siez: 3}}}', '.datasets.train.gt_siez'),

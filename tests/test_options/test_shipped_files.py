@@ -77,7 +77,7 @@ def test_a_file_of_basicsr_has_none(workspace, capsys):
     assert end.value.code == 0
     assert text == (
         'warnings:\n  basicsr.yml:18: datasets.train.use_shuffle: nothing reads this key (old files of BasicSR '
-        'contain it); delete it.\n1 file is fine, 1 warning\n'
+        'and other projects contain it); delete it.\n1 file is fine, 1 warning\n'
     )
 
 
