@@ -11,19 +11,15 @@ from typing import Any, Literal, cast, get_args
 
 from basicsr.utils.registry import MODEL_REGISTRY
 
-from kdsr import options, plugins, zoo
-from kdsr.archs.convert import read_official
-from kdsr.archs.official_settings import choose_settings
+from kdsr import options, plugins
 from kdsr.authoring.option_check import check_option_files
 from kdsr.authoring.other_vocabularies import find_foreign_keys, translate
 from kdsr.authoring.tap_listing import propose_features
-from kdsr.distillation.checkpoint import pick_weights, read_checkpoint
+from kdsr.authoring.teacher_files import describe_teachers, list_imports
 from kdsr.durable import write_durably
 from kdsr.errors import UserError, check_choice
 from kdsr.models.any_model import takes_block
-from kdsr.networks.weight_files import identify
 from kdsr.options.method_names import normalise_method
-from kdsr.wording import with_article
 
 MethodName = Literal['kd', 'fitnet', 'at', 'fakd', 'lsfd', 'facd', 'mtkd', 'dukd', 'csd', 'pisr']
 _WITHOUT_RECIPE = {
@@ -221,8 +217,8 @@ def _plan_variant(
     if not given:
         raise UserError('name at least one teacher: --teacher its_options.yml or --teacher its_checkpoint.pth')
     path = out or f'{os.path.splitext(option_file)[0]}_{method}.yml'
-    teachers = _give_names([_describe_teacher(one) for one in given])
-    imports = _list_imports(opt, given)
+    teachers = describe_teachers(given)
+    imports = list_imports(opt, given)
     if method == 'pisr':
         _check_privileged(teachers, given)
     name = f'{opt["name"]}_{method}'
@@ -313,80 +309,6 @@ def _plan_stage_1(plan: _Plan, opt: Mapping[str, Any], change: Mapping[str, Any]
     head = '# MTKD, stage 1: a network that fuses the images of the teachers. Train it before the student.\n'
     plan.files[re.sub(r'\.ya?ml$', '', path) + '_aggregator.yml'] = head + options.dump(stage)
     return {'path': f'experiments/{name}/models/net_g_latest.pth', 'network': network}
-
-
-def _list_imports(opt: Mapping[str, Any], teachers: Sequence[str]) -> dict[str, list[str]]:
-    """Return the `import_modules` of the student's and the teachers' option files, if a teacher adds any."""
-    own = list(opt.get('import_modules') or ())
-    files = [options.load(file) for file in teachers if file.endswith(('.yml', '.yaml'))]
-    both = list(dict.fromkeys([*own, *(name for file in files for name in file.get('import_modules') or ())]))
-    return {} if both == own else {'import_modules': both}
-
-
-def _give_names(teachers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give every teacher a unique name."""
-    names: list[str] = []
-    for teacher in teachers:
-        word = re.sub(r'\W+', '_', str(teacher['name'])).strip('_').lower() or 'teacher'
-        names.append(word if word not in names else f'{word}_{len(names)}')
-    return [{**teacher, 'name': name} for teacher, name in zip(teachers, names)]
-
-
-def _describe_teacher(given: str) -> dict[str, Any]:
-    """Return the options of a teacher, from its option file, its checkpoint or its name in the zoo."""
-    if given.endswith(('.yml', '.yaml')):
-        return _read_teacher_options(given)
-    given = zoo.find_file(given)
-    name = os.path.splitext(os.path.basename(given))[0]
-    if given.lower().endswith('.safetensors'):
-        network, weights = identify(given)
-        if weights is not None:  # written by `kdsr export`
-            return {'name': name, 'path': given, 'network': dict(network)}
-    content = read_checkpoint(given)
-    if isinstance(content.get('network'), Mapping):  # written by `kdsr convert`
-        return {'name': name, 'path': given, 'network': dict(content['network'])}
-    try:
-        weights = pick_weights(content, given)
-        network, renamed = read_official(weights, given)
-    except UserError as error:
-        return {'name': name, 'network': {'type': 'Spandrel', 'path': _check_spandrel(given, error)}}
-    if renamed.keys() == weights.keys():  # the names are BasicSR's
-        chosen, own, _ = choose_settings(network, renamed, given)
-        if all(own[key] is renamed[key] for key in own):
-            return {'name': name, 'path': given, 'network': chosen}
-    raise UserError(
-        f'{given!r} is {with_article(network["type"])} with the tensor names of its authors: run '
-        f'`kdsr convert {given} --out NEW.pth` first, and give the new file.'
-    )
-
-
-def _check_spandrel(path: str, reason: UserError) -> str:
-    """Return the path of a file that spandrel recognises."""
-    from kdsr.archs.spandrel_arch import Spandrel
-
-    try:
-        Spandrel(path)
-    except UserError as error:
-        raise UserError(
-            f'{path!r} is not recognised. Name its option file instead: --teacher FILE.yml, with its `network_g` and '
-            f'`path.pretrain_network_g`. ({reason} {error})'
-        ) from None
-    return path
-
-
-def _read_teacher_options(file: str) -> dict[str, Any]:
-    own = options.load(file)
-    plugins.import_named(own.get('import_modules') or ())
-    if not own.get('network_g'):
-        raise UserError(f'{file}: a teacher needs `network_g`, which is missing.')
-    trained = f'experiments/{own.get("name")}/models/net_g_latest.pth'
-    given = own['path'].get('pretrain_network_g')
-    trains = bool((own.get('datasets') or {}).get('train'))
-    teacher = {'name': own['network_g'].get('type', 'teacher'), 'path': trained if trains or not given else given}
-    if teacher['path'] == given and own['path'].get('param_key_g'):
-        teacher['param_key'] = own['path']['param_key_g']
-    privileged = {'input': 'gt'} if options.model_class_of(own.get('model_type')).input == 'gt' else {}
-    return {**teacher, **privileged, 'network': own['network_g']}
 
 
 def _check_privileged(teachers: list[dict[str, Any]], given: Sequence[str]) -> None:
