@@ -114,5 +114,5 @@ def _try(file: OptionFile) -> list[Problem]:
     opt = options.complete(options.clean(file), file.path)
     if not read_experiment(opt).is_train:
         return []
-    text = find_dry_run_problem(opt) or find_teacher_problem(opt)
+    text = find_dry_run_problem(opt) or find_teacher_problem(read_experiment(opt, is_train=True))
     return [] if text is None else [Problem((), text, place=Place(options.shorten_path(file.path)))]

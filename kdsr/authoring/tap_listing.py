@@ -82,7 +82,8 @@ def list_taps(option_file: str, overrides: Sequence[str] = ()) -> str:
     opt = options.load(option_file, overrides)
     experiment = read_experiment(opt)
     plugins.import_named(experiment.imports)
-    candidates = _build_candidates(opt, experiment, option_file)
+    check_networks(opt, option_file)
+    candidates = _build_candidates(experiment)
     if len({candidate.name for candidate in candidates}) < len(candidates):
         raise UserError(f"{option_file}: two teachers have the same name, or one is called '{STUDENT}'.")
     side = _find_common_side([candidate.multiple for candidate in candidates])
@@ -95,9 +96,8 @@ def list_taps(option_file: str, overrides: Sequence[str] = ()) -> str:
     return '\n\n'.join(parts)
 
 
-def _build_candidates(opt: Mapping[str, Any], experiment: Experiment, option_file: str) -> list[Tappable]:
+def _build_candidates(experiment: Experiment) -> list[Tappable]:
     """Build the network that is trained, if the file has one, and the teachers."""
-    check_networks(opt, option_file)
     trained = [network for network in experiment.networks if network.path == ('network_g',)]
     return [
         build_candidate(
@@ -270,7 +270,8 @@ def propose_features(opt: Mapping[str, Any], option_file: str) -> dict[str, dict
     Raises:
         UserError: see :func:`list_taps`.
     """
-    candidates = _build_candidates(opt, read_experiment(opt), option_file)
+    check_networks(opt, option_file)
+    candidates = _build_candidates(read_experiment(opt))
     side = _find_common_side([candidate.multiple for candidate in candidates])
     networks = {candidate.name: explore(candidate, side) for candidate in candidates}
     return _choose_pairs(networks.pop(STUDENT), networks)

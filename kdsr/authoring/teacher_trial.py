@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,27 +16,26 @@ from kdsr.distillation.health import check_teacher
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.teacher import build_teachers
 from kdsr.errors import UserError
-from kdsr.experiment import Experiment, read_experiment
+from kdsr.experiment import Experiment
 from kdsr.lifecycle.bad_samples import NamedSamples
 from kdsr.networks.devices import find_device
 
 PAIRS = 2
 
 
-def find_teacher_problem(opt: Mapping[str, Any]) -> str | None:
+def find_teacher_problem(experiment: Experiment) -> str | None:
     """Return what a start would find in its first batch; None where all is well or nothing is compared.
 
     Args:
-        opt: Checked options of a training whose files are there.
+        experiment: A training with checked options, whose files are there.
     """
-    experiment = read_experiment(opt, is_train=True)
     if not (experiment.health_check and experiment.teachers) or experiment.used_cache is not None:
         return None
-    device = find_device('cpu' if opt.get('num_gpu') == 0 else 'auto')
+    device = find_device('cpu' if experiment.cpu_only else 'auto')
     try:
         with torch.random.fork_rng(devices=[]):
             teachers = build_teachers(experiment).to(device)
-            pairs = _draw_pairs(opt, experiment)
+            pairs = _draw_pairs(experiment)
             batch = Batch(pairs.lq.to(device), pairs.require('gt').to(device))
             check_teacher(teachers, [batch], experiment.scale)
     except UserError as error:
@@ -46,9 +43,9 @@ def find_teacher_problem(opt: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _draw_pairs(opt: Mapping[str, Any], experiment: Experiment) -> Batch:
+def _draw_pairs(experiment: Experiment) -> Batch:
     """Return the first training pairs, cropped as in training, on the CPU."""
-    options = copy.deepcopy({**opt['datasets']['train'], 'phase': 'train', 'scale': experiment.scale})
+    options = copy.deepcopy({**experiment.datasets['train'], 'phase': 'train', 'scale': experiment.scale})
     before = random.getstate(), np.random.get_state()
     try:
         random.seed(0)

@@ -14,7 +14,7 @@ from kdsr.data.growing_folder import list_differences, read_settings
 from kdsr.data.raw_images import RawImages
 from kdsr.distillation.teacher_key import teacher_key
 from kdsr.errors import UserError
-from kdsr.experiment import Experiment, read_experiment
+from kdsr.experiment import Experiment
 from kdsr.options import ERROR, KeyPath, Problem, report
 from kdsr.options.table import RAW_SETS
 
@@ -42,13 +42,13 @@ def find_pair_problems(experiment: Experiment) -> Iterator[Problem]:
     yield from _find_cache_problems(experiment)
 
 
-def refuse_bad_training_pairs(opt: Mapping[str, Any]) -> None:
+def refuse_bad_training_pairs(experiment: Experiment) -> None:
     """Refuse a training set with images that cannot be used, before teachers are run on it.
 
     Raises:
         UserError: it lists all problems.
     """
-    experiment = read_experiment(opt, is_train=True).live()
+    experiment = replace(experiment, is_train=True).live()
     train_set = {phase: dataset for phase, dataset in experiment.datasets.items() if phase == 'train'}
     errors = [p for p in find_pair_problems(replace(experiment, datasets=train_set)) if p.kind == ERROR]
     if errors:

@@ -104,11 +104,12 @@ def _cache(args: argparse.Namespace) -> None:
     from kdsr.checks.pairs import refuse_bad_training_pairs
     from kdsr.data.teacher_cache import make_cache
     from kdsr.data.verifying import verify_sets
+    from kdsr.experiment import read_experiment
 
     refuse_errors(options.read(args.option_file, args.force_yml), is_train=True)
     opt = options.load_experiment(args.option_file, args.force_yml)
     plugins.import_named(opt.get('import_modules'))
-    refuse_bad_training_pairs(opt)
+    refuse_bad_training_pairs(read_experiment(opt))
     made = make_cache(opt, args.workers, args.tile)
     if args.verify:
         verify_sets([made])

@@ -22,12 +22,12 @@ MISPRINT = '\u2020'
 def paper_table(summary: Summary) -> Table | None:
     """Return the rows of the papers that belong to the runs of a comparison; None where there are none."""
     comparison, rows, misprints = summary.comparison, [], []
-    opt, experiment = comparison.baseline_run.opt, comparison.baseline_run.experiment
+    experiment = comparison.baseline_run.experiment
     sets = {name: SETS.get(name.lower(), name) for name in experiment.validation_sets}
-    metrics = {name: metric_of_papers(m, opt) for name, m in experiment.validation.metrics.items()}
+    metrics = {name: metric_of_papers(m, experiment) for name, m in experiment.validation.metrics.items()}
     for label in comparison.shown:
         run = comparison.of(label)[0]
-        for match in find_matches(run.opt):
+        for match in find_matches(run.experiment):
             cells, copied = match.cells, f' (copied from {match.origin})' if match.origin else ''
             row = f'{match.row.paper}, Table {match.row.table}: {match.row.row}{copied}'
             for metric, kind in metrics.items():

@@ -65,8 +65,9 @@ def make_cache(
             process writes to it, the disk is full, or a worker process was killed.
     """
     experiment = read_experiment(opt)
-    cache = _check_cache(opt, experiment, tile)
-    devices = _list_devices(opt)
+    options.check(opt)
+    cache = _check_cache(experiment, tile)
+    devices = _list_devices(experiment)
     workers = check_workers(workers, len(devices))
     images = open_training_images(experiment)
     writer = _make_writer(experiment, cache, images)
@@ -245,8 +246,7 @@ def _compare_samples(cached: RawImages, images: TrainingImages, scale: int) -> l
     return [f'other training images: {line}' for line in list_differences(made, wanted)[:1]]
 
 
-def _check_cache(opt: Mapping[str, Any], experiment: Experiment, tile: int | None) -> options.Cache:
-    options.check(opt)
+def _check_cache(experiment: Experiment, tile: int | None) -> options.Cache:
     cache = experiment.cache
     if cache is None:
         raise UserError(
@@ -260,7 +260,7 @@ def _check_cache(opt: Mapping[str, Any], experiment: Experiment, tile: int | Non
     return cache
 
 
-def _list_devices(opt: Mapping[str, Any]) -> list[str]:
-    if opt.get('num_gpu') == 0 or not torch.cuda.is_available():
+def _list_devices(experiment: Experiment) -> list[str]:
+    if experiment.cpu_only or not torch.cuda.is_available():
         return ['cpu']
     return [f'cuda:{number}' for number in range(torch.cuda.device_count())]

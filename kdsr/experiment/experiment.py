@@ -57,6 +57,7 @@ class Training:
         ema_decay: Of the averaged weights; 0 for none.
         image_losses: Key in `train` (`pixel_opt`, `perceptual_opt`, ...) to a loss of BasicSR.
         optimiser: `optim_g`.
+        section: All of `train`, as BasicSR reads it.
     """
 
     crop: int = 0
@@ -71,6 +72,7 @@ class Training:
     ema_decay: float = 0.0
     image_losses: Mapping[str, Options] = field(default_factory=dict)
     optimiser: Options = field(default_factory=dict)
+    section: Options = field(default_factory=dict)
 
     @property
     def has_image_loss(self) -> bool:

@@ -215,6 +215,7 @@ def _training(opt: Mapping[str, Any], train_set: Options) -> Training:
         ema_decay=float(train['ema_decay']) if isinstance(train.get('ema_decay'), NUMBER) else 0.0,
         image_losses={key: train[key] for key in IMAGE_LOSSES if isinstance(train.get(key), Mapping) and train[key]},
         optimiser=block_of(train, 'optim_g'),
+        section=train,
     )
 
 

@@ -67,12 +67,11 @@ def find_candidates_of(
     Raises:
         UserError: weights are missing or do not fit, or teachers are wanted and there are none.
     """
-    opt = options.load_experiment(path, overrides)
-    experiment = read_experiment(opt).live()
+    experiment = read_experiment(options.load_experiment(path, overrides)).live()
     plugins.import_named(experiment.imports)
     if teachers and not experiment.teachers:
         raise UserError(f'{path}: --teachers: it has no `distillation.teachers`.')
-    network, where = _build_trained(opt, experiment, path, label or experiment.name, iteration)
+    network, where = _build_trained(experiment, path, label or experiment.name, iteration)
     aggregates = experiment.trained.input == 'teacher_images'
     ensemble = build_teachers(experiment) if teachers or aggregates else None
     found = list(_list_teachers(experiment, ensemble)) if ensemble is not None and teachers else []
@@ -84,16 +83,11 @@ def find_candidates_of(
             name = AVERAGED if ensemble.aggregator is None else FUSED
             found.append(_make_fused(experiment, ensemble, name))
         found.append(_make_own(experiment, network, label or experiment.name, where))
-    quadrants, sets = (
-        (opt.get('val') or {}).get('quadrants', False),
-        _list_sets(_select_test_sets(experiment), experiment.scale or 1),
-    )
-    return [replace(one, quadrants=quadrants, sets=sets) for one in found]
+    sets = _list_sets(_select_test_sets(experiment), experiment.scale or 1)
+    return [replace(one, quadrants=experiment.validation.quadrants, sets=sets) for one in found]
 
 
-def _build_trained(
-    opt: Mapping[str, Any], experiment: Experiment, path: str, label: str, iteration: str | None
-) -> tuple[nn.Module, str]:
+def _build_trained(experiment: Experiment, path: str, label: str, iteration: str | None) -> tuple[nn.Module, str]:
     """Return the network of an option file with its weights, and their file."""
     trained = experiment.trained
     if any(phase.startswith('test') for phase in experiment.datasets):
@@ -104,7 +98,7 @@ def _build_trained(
         where, wanted = _find_experiment_weights(experiment.name, path, iteration), 'params_ema'
     content = read_checkpoint(where)
     key = wanted if wanted in content or wanted is None else 'params'  # as BasicSR
-    return build(label, opt['network_g'], pick_weights(content, where, key), where), where
+    return build(label, trained.opt, pick_weights(content, where, key), where), where
 
 
 def _make_own(experiment: Experiment, network: nn.Module, label: str, where: str) -> Candidate:

@@ -47,7 +47,8 @@ class TrainedRun:
         _choose_device(self.opt, device)
         self.experiment = read_experiment(self.opt).live()
         plugins.import_named(self.experiment.imports)
-        _check_kind(self.opt, self.experiment, option_file)
+        _check_kind(self.experiment, option_file)
+        options.check(self.opt)
         self.name, self.scale, self.iteration = self.experiment.name, self.experiment.scale, str(iteration)
         self.folder = os.path.join('experiments', self.name)
         self.checkpoint = find_checkpoint(self.folder, self.iteration, option_file)
@@ -101,11 +102,10 @@ def _choose_device(opt: dict[str, Any], device: str) -> None:
         torch.cuda.set_device(found)
 
 
-def _check_kind(opt: Mapping[str, Any], experiment: Experiment, option_file: str) -> None:
+def _check_kind(experiment: Experiment, option_file: str) -> None:
     """Refuse experiments in which nothing is distilled into a student."""
-    if not opt.get('distillation'):
+    if not experiment.teachers:
         raise UserError(f'{option_file}: there is no `distillation:` block, so no teacher to compare the student with.')
-    options.check(opt)
     if experiment.model.trains == 'aggregator':
         raise UserError(f'{option_file} trains an aggregator (stage 1); name the option file of a student.')
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY
 
 from kdsr.data.benchmark_sets import describe_crop, find_crop_of
+from kdsr.experiment import Experiment, Feature
 from kdsr.papers.results import SETS, Cell
 from kdsr.wording import counted
 
@@ -22,12 +23,12 @@ TRAIN_KEYS = {'ema_decay': 0, 'warmup_iter': -1, 'amp': None, 'accumulate': 1, '
 QUARTERS = '4-quadrant'
 
 
-def find_differences(mine: Mapping[str, Any], theirs: Mapping[str, Any], cells: Mapping[str, Cell]) -> list[str]:
+def find_differences(mine: Experiment, theirs: Experiment, cells: Mapping[str, Cell]) -> list[str]:
     """Return how a run differs from a row's own training and test, in words.
 
     Args:
-        mine: All options of the run.
-        theirs: All options of the row's file.
+        mine: The run.
+        theirs: The experiment of the row's file.
         cells: Name of a test set to the row's cell.
     """
     return [
@@ -49,9 +50,9 @@ def resolve(registry: Literal['losses', 'networks'], opt: Mapping[str, Any]) -> 
     return {key: _plain(value) for key, value in {**defaults, **opt}.items() if key != 'type'}
 
 
-def losses_of(opt: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+def losses_of(experiment: Experiment) -> list[tuple[str, Mapping[str, Any]]]:
     """Return (type, options) of each distillation loss, sorted by type."""
-    losses = ((opt.get('distillation') or {}).get('losses') or {}).values()
+    losses = experiment.losses.values()
     return sorted(((str(loss['type']), loss) for loss in losses if loss), key=lambda item: item[0])
 
 
@@ -94,13 +95,13 @@ def _compare_arguments(
             yield from _compare(f'{name} with {key}', ours.get(key), wanted.get(key))
 
 
-def _compare_data(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
-    ours, wanted = (opt['datasets'].get('train') or {} for opt in (mine, theirs))
+def _compare_data(mine: Experiment, theirs: Experiment) -> Iterator[str]:
+    ours, wanted = (experiment.datasets.get('train') or {} for experiment in (mine, theirs))
     source = str(ours.get('dataroot_gt') or '')
     if str(wanted['name']) not in source:
         name = ours.get('name')
         yield f'{source if not name or name == wanted["name"] else name} instead of {wanted["name"]}'
-    iterations, published = (int((opt.get('train') or {}).get('total_iter') or 0) for opt in (mine, theirs))
+    iterations, published = mine.training.iterations, theirs.training.iterations
     if iterations != published:
         yield f'{counted(iterations, "iteration")} instead of {published:,}'
     batch, in_all = ours.get('batch_size_per_gpu'), wanted['batch_size_per_gpu']
@@ -112,10 +113,10 @@ def _compare_data(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterato
             yield f'{"with" if ours.get(key) else "without"} {name}'
 
 
-def _compare_steps(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
+def _compare_steps(mine: Experiment, theirs: Experiment) -> Iterator[str]:
     """Compare optimiser, schedule, and what else `train` says about a step."""
-    ours, wanted = (opt.get('train') or {} for opt in (mine, theirs))
-    mine_adam, adam = (train.get('optim_g') or {} for train in (ours, wanted))
+    ours, wanted = mine.training.section, theirs.training.section
+    mine_adam, adam = mine.training.optimiser, theirs.training.optimiser
     yield from _compare('optimiser', mine_adam.get('type'), adam.get('type'))
     yield from _compare('learning rate', mine_adam.get('lr'), adam.get('lr'))
     yield from _compare('betas', mine_adam.get('betas') or DEFAULT_BETAS, adam.get('betas') or DEFAULT_BETAS)
@@ -131,18 +132,18 @@ def _describe_schedule(schedule: Mapping[str, Any]) -> str:
     return f'{schedule.get("type")} ({", ".join(arguments)})'
 
 
-def _compare_losses(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
+def _compare_losses(mine: Experiment, theirs: Experiment) -> Iterator[str]:
     for (kind, ours), (_, wanted) in zip(losses_of(mine), losses_of(theirs)):
         yield from _compare_arguments(kind, 'losses', ours, wanted)
     for key in ('pixel_opt', 'imitation_opt'):
-        image_loss, published = ((opt.get('train') or {}).get(key) or {} for opt in (mine, theirs))
+        image_loss, published = (experiment.training.image_losses.get(key) or {} for experiment in (mine, theirs))
         yield from _compare_arguments(key, 'losses', image_loss, published)
 
 
-def _compare_networks(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
-    kind = str(mine['network_g'].get('type'))
-    yield from _compare_arguments(kind, 'networks', mine['network_g'], theirs['network_g'], NOT_COMPARED)
-    ours, wanted = (_teachers_of(opt) for opt in (mine, theirs))
+def _compare_networks(mine: Experiment, theirs: Experiment) -> Iterator[str]:
+    kind = str(mine.trained.opt.get('type'))
+    yield from _compare_arguments(kind, 'networks', mine.trained.opt, theirs.trained.opt, NOT_COMPARED)
+    ours, wanted = ([network.opt for network in experiment.frozen] for experiment in (mine, theirs))
     kinds, wanted_kinds = ([str(network.get('type')) for network in networks] for networks in (ours, wanted))
     if sorted(kinds) != sorted(wanted_kinds):
         yield f'{" + ".join(kinds) or "none"} as teacher instead of {" + ".join(wanted_kinds) or "none"}'
@@ -155,37 +156,31 @@ def _kind_of(network: Mapping[str, Any]) -> str:
     return str(network.get('type'))
 
 
-def _teachers_of(opt: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the options of the teachers' networks, and of the aggregator."""
-    block = opt.get('distillation') or {}
-    aggregator = (block.get('aggregator') or {}).get('network')
-    return [t.get('network') or {} for t in block.get('teachers') or ()] + ([aggregator] if aggregator else [])
-
-
-def _compare_features(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
-    ours, wanted = (
-        [feature for feature in ((opt.get('distillation') or {}).get('features') or {}).values() if feature]
-        for opt in (mine, theirs)
-    )
-    nothing: Mapping[str, Any] = {}
+def _compare_features(mine: Experiment, theirs: Experiment) -> Iterator[str]:
+    nothing: dict[str, Any] = {}
+    ours, wanted = ([*map(_describe_feature, experiment.features)] for experiment in (mine, theirs))
     for number, (one, other) in enumerate(zip_longest(ours, wanted, fillvalue=nothing), 1):
         for key in dict.fromkeys([*other, *one]):
             yield from _compare(f'feature {number}: {key}', one.get(key), other.get(key))
 
 
-def _compare_tests(mine: Mapping[str, Any], theirs: Mapping[str, Any], cells: Mapping[str, Cell]) -> Iterator[str]:
+def _describe_feature(feature: Feature) -> dict[str, Any]:
+    """Return the keys of an entry of `distillation.features`, without the names of feature and teacher."""
+    return {'student': feature.student, 'teacher': feature.teacher, 'shrink': feature.shrink}
+
+
+def _compare_tests(mine: Experiment, theirs: Experiment, cells: Mapping[str, Cell]) -> Iterator[str]:
     """Compare the crop of the ground truth of each validation set, and whether images are run in quarters."""
-    scale = int(mine.get('scale') or 1)
+    scale = mine.scale or 1
     sets = _validation_sets(theirs)
     wanted = find_crop_of(sets[0], scale) if sets else scale
     crops: dict[int, list[str]] = {}
     whole = []
-    chosen = (mine.get('val') or {}).get('quadrants') or ()
     for dataset in _validation_sets(mine):
         name = str(dataset.get('name') or 'validation')
         crops.setdefault(find_crop_of(dataset, scale), []).append(name)
         cell = cells.get(SETS.get(name.lower(), name))
-        quartered = bool(chosen) and (chosen is True or name in chosen)
+        quartered = mine.validation.in_quadrants(name)
         if cell is not None and (QUARTERS in cell.note) != quartered:
             whole.append(f'{name} {"in quarters" if quartered else "not in quarters"}')
     for crop, names in crops.items():
@@ -195,5 +190,5 @@ def _compare_tests(mine: Mapping[str, Any], theirs: Mapping[str, Any], cells: Ma
     yield from whole
 
 
-def _validation_sets(opt: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [dataset for phase, dataset in opt['datasets'].items() if phase.startswith('val') and dataset]
+def _validation_sets(experiment: Experiment) -> list[Mapping[str, Any]]:
+    return [dataset for phase, dataset in experiment.datasets.items() if phase.startswith('val') and dataset]

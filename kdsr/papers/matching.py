@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from kdsr.distillation.building import build_network_at
-from kdsr.options import model_class_of
+from kdsr.experiment import Experiment
 from kdsr.papers.differences import find_differences, losses_of, resolve
 from kdsr.papers.results import Cell, paper_cells
 from kdsr.papers.rows import PrintedRow, paper_rows
@@ -44,7 +44,7 @@ class Match:
     origin: str
 
 
-def find_matches(opt: Mapping[str, Any]) -> list[Match]:
+def find_matches(experiment: Experiment) -> list[Match]:
     """Return the rows of the papers for the network, method and scale of an experiment.
 
     A row matches if its own option file (`kdsr/papers/rows.csv`) has this network and method. Where several rows of one
@@ -52,18 +52,18 @@ def find_matches(opt: Mapping[str, Any]) -> list[Match]:
     out.
 
     Args:
-        opt: All options of an experiment.
+        experiment: A training.
     """
     found: dict[tuple[str, str], list[Match]] = {}
     copies = set()
     for row in paper_rows():
-        if row.kind != 'trained' or row.scale != int(opt.get('scale') or 0):
+        if row.kind != 'trained' or row.scale != experiment.scale:
             continue
         cells = _cells_of(row)
         origin = next((cell.origin for cell in cells.values() if cell.origin), '')
         repeated = origin.startswith('LSFD,') or (origin, row.file) in copies
-        if cells and not repeated and _is_the_same_run(opt, row.load()):
-            match = Match(row, cells, tuple(find_differences(opt, row.load(), cells)), origin)
+        if cells and not repeated and _is_the_same_run(experiment, row.load()):
+            match = Match(row, cells, tuple(find_differences(experiment, row.load(), cells)), origin)
             found.setdefault((row.paper, row.table), []).append(match)
             if origin:
                 copies.add((origin, row.file))
@@ -92,28 +92,28 @@ def _cells_of(row: PrintedRow) -> dict[str, Cell]:
     }
 
 
-def _is_the_same_run(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+def _is_the_same_run(mine: Experiment, theirs: Experiment) -> bool:
     return describe_method(mine) == describe_method(theirs) and _is_the_same_network(
-        mine['network_g'], theirs['network_g']
+        mine.trained.opt, theirs.trained.opt
     )
 
 
-def describe_method(opt: Mapping[str, Any]) -> tuple[Any, ...]:
+def describe_method(experiment: Experiment) -> tuple[Any, ...]:
     """Return what makes a method, for comparison: role of the network, losses, views, aggregator, where it starts."""
-    block, train = opt.get('distillation') or {}, opt.get('train') or {}
     losses = [
         (kind, *(resolve('losses', loss).get(key) for key in METHOD_KEYS.get(kind, ())))
-        for kind, loss in losses_of(opt)
+        for kind, loss in losses_of(experiment)
     ]
-    image_losses = [key for key in ('pixel_opt', 'perceptual_opt', 'gan_opt') if (train.get(key) or {}).get('type')]
+    compared = ('pixel_opt', 'perceptual_opt', 'gan_opt')
+    image_losses = {key: loss.get('type') for key, loss in experiment.training.image_losses.items() if key in compared}
     return (
-        model_class_of(opt['model_type']).trains,
+        experiment.model.trains,
         sorted(map(repr, losses)),
-        sorted(f'{key} {train[key]["type"]}' for key in image_losses),
-        sorted(str(view.get('type')) for view in (block.get('views') or {}).values() if view),
-        bool(block.get('aggregator')),
-        bool(block.get('init_from')),
-        bool((opt.get('path') or {}).get('pretrain_network_g')),
+        sorted(f'{key} {kind}' for key, kind in image_losses.items() if kind),
+        sorted(str(view.get('type')) for view in experiment.views.values()),
+        experiment.aggregator is not None,
+        experiment.init_from is not None,
+        experiment.trained.weights is not None,
     )
 
 
@@ -130,9 +130,9 @@ def _count_parameters(network: str) -> int:
         return sum(p.numel() for p in build_network_at('network_g', json.loads(network)).parameters())
 
 
-def metric_of_papers(metric: Mapping[str, Any], opt: Mapping[str, Any]) -> Literal['psnr', 'ssim', '']:
+def metric_of_papers(metric: Mapping[str, Any], experiment: Experiment) -> Literal['psnr', 'ssim', '']:
     """Return 'psnr' or 'ssim' if a metric of `val.metrics` is computed as in the papers; otherwise an empty text."""
     known: dict[str, Literal['psnr', 'ssim']] = {'calculate_psnr': 'psnr', 'calculate_ssim': 'ssim'}
-    on_y = opt.get('color') == 'y' or bool(metric.get('test_y_channel'))
-    same = on_y and metric.get('crop_border') == int(opt.get('scale') or 0)
+    on_y = experiment.luminance or bool(metric.get('test_y_channel'))
+    same = on_y and metric.get('crop_border') == experiment.scale
     return known.get(str(metric.get('type')), '') if same else ''

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kdsr import options
+from kdsr.experiment import Experiment, read_experiment
 from kdsr.options.shipped import find_shipped_folder
 
 FILE = Path(__file__).with_name('rows.csv')
@@ -44,14 +45,14 @@ class PrintedRow:
     test: str
     note: str
 
-    def load(self) -> Mapping[str, Any]:
-        """Return the options of its training. The mapping is shared: do not change it."""
+    def load(self) -> Experiment:
+        """Return the experiment of its training."""
         return _load(self.file)
 
 
 @cache
-def _load(file: str) -> Mapping[str, Any]:
-    return options.load(str(find_shipped_folder() / file))
+def _load(file: str) -> Experiment:
+    return read_experiment(options.load(str(find_shipped_folder() / file)))
 
 
 @lru_cache(maxsize=1)

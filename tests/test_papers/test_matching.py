@@ -1,11 +1,14 @@
 """Which runs are comparable with which row of the papers, and what differs."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kdsr import options
+from kdsr.experiment import Experiment, read_experiment
+from kdsr.options import model_class_of
 from kdsr.papers.matching import find_matches, metric_of_papers
 from kdsr.papers.rows import paper_rows
 
@@ -23,12 +26,12 @@ def load(file, *overrides):
 
 
 def rows_of(opt):
-    return {(m.row.paper, m.row.table, m.row.row): list(m.differences) for m in find_matches(opt)}
+    return {(m.row.paper, m.row.table, m.row.row): list(m.differences) for m in find_matches(read_experiment(opt))}
 
 
 @pytest.mark.parametrize('file', OWN)
 def test_a_rows_own_file_differs_in_nothing(file):
-    matches = [match for match in find_matches(load(file)) if match.row.file == file]
+    matches = [match for match in find_matches(read_experiment(load(file))) if match.row.file == file]
     assert matches
     assert all(match.differences == () for match in matches)
 
@@ -66,7 +69,7 @@ def test_a_student_that_starts_from_other_weights_or_is_another_network_is_no_ro
 
 
 def test_where_a_paper_copied_its_numbers_is_said():
-    (match,) = find_matches(load('comparisons/lsfd/student_as_published_rcan_x4.yml'))
+    (match,) = find_matches(read_experiment(load('comparisons/lsfd/student_as_published_rcan_x4.yml')))
     assert (match.row.paper, match.row.row, match.origin) == ('LSFD', 'Student', "FAKD's repository")
     assert match.differences == ()
     assert match.cells['Urban100'].psnr == 26.340
@@ -134,7 +137,8 @@ def test_another_number_of_teachers_is_a_difference():
 
 def test_only_the_papers_metric_counts():
     metric = {'type': 'calculate_psnr', 'crop_border': 4, 'test_y_channel': True}
-    assert metric_of_papers(metric, {'scale': 4}) == 'psnr'
-    assert metric_of_papers({**metric, 'test_y_channel': False}, {'scale': 4}) == ''
-    assert metric_of_papers({**metric, 'test_y_channel': False}, {'scale': 4, 'color': 'y'}) == 'psnr'
-    assert metric_of_papers({**metric, 'crop_border': 2}, {'scale': 4}) == ''
+    on_rgb = Experiment('x', model_class_of('SRModel'), scale=4)
+    assert metric_of_papers(metric, on_rgb) == 'psnr'
+    assert metric_of_papers({**metric, 'test_y_channel': False}, on_rgb) == ''
+    assert metric_of_papers({**metric, 'test_y_channel': False}, replace(on_rgb, luminance=True)) == 'psnr'
+    assert metric_of_papers({**metric, 'crop_border': 2}, on_rgb) == ''
