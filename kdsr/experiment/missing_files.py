@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kdsr.errors import UserError
+from kdsr.errors import UserError, did_you_mean
 from kdsr.experiment.experiment import Experiment
 from kdsr.options import MISSING, KeyPath, Problem, block_of, report
 from kdsr.options.table import RAW_SETS
@@ -42,7 +42,16 @@ def find_missing_files(experiment: Experiment, auto_resume: bool = False) -> Ite
             starts = path[0] == 'path'  # a resumed run does not need it
             if not (starts and resumes) and not os.path.isfile(os.path.expanduser(file)):
                 own = not starts and file.startswith('experiments/') and '/models/net_g_' in file
-                yield Problem(path, f'{file} (first train the run that writes it)' if own else file, MISSING)
+                cure = ' (first train the run that writes it)' if own else name_neighbour(file)
+                yield Problem(path, f'{file}{cure}', MISSING)
+
+
+def name_neighbour(path: str) -> str:
+    """Return a question with the names in the same folder that are close to a missing one; '' where there are none."""
+    folder, name = os.path.split(os.path.abspath(os.path.expanduser(path)))
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    hint = did_you_mean(name, (other for other in names if not other.startswith('.')))
+    return f' (did{hint[4:]})' if hint else ''
 
 
 def _missing_data(phase: str, dataset: Mapping[str, Any]) -> Iterator[Problem]:
@@ -51,7 +60,7 @@ def _missing_data(phase: str, dataset: Mapping[str, Any]) -> Iterator[Problem]:
         where = ('datasets', phase, key)
         if key in ('meta_info_file', 'meta_info') and isinstance(path, str) and backend == 'disk':
             if not os.path.isfile(os.path.expanduser(path)):
-                yield Problem(where, path, MISSING)
+                yield Problem(where, f'{path}{name_neighbour(path)}', MISSING)
         elif str(key).startswith('dataroot') and isinstance(path, str) and backend in ('disk', 'lmdb', 'raw'):
             yield from _missing_folder(where, os.path.expanduser(path), backend)
 
@@ -59,7 +68,9 @@ def _missing_data(phase: str, dataset: Mapping[str, Any]) -> Iterator[Problem]:
 def _missing_folder(where: KeyPath, path: str, backend: str) -> Iterator[Problem]:
     if not os.path.exists(path):
         begun = os.path.exists(f'{path}.partial')
-        cure = ' (`kdsr prepare` has begun it: run the same command again to finish it)' if begun else ''
+        cure = (
+            ' (`kdsr prepare` has begun it: run the same command again to finish it)' if begun else name_neighbour(path)
+        )
         yield Problem(where, f'{path}{cure}', MISSING)
     elif backend == 'lmdb' and not os.path.isfile(os.path.join(path, 'meta_info.txt')):
         yield Problem(where, f'{path}/meta_info.txt (the LMDB is not finished; make it again)', MISSING)

@@ -271,3 +271,14 @@ def test_a_good_teacher_is_fine_and_the_trial_changes_no_random_numbers(workspac
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     assert report(workspace, opt)[1]
     assert states == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+
+
+def test_a_missing_file_is_named_with_the_close_names_beside_it(workspace):
+    opt = workspace.options()
+    opt['datasets']['train']['dataroot_gt'] = str(workspace.root / 'photos' / 'lq')
+    opt['path']['pretrain_network_g'] = 'EDSR_x3.pth'
+    workspace.weights(network_opt('EDSR'), 'EDSR_x2')
+    told, fine = report(workspace, opt)
+    assert not fine
+    assert "photos/lq (did you mean 'lq2'?)" in told
+    assert "EDSR_x3.pth (did you mean 'EDSR_x2.pth'?)" in told
