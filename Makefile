@@ -13,11 +13,12 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help install quickstart test lint docs site clean
+.PHONY: help install quickstart test test-browser lint docs site clean
 
 help:
 	@echo 'make quickstart   install, then distil a small network from three teachers on sample photos (minutes)'
 	@echo 'make test         install, with the test tools, then run the tests'
+	@echo 'make test-browser  run the exported web page in Chromium (downloads Chromium and onnxruntime-web)'
 	@echo 'make lint         check style and types'
 	@echo 'make docs         write what is generated in docs/ and README.md (tables, diagrams, schema, estimates, API), then the site'
 	@echo 'make site         build the website of all documents, with search, in build/site/'
@@ -47,6 +48,11 @@ quickstart: install
 
 test: $(TESTABLE)
 	$(PY) -m pytest -n 2
+
+test-browser: $(TESTABLE)
+	$(PY) -m pip install -q playwright==1.65.2
+	$(PY) -m playwright install chromium
+	KDSR_DOWNLOADS=1 $(PY) -m pytest -n 0 tests/test_export_targets/test_web_page.py
 
 lint: $(TESTABLE)
 	$(PY) -m pip check

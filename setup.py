@@ -43,6 +43,7 @@ setup(
     package_data={
         'kdsr.comparison': ['templates/*.html'],
         'kdsr.cost': ['*.csv'],
+        'kdsr.export_targets': ['web/*'],
         'kdsr.papers': ['*.csv'],
         'kdsr.zoo': ['*.safetensors', '*.md'],
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from kdsr import options, zoo
 from kdsr.cost.complexity import count
 from kdsr.deployment.card import ModelCard, format_training, read_card
 from kdsr.deployment.reach import reach_of
+from kdsr.distillation.checkpoint import read_checkpoint
 from kdsr.distillation.photo_probe import warn_if_worse
 from kdsr.errors import UserError
 from kdsr.metadata import safetensors_metadata
@@ -88,6 +90,30 @@ def make_card(one: Candidate, path: str, data_licence: str | None = None) -> Mod
         metrics=metrics,
         data_licence=data_licence or 'not stated',
     )
+
+
+def trained_ranges(path: str) -> dict[str, list[float]] | None:
+    """Return what a checkpoint of `train: {quantise: int8}` keeps of its activations; None where there is nothing.
+
+    Args:
+        path: See :func:`read_model`.
+
+    Returns:
+        Path of each quantised convolution to the lowest and highest value of its input and of its output.
+
+    Raises:
+        UserError: the entry is damaged.
+    """
+    path = os.path.expanduser(zoo.find_file(path))
+    if not path.lower().endswith('.pth') or not os.path.isfile(path):
+        return None
+    ranges = read_checkpoint(path).get('int8')
+    if ranges is None:
+        return None
+    values = list(ranges.values()) if isinstance(ranges, dict) else [()]
+    if not all(len(four) == 4 and all(isinstance(v, float) and math.isfinite(v) for v in four) for four in values):
+        raise UserError(f'{path!r}: its ranges of activations (`int8`) are damaged.')
+    return ranges
 
 
 def estimate_bytes_per_pixel(one: Candidate) -> int:

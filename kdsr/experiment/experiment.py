@@ -53,6 +53,7 @@ class Training:
         channels_last: Keep the channels innermost in memory.
         compile: Compile the network.
         clip_grad_norm: Largest norm of the gradient; None to not clip.
+        quantise: 'int8' to compute as the int8 export will; None for not.
         skip_nonfinite: Steps with numbers that are not finite that are left out before the run stops.
         ema_decay: Of the averaged weights; 0 for none.
         image_losses: Key in `train` (`pixel_opt`, `perceptual_opt`, ...) to a loss of BasicSR.
@@ -68,6 +69,7 @@ class Training:
     channels_last: bool = False
     compile: bool = False
     clip_grad_norm: float | None = None
+    quantise: str | None = None
     skip_nonfinite: int = 0
     ema_decay: float = 0.0
     image_losses: Mapping[str, Options] = field(default_factory=dict)

@@ -211,6 +211,7 @@ def _training(opt: Mapping[str, Any], train_set: Options) -> Training:
         channels_last=bool(train.get('channels_last')),
         compile=bool(train.get('compile')),
         clip_grad_norm=clip if isinstance(clip, NUMBER) else None,
+        quantise=_text(train.get('quantise')),
         skip_nonfinite=_whole(train.get('skip_nonfinite')),
         ema_decay=float(train['ema_decay']) if isinstance(train.get('ema_decay'), NUMBER) else 0.0,
         image_losses={key: train[key] for key in IMAGE_LOSSES if isinstance(train.get(key), Mapping) and train[key]},

@@ -75,7 +75,7 @@ def _sees_bare_crops(experiment: Experiment, network: Network) -> bool:
 
 
 def find_step_problems(experiment: Experiment) -> Iterator[Problem]:
-    """Check that a batch can be divided into `train.accumulate` parts, and that clipping leaves something."""
+    """Check that a batch can be divided into `train.accumulate` parts, and that options of a step go together."""
     parts, size = experiment.training.accumulate, experiment.training.batch_size
     if size and size % parts:
         yield Problem(
@@ -84,6 +84,9 @@ def find_step_problems(experiment: Experiment) -> Iterator[Problem]:
     clip = experiment.training.clip_grad_norm
     if clip is not None and not clip > 0:
         yield Problem(('train', 'clip_grad_norm'), f'must be above 0, is {clip}; leave it out to not clip.')
+    if experiment.training.quantise and (experiment.training.amp or experiment.training.compile):
+        other = 'amp' if experiment.training.amp else 'compile'
+        yield Problem(('train', 'quantise'), f'int8 is simulated in plain single precision: leave out `{other}`.')
 
 
 def find_channel_problems(experiment: Experiment) -> Iterator[Problem]:

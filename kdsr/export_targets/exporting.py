@@ -15,7 +15,7 @@ from kdsr.deployment.calibration import read_inputs, read_truths
 from kdsr.deployment.card import ModelCard, format_card
 from kdsr.deployment.formats import ExportedRun
 from kdsr.deployment.quantisation import format_psnr_report, quantise
-from kdsr.deployment.sources import make_card, read_model
+from kdsr.deployment.sources import make_card, read_model, trained_ranges
 from kdsr.deployment.timing import format_timing, time_in_turns
 from kdsr.deployment.verification import Difference, random_images, verify
 from kdsr.errors import UserError, check_choice
@@ -85,6 +85,7 @@ def export(checkpoint: str, out: str, wishes: ExportSettings, say: Callable[[str
     if isinstance(one.network, Spandrel) and set(wishes.formats) <= {'safetensors'}:
         raise UserError(f'safetensors: {SPANDREL_FILE} Name --formats onnx.')
     job = _Job(one, card, wishes, folder, say)
+    job.ranges = trained_ranges(checkpoint) if wishes.int8 else None
     for kind in wishes.formats:
         if kind == 'safetensors' and isinstance(one.network, Spandrel):
             job.try_to_write(kind)
@@ -131,6 +132,7 @@ class _Job:
         self.sections: dict[str, str] = {}
         self.written: list[Path] = []
         self.targets: list[str] = []
+        self.ranges: Mapping[str, Sequence[float]] | None = None
 
     def write(self, kind: str) -> None:
         """Export to one target, verify its files, and write them."""
@@ -187,9 +189,11 @@ class _Job:
     def write_int8(self, folder: str, truths: str | None) -> None:
         """Quantise the ONNX model, report what it costs, and write it."""
         images = read_inputs(folder, self.channels == 1, 32, self.size)
-        content = formats.with_card(quantise(self.maker.onnx, [image for _, image in images]), self.card)
+        content = formats.with_card(quantise(self.maker.onnx, [image for _, image in images], self.ranges), self.card)
         run = formats.onnx_runner(content)
         self.timed['onnxruntime int8'] = (run, self.channels)
+        if self.ranges:
+            self.say('int8: with the ranges of activations that the network was trained with.')
         names, sizes = [name for name, _ in images], [(image.shape[2], image.shape[3]) for _, image in images]
         known = read_truths(truths, names, self.channels == 1, self.card.scale, sizes) if truths else None
         report = format_psnr_report(run, self.original, images, known)

@@ -21,6 +21,7 @@ from kdsr.errors import UserError
 from kdsr.export_targets.ncnn_files import ncnn_name, ncnn_runner, to_ncnn
 from kdsr.export_targets.openvino_files import openvino_runner, to_openvino
 from kdsr.export_targets.plain import plain_network
+from kdsr.export_targets.web_page import web_files
 from kdsr.networks.candidates import Candidate
 
 HALF_TOLERANCE = 8e-3  # of weights in 16 bits: two steps of 8 bits
@@ -138,6 +139,14 @@ class Maker:
                 )
             )
         return made
+
+    def _make_web(self) -> list[Made]:
+        if self.size is not None:
+            raise UserError('web: the page enlarges images of any size: leave out --size.')
+        model = formats.onnx_bytes(self.plain(), formats.example(3, None), False)
+        folder = f'{self.card.name}_web'
+        content = web_files(formats.with_card(model, self.card), self.card)
+        return [Made({f'{folder}/{name}': data for name, data in content.items()}, formats.onnx_runner(model))]
 
 
 class _Called(nn.Module):

@@ -65,6 +65,13 @@ TARGETS = {
         'ncnn',
         rgb=True,
     ),
+    'web': Target(
+        'any browser of today: `cd NAME_web`, `python -m http.server`',
+        '`NAME_web/`: `index.html`, `model.onnx`, onnxruntime-web',
+        'image files that the browser reads; inside: `lq` (1, 3, h, w) RGB, float32 in [0, 1], in tiles; any size',
+        ('onnx', 'onnxruntime'),
+        rgb=True,
+    ),
 }
 
 

@@ -84,4 +84,4 @@ class AggregationModel(StudentModel):
 
     def checkpoint_extras(self) -> dict[str, Any]:
         """Remember which teachers the aggregator was trained for, in which order."""
-        return {'teachers': self.names}
+        return {**super().checkpoint_extras(), 'teachers': self.names}

@@ -109,6 +109,11 @@ TABLE: dict[str, dict[str, Option]] = {
             (int,), least=1, doc='Run each batch in this many parts with one optimiser step, to save memory.'
         ),
         'clip_grad_norm': Option((int, float), 'Largest norm of the gradient of all trained weights, as one vector.'),
+        'quantise': Option(
+            (str,),
+            'Train with the rounding of the int8 file that `kdsr export --int8` will write.',
+            choices=('int8',),
+        ),
         'skip_nonfinite': Option(
             (int,),
             'Skip up to this many steps with a loss or gradient that is not finite; the next one stops the run.',
