@@ -21,6 +21,7 @@ from pathlib import Path
 MODELS = {2: 'fsrcnn_x2', 4: 'rfdn_tiny_x4'}
 SIZES = {2: ((1000, 1500), (4000, 1500), (4000, 6000)), 4: ((750, 1000), (3000, 1000), (3000, 4000))}
 WAYS = ('now', 'before', 'whole')
+_LARGEST_FOR_OTHERS = 100e6  # pixels of a result; the other ways need 10 GB and more for larger ones
 
 
 def main() -> None:
@@ -44,20 +45,20 @@ def main() -> None:
             for height, width in SIZES[scale]:
                 photo = str(Path(folder) / f'{height}x{width}.jpg')
                 _draw_photo(photo, height, width)
-                largest = (height, width) == SIZES[scale][-1]
-                for way in WAYS:
-                    for format_ in args.formats if way == 'now' and largest else args.formats[:1]:
+                pixels = scale**2 * height * width
+                for way in WAYS if pixels < _LARGEST_FOR_OTHERS else WAYS[:1]:
+                    every = way == 'now' and (height, width) == SIZES[2][-1]
+                    for format_ in args.formats if every else args.formats[:1]:
                         peak = _peak(way, photo, str(Path(folder) / f'out.{format_}'), scale, args.before)
-                        pixels = scale**2 * height * width
                         cells = ['', ''] if peak is None else [f'{peak / 2**20:,.0f}', f'{peak / pixels:.1f}']
                         rows.append([f'{width}x{height} x{scale}', f'{pixels / 1e6:.0f}', way, format_, *cells])
                         print(rows[-1], flush=True)
     lines = [
         '# Peak memory of enlarging one photo',
         '',
-        'MB, and bytes for each pixel of the result, of the whole process: Python and libraries take about 450 MB of',
-        'it. "Now" and "before" are `kdsr upscale`, "whole" keeps image and result in floating point, as many',
-        f'programs do. With {MODELS[2]} and {MODELS[4]}. {machine()}',
+        'MB of 2^20 bytes, and bytes for each pixel of the result, of the whole process: Python and the libraries take',
+        'about 450 MB of it. "Now" and "before" are `kdsr upscale`; "whole" keeps image and result in floating point,',
+        f'as many programs do. With {MODELS[2]} and {MODELS[4]}. {machine()}',
         '',
         markdown_table(
             ['photo', 'result, megapixels', 'build', 'format', 'peak MB', 'bytes a pixel'], rows, numbers=[1, 4, 5]

@@ -82,7 +82,8 @@ class TiledNetwork:
         self._border = border
         if settings.seamless:
             self._border = -(-max(border, self._overlap) // multiple) * multiple
-        runner.edges_are_cut = min(self._border, self._overlap) >= _BICUBIC_REACH
+        unused = self._overlap - -(-self._ramp // 2)  # of what a tile reads around it; the blend needs the rest
+        runner.edges_are_cut = min(self._border, unused) >= _BICUBIC_REACH
         self._largest: int | None = None  # side of a tile that memory holds, once a larger one did not fit
 
     def rows(self, image: np.ndarray, progress: Progress) -> Iterator[np.ndarray]:

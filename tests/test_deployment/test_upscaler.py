@@ -227,6 +227,13 @@ def test_a_lack_of_memory_is_known_by_its_text_too(model, text):
     np.testing.assert_allclose(upscaler(image), expected, atol=2e-6)
 
 
+@pytest.mark.parametrize(('overlap', 'cut'), [('auto', True), (4, True), (3, False), (2, False), (0, False)])
+def test_the_edges_of_tiles_are_cut_only_where_no_blend_needs_them(overlap, cut):
+    """`fsrcnn_x2` has a border, and reaches 8 pixels far; the chroma's bicubic reaches 2."""
+    upscaler = Upscaler('fsrcnn_x2', engine='torch', overlap=overlap)
+    assert upscaler._network._runner.edges_are_cut == cut
+
+
 def test_tiles_are_as_large_as_memory_allows():
     fits = {'bytes_per_pixel': 1000, 'overlap': 32, 'batch': 1, 'budget': None}
     assert fitting_tile(100, 100, free=2 * 10**7, **fits) == 0
