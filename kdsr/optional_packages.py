@@ -14,6 +14,7 @@ _EXTRAS = {
     'openvino': 'openvino',
     'ncnn': 'ncnn',
     'pnnx': 'ncnn',
+    'spandrel': 'spandrel',
 }  # package to extra of kdsr; all others come with kdsr[export]
 
 

@@ -21,6 +21,7 @@ from kdsr.errors import UserError
 from kdsr.export_targets.ncnn_files import ncnn_name, ncnn_runner, to_ncnn
 from kdsr.export_targets.openvino_files import openvino_runner, to_openvino
 from kdsr.export_targets.plain import plain_network
+from kdsr.export_targets.spandrel_files import spandrel_runner, to_spandrel
 from kdsr.export_targets.web_page import web_files
 from kdsr.networks.candidates import Candidate
 
@@ -139,6 +140,12 @@ class Maker:
                 )
             )
         return made
+
+    def _make_spandrel(self) -> list[Made]:
+        weights = to_spandrel(self.network)
+        content = formats.safetensors_bytes(weights, self.card)
+        run = partial(run_padded, _Called(spandrel_runner(weights)), multiple=self._one.multiple)
+        return [Made({f'{self.card.name}_spandrel.safetensors': content}, run)]
 
     def _make_web(self) -> list[Made]:
         if self.size is not None:

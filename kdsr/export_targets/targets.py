@@ -65,6 +65,13 @@ TARGETS = {
         'ncnn',
         rgb=True,
     ),
+    'spandrel': Target(
+        'spandrel, and with it chaiNNer and ComfyUI: RCAN, SwinIR, SRVGGNetCompact and RRDBNet',
+        '`NAME_spandrel.safetensors`',
+        '(N, 3, h, w) RGB, float32 in [0, 1]; not clamped; spandrel pads for windows',
+        ('spandrel',),
+        'spandrel',
+    ),
     'web': Target(
         'any browser of today: `cd NAME_web`, `python -m http.server`',
         '`NAME_web/`: `index.html`, `model.onnx`, onnxruntime-web',
