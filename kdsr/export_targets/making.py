@@ -81,7 +81,11 @@ class Maker:
     def original(self, rgb: bool) -> ExportedRun:
         """Return the network in PyTorch: with its own channels, or, with `rgb`, from RGB to RGB in [0, 1]."""
         run = partial(run_padded, self.network, multiple=self._one.multiple)
-        if not rgb or self.channels == 3:
+        return self.in_rgb(run) if rgb else run
+
+    def in_rgb(self, run: ExportedRun) -> ExportedRun:
+        """Return what maps RGB to RGB in [0, 1], of what maps images with the network's own channels."""
+        if self.channels == 3:
             return run
         pixels = PixelNetwork(_Called(run), self.card.scale, luminance=True, channels=3, eight_bit=False)
         return lambda image: pixels(image.permute(0, 2, 3, 1))[0].permute(0, 3, 1, 2)
