@@ -112,6 +112,8 @@ def _judge_key(opt: Mapping[str, Any], section: str, key: Any) -> Problem | None
         return None
     readers = [row.name for row in MODEL_CLASSES.values() if name in row.own_keys]
     if readers and model.known:
+        if block_of(opt, *path[:-1]).get(key) is None:  # a variant switches off what its base has
+            return None
         return Problem(path, f'{model.name} does not read this key; {", ".join(readers)} would.', WARNING)
     if not model.known and section in (TOP, 'path', 'train', 'val'):
         return None  # a model class of another package may read any key

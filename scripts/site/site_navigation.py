@@ -4,7 +4,7 @@ NAVIGATION = {
     'Start': ('README', 'docs/quickstart', 'docs/tutorial', 'docs/from_basicsr', 'docs/faq'),
     'How to': (
         'datasets/README', 'docs/speed', 'docs/teacher_cache', 'docs/resuming', 'docs/compare', 'docs/benchmark',
-        'docs/attribution', 'docs/deployment', 'docs/add_a_method',
+        'docs/attribution', 'docs/real_world', 'docs/deployment', 'docs/add_a_method',
     ),
     'Reference': ('docs/options', 'docs/command_line', 'docs/commands', 'docs/api', 'docs/modules', 'options/README'),
     'Methods': (

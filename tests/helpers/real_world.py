@@ -40,3 +40,16 @@ def gt_batch(seed=0, side=64, count=2):
     kernels = kernels / kernels.sum((-1, -2), keepdim=True)
     gt = torch.rand(count, 3, side, side, generator=generator)
     return {'gt': gt, 'kernel1': kernels[0], 'kernel2': kernels[1], 'sinc_kernel': kernels[2]}
+
+
+def real_world_set(folder, names):
+    """Options of a RealESRGANDataset: images of a folder, with random kernels."""
+    kinds = ['iso', 'aniso', 'generalized_iso', 'generalized_aniso', 'plateau_iso', 'plateau_aniso']
+    blur = {'kernel_list': kinds, 'kernel_prob': [0.45, 0.25, 0.12, 0.03, 0.12, 0.03], 'sinc_prob': 0.1}
+    blur.update(blur_kernel_size=21, blur_sigma=[0.2, 3], betag_range=[0.5, 4], betap_range=[1, 2])
+    return {
+        'name': 'photos', 'type': 'RealESRGANDataset', 'dataroot_gt': folder, 'meta_info': names,
+        'io_backend': {'type': 'disk'}, **blur, **{f'{key}2': value for key, value in blur.items()},
+        'final_sinc_prob': 0.8, 'gt_size': 32, 'use_hflip': True, 'use_rot': False, 'num_worker_per_gpu': 0,
+        'batch_size_per_gpu': 2, 'dataset_enlarge_ratio': 2,
+    }  # fmt: skip

@@ -8,6 +8,7 @@ import torch
 from basicsr.models.base_model import BaseModel
 
 from kdsr.data.teacher_cache import make_cache
+from tests.helpers.real_world import model_options, real_world_set
 
 TOTAL, KILLED_AT = 6, 4  # of four iterations an epoch, saved every second
 
@@ -58,6 +59,18 @@ def cached(workspace):
     opt['distillation'] = {**opt['distillation'], 'health_check': False, 'views': None, 'cache': 'cache.raw'}
     make_cache(opt, progress=False)
     return opt
+
+
+def real_world(workspace):
+    """A GAN training that makes its low-quality images in each step, with a teacher."""
+    opt = model_options(options(workspace), 'RealESRGANModel')
+    folder = workspace.root / 'photos' / 'gt'
+    names = workspace.root / 'names.txt'
+    names.write_text(''.join(f'{path.name}\n' for path in sorted(folder.iterdir())), encoding='utf-8')
+    opt['datasets']['train'] = real_world_set(str(folder), str(names))
+    opt['datasets']['val'] = workspace.images(count=1, size=64, name='larger')  # the sharpening needs 26 pixels
+    block = {'teachers': [workspace.teacher('RCAN')], 'losses': {'l_kd': {'type': 'ResponseLoss'}}}
+    return {**opt, 'distillation': {**block, 'health_check': False}}
 
 
 def in_a_child(work):

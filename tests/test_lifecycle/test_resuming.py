@@ -22,10 +22,11 @@ from tests.helpers.runs import (
     many_teachers,
     options,
     plain,
+    real_world,
 )
 
 
-@pytest.mark.parametrize('kind', [plain, basicsrs, half_precision, features, many_teachers, cached])
+@pytest.mark.parametrize('kind', [plain, basicsrs, half_precision, features, many_teachers, cached, real_world])
 def test_a_killed_run_resumes_as_if_nothing_had_happened(workspace, kind, capsys):
     opt = kind(workspace)
     whole = workspace.train({**opt, 'name': 'whole'})
