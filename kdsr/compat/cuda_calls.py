@@ -55,7 +55,20 @@ init_realesrgan = _on_own_device(realesrgan_model.RealESRGANModel.__init__)
 fill_pool_of_realesrnet = _on_own_device(realesrnet_model.RealESRNetModel._dequeue_and_enqueue)
 fill_pool_of_realesrgan = _on_own_device(realesrgan_model.RealESRGANModel._dequeue_and_enqueue)
 validate_video = _on_own_device(video_base_model.VideoBaseModel.dist_validation)
-validate_recurrent_video = _on_own_device(video_recurrent_model.VideoRecurrentModel.dist_validation)
+_basicsr_validate = _on_own_device(video_recurrent_model.VideoRecurrentModel.dist_validation)
+
+
+def validate_recurrent_video(self: Any, *args: Any, **kwargs: Any) -> None:
+    """Validate with copies of the frames: BasicSR takes the batch axis off its input after it has fed it.
+
+    On a GPU the model has a copy; on a CPU it is the same tensor.
+    """
+    feed_data = self.feed_data
+    self.feed_data = lambda data: feed_data({k: v.clone() if isinstance(v, Tensor) else v for k, v in data.items()})
+    try:
+        _basicsr_validate(self, *args, **kwargs)
+    finally:
+        del self.feed_data
 
 
 def filter2d(img: Tensor, kernel: Tensor) -> Tensor:

@@ -18,10 +18,10 @@ def clip(folder, side):
 
 def test_a_recurrent_model_trains_and_validates(workspace):
     for name in ('one', 'two'):
-        clip(workspace.root / 'gt' / name, 128)
-        clip(workspace.root / 'lq' / name, 32)
+        clip(workspace.root / 'gt' / name, 256)
+        clip(workspace.root / 'lq' / name, 64)
     meta = workspace.root / 'meta.txt'
-    meta.write_text(''.join(f'{name} {FRAMES} (128,128,3)\n' for name in ('one', 'two')), encoding='utf-8')
+    meta.write_text(''.join(f'{name} {FRAMES} (256,256,3)\n' for name in ('one', 'two')), encoding='utf-8')
     roots = {f'dataroot_{kind}': str(workspace.root / kind) for kind in ('gt', 'lq')}
     opt = workspace.options(model_type='VideoRecurrentModel', scale=4)
     opt['network_g'] = {'type': 'BasicVSR', 'num_feat': 4, 'num_block': 1}
@@ -29,7 +29,8 @@ def test_a_recurrent_model_trains_and_validates(workspace):
         'train': {
             'name': 'clips', 'type': 'REDSRecurrentDataset', **roots, 'dataroot_flow': None,
             'meta_info_file': str(meta),
-            'val_partition': 'REDS4', 'test_mode': False, 'io_backend': {'type': 'disk'}, 'num_frame': 3, 'gt_size': 128,
+            'val_partition': 'REDS4', 'test_mode': False, 'io_backend': {'type': 'disk'}, 'num_frame': 3,
+            'gt_size': 256,
             'interval_list': [1], 'random_reverse': False, 'use_hflip': True, 'use_rot': True, 'num_worker_per_gpu': 0,
             'batch_size_per_gpu': 1, 'dataset_enlarge_ratio': 1,
         },
