@@ -16,6 +16,7 @@ OPTIONAL = {
 }
 TARGETS = {  # not in `dev`: the tests of these targets are skipped without them
     'openvino': ['openvino>=2024.0', 'onnx>=1.16'],
+    'coreml': ['coremltools>=9.0'],
     'ncnn': ['ncnn>=1.0.20260114', 'pnnx>=20260114'],
 }
 CHECKS = ['pytest', 'pytest-xdist', 'pytest-timeout', 'ruff', 'mypy', 'types-PyYAML', 'packaging', 'setuptools>=77']

@@ -15,6 +15,7 @@ _EXTRAS = {
     'ncnn': 'ncnn',
     'pnnx': 'ncnn',
     'spandrel': 'spandrel',
+    'coremltools': 'coreml',
 }  # package to extra of kdsr; all others come with kdsr[export]
 
 

@@ -58,6 +58,7 @@ def add_export(commands: Commands) -> None:
     for name, text in (
         ('ncnn', 'for Upscayl, realesrgan-ncnn-vulkan, phones: .param and .bin, fp32 and fp16'),
         ('openvino', "OpenVINO's files, .xml and .bin"),
+        ('coreml', 'an .mlpackage for Core ML, which is not run here'),
         ('spandrel', 'weights under the names that chaiNNer and ComfyUI read: RCAN, SwinIR, SRVGGNetCompact, RRDBNet'),
         ('web', 'a page that enlarges images in the browser (41 MB; needs npm once)'),
     ):

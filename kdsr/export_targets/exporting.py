@@ -150,6 +150,8 @@ class _Job:
             if made.timed and made.run is not None:
                 self.timed[made.timed] = (made.run, 3 if rgb else self.channels)
         self.targets.append(kind)
+        if kind == 'coreml':
+            self.say('Core ML: converted, and checked in its structure; not run here.')
 
     def try_to_write(self, kind: str) -> None:
         """Export to one target; where the network cannot be, say why and go on."""

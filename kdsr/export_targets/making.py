@@ -18,6 +18,7 @@ from kdsr.deployment.pixel_network import PixelNetwork
 from kdsr.deployment.verification import TOLERANCE
 from kdsr.distillation.padding import run_padded
 from kdsr.errors import UserError
+from kdsr.export_targets.coreml_files import to_coreml
 from kdsr.export_targets.ncnn_files import ncnn_name, ncnn_runner, to_ncnn
 from kdsr.export_targets.openvino_files import openvino_runner, to_openvino
 from kdsr.export_targets.plain import plain_network
@@ -144,6 +145,10 @@ class Maker:
                 )
             )
         return made
+
+    def _make_coreml(self) -> list[Made]:
+        package = to_coreml(self.plain(), self.card.scale, self.size)
+        return [Made({f'{self.card.name}.mlpackage/{path}': content for path, content in sorted(package.items())})]
 
     def _make_spandrel(self) -> list[Made]:
         weights = to_spandrel(self.network)

@@ -65,6 +65,14 @@ TARGETS = {
         'ncnn',
         rgb=True,
     ),
+    'coreml': Target(
+        "Core ML of Apple's systems (iOS 16, macOS 13 and newer)",
+        '`NAME.mlpackage`; converted and checked in its structure, not run here',
+        '`lq`: (1, 3, h, w) RGB, float32 in [0, 1], sides of 2 to 4096; `sr`: not clamped',
+        ('coremltools',),
+        'coreml',
+        rgb=True,
+    ),
     'spandrel': Target(
         'spandrel, and with it chaiNNer and ComfyUI: RCAN, SwinIR, SRVGGNetCompact and RRDBNet',
         '`NAME_spandrel.safetensors`',
