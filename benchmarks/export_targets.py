@@ -107,8 +107,8 @@ def main() -> None:
     about = (
         'Largest error: against PyTorch on noise of five sizes, images in [0, 1]. ms: an RGB image of '
         f'{height}x{width} pixels, colour conversions included, in turns, wall time, median of {args.repeats}. PSNR '
-        f'on Y in dB, {Path(args.set).name}. The web page is measured in onnxruntime, not in a browser. Not installed and left '
-        f'out: {", ".join(left_out) or "none"}. {machine().replace(", CPU time", "")}'
+        f'on Y in dB, {Path(args.set).name}. The web page is measured in onnxruntime, not in '
+        f'a browser. Not installed and left out: {", ".join(left_out) or "none"}. {machine().replace(", CPU time", "")}'
     )
     keep('export_targets', ['# Targets of kdsr export', '', about, '', markdown_table(head, rows)])
 
