@@ -154,7 +154,7 @@ def distil(
     if find_foreign_keys(opt):
         _plan_translation(plan, opt, option_file, teachers, chosen, out)
     else:
-        _plan_variant(plan, opt, option_file, teachers, chosen or 'kd', out, cache)
+        _plan_variant(plan, opt, option_file, given=teachers, method=chosen or 'kd', out=out, cache=cache)
     for path in plan.files:
         if os.path.exists(path):
             raise UserError(f'{path} exists already: name another file with --out, or delete it.')

@@ -257,7 +257,15 @@ def _torch_model(path: str, network: str | None, device: torch.device, notice: C
         raise UserError('bicubic is no network; name a model, for example rfdn_small_x2.')
     reach = reach_of(one.network, 1 if one.luminance else 3) if one.multiple == 1 else None
     memory = card.bytes_per_pixel if card else estimate_bytes_per_pixel(one)
-    return Model(one.name, one.network.to(device), one.scale, one.luminance, one.multiple, memory, reach)
+    return Model(
+        name=one.name,
+        network=one.network.to(device),
+        scale=one.scale,
+        luminance=one.luminance,
+        multiple=one.multiple,
+        bytes_per_pixel=memory,
+        reach=reach,
+    )
 
 
 def _engine_of_file(
@@ -298,10 +306,26 @@ def _onnx_model(
         warning = warn_if_worse(path, network, scale, network.channels)
         if warning:
             notice(warning)
-        return Model(path, network, scale, network.channels == 1, 1, 0, None)
+        return Model(
+            name=path,
+            network=network,
+            scale=scale,
+            luminance=network.channels == 1,
+            multiple=1,
+            bytes_per_pixel=0,
+            reach=None,
+        )
     if card.scale != scale or card.luminance != (network.channels == 1):
         raise UserError(f'{path!r}: its metadata says x{card.scale}, but it enlarges by {scale}: it is damaged.')
-    return Model(card.name, network, scale, card.luminance, card.multiple, card.bytes_per_pixel, card.reach)
+    return Model(
+        name=card.name,
+        network=network,
+        scale=scale,
+        luminance=card.luminance,
+        multiple=card.multiple,
+        bytes_per_pixel=card.bytes_per_pixel,
+        reach=card.reach,
+    )
 
 
 def _bicubic_network(scale: int, seamless: bool) -> TiledNetwork:

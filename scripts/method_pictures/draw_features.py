@@ -11,7 +11,7 @@ def two_networks(p):
     for kind, y, row in (('teacher', 32, UPPER), ('student', 332, LOWER)):
         side = 1 if kind == 'teacher' else -1
         p.arrow(image.right, (88, MIDDLE), (88, y + 30), (110, y + 30))
-        p.box(110, y, 240, 60, [], kind, 'frozen' if kind == 'teacher' else 'trained')
+        p.box(110, y, 240, 60, [], kind=kind, state='frozen' if kind == 'teacher' else 'trained')
         p.text(150, y + 30, kind)
         high = 38 if kind == 'teacher' else 22
         for x in (196, 244, 292):
@@ -57,7 +57,9 @@ def gradient_to_student(p, start):
 
 def fitnet(p):
     ours, theirs = two_networks(p)
-    regressor = p.box(402, LOWER - 25, 150, 50, ['conv 1×1, ReLU', '$C_S → C_T$ channels'], 'helper', 'trained')
+    regressor = p.box(
+        402, LOWER - 25, 150, 50, ['conv 1×1, ReLU', '$C_S → C_T$ channels'], kind='helper', state='trained'
+    )
     p.arrow(ours, regressor.left)
     regressed = p.feature(622, LOWER - 23, 'helper', size=36)
     p.arrow(regressor.right, regressed.left, label='$r(F_S)$')
@@ -114,7 +116,7 @@ def fakd(p):
 
 def lsfd(p):
     ours, theirs = two_networks(p)
-    regressor = p.box(384, LOWER - 28, 134, 56, ['', ''], 'helper', 'trained')
+    regressor = p.box(384, LOWER - 28, 134, 56, ['', ''], kind='helper', state='trained')
     for i in range(5):
         p.add('rect', x=398 + 23 * i, y=LOWER - 21, width=14, height=22, rx=2, fill=SHEET['helper'], stroke=GREY)
     p.text(451, LOWER + 15, '5 conv 3×3, PReLU', 13)
@@ -174,11 +176,11 @@ def switch(p, rows, quarters, rejected):
 def facd(p):
     rejected, rows, left, cell = 2, (132, 176, 220, 264), 438, 44
     quarters = [(0, 0, 0.5, 0.5), (0.5, 0, 0.5, 0.5), (0, 0.5, 0.5, 0.5), (0.5, 0.5, 0.5, 0.5)]
-    teacher = p.box(104, 44, 130, 60, ['teacher'], 'teacher', 'frozen')
-    student = p.box(104, 168, 96, 60, ['student'], 'student', 'trained')
+    teacher = p.box(104, 44, 130, 60, ['teacher'], kind='teacher', state='frozen')
+    student = p.box(104, 168, 96, 60, ['student'], kind='student', state='trained')
     p.arrow((66, 198), (84, 198), (84, 74), teacher.left)
     p.arrow((66, 198), student.left)
-    regressor = p.box(242, 166, 114, 64, ['$r$', 'five conv 1×1,', 'PReLU'], 'helper', 'trained')
+    regressor = p.box(242, 166, 114, 64, ['$r$', 'five conv 1×1,', 'PReLU'], kind='helper', state='trained')
     p.arrow(student.right, regressor.left, label='$F_S$')
     p.arrow(teacher.right, (left - 10, 74), label='$F_T$')
     p.arrow(regressor.right, (384, 198))

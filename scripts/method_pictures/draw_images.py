@@ -7,7 +7,7 @@ def response(p):
     image = p.image(30, 178, 44, 'lq', 'LR')
     mean = p.box(418, 66, 76, 48, ['mean'])
     for name, y in (('1', 52), ('N', 136)):
-        teacher = p.box(140, y - 28, 150, 56, [f'teacher {name}'], 'teacher', 'frozen')
+        teacher = p.box(140, y - 28, 150, 56, [f'teacher {name}'], kind='teacher', state='frozen')
         p.arrow(image.right, (106, 200), (106, y), teacher.left)
         answer = p.image(326, y - 26, 52, 'teacher')
         p.arrow(teacher.right, answer.left)
@@ -16,7 +16,7 @@ def response(p):
     p.dots(215, 94)
     target = p.image(556, 64, 52, 'teacher', '$T$')
     p.arrow(mean.right, target.left)
-    student = p.box(140, 242, 120, 56, ['student'], 'student', 'trained')
+    student = p.box(140, 242, 120, 56, ['student'], kind='student', state='trained')
     p.arrow(image.right, (106, 200), (106, 270), student.left)
     answer = p.image(556, 244, 52, 'student', '$S$')
     p.arrow(student.right, answer.left)
@@ -40,11 +40,11 @@ def mtkd(p):
     image = p.image(30, 460, 44, 'lq', 'LR')
     for shift in (10, 5):
         p.box(126 + shift, upper - 28 - shift, 120, 56, [], 'teacher')
-    teachers = p.box(126, upper - 28, 120, 56, ['teachers', '1 to N'], 'teacher', 'frozen')
+    teachers = p.box(126, upper - 28, 120, 56, ['teachers', '1 to N'], kind='teacher', state='frozen')
     p.arrow(image.right, (100, 482), (100, upper), teachers.left)
-    fuse = p.box(318, upper - 28, 120, 56, ['aggregator', 'of stage 1'], 'teacher', 'frozen')
+    fuse = p.box(318, upper - 28, 120, 56, ['aggregator', 'of stage 1'], kind='teacher', state='frozen')
     p.arrow((256, upper), fuse.left, label='$T_1…T_N$', at=(288, upper - 13), size=13)
-    student = p.box(126, lower - 28, 110, 56, ['student'], 'student', 'trained')
+    student = p.box(126, lower - 28, 110, 56, ['student'], kind='student', state='trained')
     p.arrow(image.right, (100, 482), (100, lower), student.left)
     bands = []
     for kind, source, y in (('teacher', fuse, upper), ('student', student, lower)):
@@ -76,7 +76,7 @@ def _mtkd_aggregator(p):
     image = p.image(30, 114, 44, 'lq', 'LR')
     joined = p.box(330, 108, 66, 56, ['concat'])
     for name, y in (('1', 70), ('2', 136), ('N', 214)):
-        teacher = p.box(126, y - 22, 110, 44, [f'teacher {name}'], 'teacher', 'frozen')
+        teacher = p.box(126, y - 22, 110, 44, [f'teacher {name}'], kind='teacher', state='frozen')
         p.arrow(image.right, *([(100, 136), (100, y)] if y != 136 else []), teacher.left)
         answer = p.image(260, y - 22, 44, 'teacher', f'$T_{name}$' if name != '1' else '')
         p.arrow(teacher.right, answer.left)
@@ -85,7 +85,7 @@ def _mtkd_aggregator(p):
     p.dots(181, 175)
     smaller = p.box(418, 108, 112, 56, ['pixel-unshuffle', 'to the size of LR'], size=13)
     p.arrow(joined.right, smaller.left)
-    fuse = p.box(552, 106, 142, 60, ['aggregator', 'DCTSwin'], 'teacher', 'trained')
+    fuse = p.box(552, 106, 142, 60, ['aggregator', 'DCTSwin'], kind='teacher', state='trained')
     p.arrow(smaller.right, fuse.left)
     fused = p.image(730, 110, 52, 'teacher', '$T$')
     p.arrow(fuse.right, fused.left)
@@ -142,7 +142,7 @@ def _answers(p, top, name, truth):
     loss = p.loss(706, top + 70, 228, 56, [f'$w mean |F({name}) − {truth}|$', ''])
     p.text(820, loss.y + 40, f'$+ mean |F({name}) − T({name})|$')
     for kind, y in (('teacher', upper), ('student', lower)):
-        box = p.box(400, y - 22, 110, 44, [kind], kind, 'frozen' if kind == 'teacher' else 'trained')
+        box = p.box(400, y - 22, 110, 44, [kind], kind=kind, state='frozen' if kind == 'teacher' else 'trained')
         p.arrow((316, top + 94), (340, top + 94), (340, y), box.left)
         answer = p.image(566 - side / 2, y - side / 2, side, kind)
         p.arrow(box.right, answer.left)
@@ -165,7 +165,7 @@ def _zoom_in(p, top, block):
     p.add('rect', x=92, y=top + 100, width=30, height=30, fill='none', stroke=RED, stroke_width=3)
     view = p.image(206, top + 100, 30, 'gt', '$X$', part=block)
     p.arrow((122, top + 115), view.left)
-    teacher = p.box(400, upper - 22, 110, 44, ['teacher'], 'teacher', 'frozen')
+    teacher = p.box(400, upper - 22, 110, 44, ['teacher'], kind='teacher', state='frozen')
     p.arrow(view.right, (256, top + 115), (256, upper), teacher.left)
     target = p.image(704, upper - 28, 56, 'teacher', part=block)
     p.arrow(teacher.right, target.left)
@@ -174,7 +174,7 @@ def _zoom_in(p, top, block):
     p.arrow(view.right, (256, top + 115), (256, lower), change.left)
     changed = p.image(340, lower - 15, 30, 'gt', part=block, changed=True)
     p.arrow(change.right, changed.left)
-    student = p.box(400, lower - 22, 110, 44, ['student'], 'student', 'trained')
+    student = p.box(400, lower - 22, 110, 44, ['student'], kind='student', state='trained')
     p.arrow(changed.right, student.left)
     answer = p.image(538, lower - 28, 56, 'student', part=block, changed=True)
     p.arrow(student.right, answer.left)
@@ -199,9 +199,9 @@ def csd(p):
         p.image(312 + shift, middle - 30 + shift, 52, 'bicubic')
     p.lines(50, middle + 42, ['the first $K$ of', 'the batch'], 13)
     p.text(342, middle + 46, '$B_1 … B_K$')
-    teacher = p.box(122, high - 28, 130, 56, ['teacher'], 'teacher', 'frozen')
+    teacher = p.box(122, high - 28, 130, 56, ['teacher'], kind='teacher', state='frozen')
     cubic = p.box(122, middle - 24, 130, 48, ['bicubic', 'enlarged'])
-    student = p.box(122, low - 28, 110, 56, ['student'], 'student', 'trained')
+    student = p.box(122, low - 28, 110, 56, ['student'], kind='student', state='trained')
     p.arrow(image.right, (96, low), (96, high), teacher.left)
     p.arrow(image.right, student.left)
     p.arrow((74, middle), cubic.left)
@@ -216,8 +216,8 @@ def csd(p):
         116,
         low - high + 72,
         ['extractor $V$', 'VGG19,', 'five layers $l$,', 'images in 0..255'],
-        'data',
-        'frozen',
+        kind='data',
+        state='frozen',
     )
     for x, y in ((368, high), (372, middle), (368, low)):
         p.arrow((x, y), (430, y))
