@@ -25,7 +25,7 @@ from kdsr.errors import UserError
 LEVELS = 255  # of an activation, unsigned
 WEIGHT_LEVELS = 64  # to each side of zero: seven bits, which no processor's int8 products overflow
 OBSERVED = 20  # steps that are watched for the ranges
-TAIL = 1e-5  # share of the values of a batch that may lie beyond either end of its range
+TAIL = 1e-4  # share of the values of a batch that may lie beyond either end of its range
 Range = tuple[float, float]
 
 
