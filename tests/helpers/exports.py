@@ -7,7 +7,8 @@ from kdsr.deployment.pixel_network import PixelNetwork
 from tests.conftest import NETWORKS
 from tests.helpers.networks import LUMINANCE, TINY
 
-ALL = {**TINY, **NETWORKS}
+SRVGG = {'type': 'SRVGGNetCompact', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_conv': 2}
+ALL = {**TINY, **NETWORKS, 'SRVGG': SRVGG}
 
 
 def photo(height, width):

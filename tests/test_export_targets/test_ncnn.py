@@ -11,7 +11,7 @@ from kdsr.export_targets.plain import plain_network
 from tests.helpers.exports import built, in_rgb, photo
 from tests.helpers.networks import LUMINANCE, known
 
-PLAIN = ['FSRCNN', 'VDSR', 'RFDN', 'E-RFDN', 'IMDN', 'IDN', 'CARN', 'CARN-M', 'EDSR', 'RCAN']
+PLAIN = ['FSRCNN', 'VDSR', 'RFDN', 'E-RFDN', 'IMDN', 'IDN', 'CARN', 'CARN-M', 'EDSR', 'RCAN', 'SRVGG']
 
 
 @pytest.mark.parametrize('scale', [2, 3])
