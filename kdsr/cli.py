@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import kdsr
-from kdsr.commands import data, deployment, evaluation, experiments, page
+from kdsr.commands import data, deployment, evaluation, experiments, inspection, page
 from kdsr.commands.shared import join_sizes
 from kdsr.errors import report_user_errors
 
@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--version', action='version', version=f'kdsr {kdsr.__version__}')
     _add_completion(parser)
     commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
-    for room in (data, experiments, evaluation, deployment):
+    for room in (data, experiments, evaluation, inspection, deployment):
         room.add_all(commands)
     return parser
 

@@ -11,6 +11,7 @@ from kdsr.cost.complexity import Complexity, count
 from kdsr.cost.latency import Timing
 from kdsr.errors import UserError
 from kdsr.networks.facts import find_lr_shape
+from kdsr.papers.published_points import PublishedPoint, find_published
 from kdsr.wording import installing
 
 try:
@@ -32,7 +33,12 @@ COSTS: dict[Cost, tuple[str, Callable[[Complexity], float]]] = {
 
 
 def plot_costs(
-    tasks: Sequence[Task], results: Sequence[SetScores], costs: Sequence[Cost], out: Path, device: str = 'cpu'
+    tasks: Sequence[Task],
+    results: Sequence[SetScores],
+    costs: Sequence[Cost],
+    out: Path,
+    device: str = 'cpu',
+    published: bool = False,
 ) -> list[Path]:
     """Draw one picture per scale and cost, with one panel per set.
 
@@ -42,6 +48,7 @@ def plot_costs(
         costs: What to draw PSNR against; 'latency' runs the networks.
         out: Folder for the PNG files.
         device: Where to time the networks.
+        published: Also draw the networks of RFDN's and PISR's tables, against parameters and multi-adds.
 
     Returns:
         The written files.
@@ -59,11 +66,14 @@ def plot_costs(
         of_scale = [r for r in results if r.scale == scale]
         for cost in costs if any((r.model, scale) in rows for r in of_scale) else ():
             paths.append(out / f'psnr_{cost}_x{scale}.png')
-            draw_costs(of_scale, {name: row for (name, s), row in rows.items() if s == scale}, cost, str(paths[-1]))
+            of_rows = {name: row for (name, s), row in rows.items() if s == scale}
+            draw_costs(of_scale, of_rows, cost, str(paths[-1]), published)
     return paths
 
 
-def draw_costs(results: Sequence[SetScores], rows: dict[str, Complexity], cost: Cost, path: str) -> None:
+def draw_costs(
+    results: Sequence[SetScores], rows: dict[str, Complexity], cost: Cost, path: str, published: bool = False
+) -> None:
     """Draw the results of one scale. Models without a row (bicubic) are named in the corner.
 
     Args:
@@ -71,6 +81,7 @@ def draw_costs(results: Sequence[SetScores], rows: dict[str, Complexity], cost: 
         rows: Model to its complexity.
         cost: What to draw PSNR against.
         path: PNG file to write.
+        published: Also draw published networks (grey), where the papers print this cost.
     """
     label, value = COSTS[cost]
     sets = list(dict.fromkeys(r.set_name for r in results))
@@ -79,9 +90,10 @@ def draw_costs(results: Sequence[SetScores], rows: dict[str, Complexity], cost: 
     figure, axes = plt.subplots(1, len(sets), figsize=(4.6 * len(sets), 3.8), squeeze=False, layout='constrained')
     for axis, name in zip(axes[0], sets):
         points = [(r.model, value(rows[r.model]), r.psnr) for r in results if r.set_name == name and r.model in rows]
-        _draw_panel(axis, points, colours)
-        others = [f'{r.model}: {r.psnr:.2f} dB' for r in results if r.set_name == name and r.model not in rows]
-        axis.text(0.98, 0.03, '\n'.join(others), transform=axis.transAxes, ha='right', fontsize=8, color='grey')
+        others = find_published(results[0].scale, name, cost) if published else []
+        _draw_panel(axis, points, colours, others)
+        costless = [f'{r.model}: {r.psnr:.2f} dB' for r in results if r.set_name == name and r.model not in rows]
+        axis.text(0.98, 0.03, '\n'.join(costless), transform=axis.transAxes, ha='right', fontsize=8, color='grey')
         axis.set_title(f'{name} x{results[0].scale}', fontsize=10)
         axis.set_xlabel(label)
     axes[0][0].set_ylabel('PSNR [dB]')
@@ -89,14 +101,29 @@ def draw_costs(results: Sequence[SetScores], rows: dict[str, Complexity], cost: 
     plt.close(figure)
 
 
-def _draw_panel(axis: Any, points: Sequence[tuple[str, float, float]], colours: dict[str, str]) -> None:
-    costs = [x for _, x, _ in points]
+def _draw_panel(
+    axis: Any,
+    points: Sequence[tuple[str, float, float]],
+    colours: dict[str, str],
+    published: Sequence[PublishedPoint] = (),
+) -> None:
+    costs = [x for _, x, _ in points] + [point.cost for point in published]
     if max(costs) > 10 * min(costs) > 0:
         axis.set_xscale('log')
     axis.margins(0.18)
     axis.grid(alpha=0.3)
     for model, x, y in points:
         axis.scatter([x], [y], s=36, color=colours[model], zorder=3)
+    for point in published:
+        axis.scatter([point.cost], [point.psnr], s=18, facecolors='none', edgecolors='grey', marker='s', zorder=2)
+        axis.annotate(
+            point.network,
+            (point.cost, point.psnr),
+            xytext=(3, -8),
+            textcoords='offset points',
+            fontsize=5,
+            color='grey',
+        )
     axis.autoscale_view()
     left, right = axis.get_xlim()
     for model, x, y in points:

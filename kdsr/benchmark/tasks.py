@@ -101,8 +101,7 @@ def make_super_resolver(
     """
     if candidate.network is None:
         return partial(upsample_bicubic, scale=candidate.scale)
-    network = candidate.network.to(device)
-    run = partial(_run_network, network, candidate.multiple, protocol, protocol.in_quadrants(candidate, set_name))
+    run = make_network_runner(candidate.network.to(device), candidate, protocol, set_name)
 
     @torch.inference_mode()
     def super_resolve(lq: np.ndarray) -> Tensor:
@@ -116,6 +115,20 @@ def make_super_resolver(
             ) from error
 
     return super_resolve
+
+
+def make_network_runner(
+    network: nn.Module, candidate: Candidate, protocol: Protocol, set_name: str
+) -> Callable[[Tensor], Tensor]:
+    """Return a function that runs a network on (1, C, h, w) as the protocol says.
+
+    Args:
+        network: The candidate's, or a copy of it.
+        candidate: For its window, and whether it runs in quarters.
+        protocol: How to run it.
+        set_name: Name of the set: only some sets may be run in quarters.
+    """
+    return partial(_run_network, network, candidate.multiple, protocol, protocol.in_quadrants(candidate, set_name))
 
 
 def _run_network(network: nn.Module, multiple: int, protocol: Protocol, quadrants: bool, lq: Tensor) -> Tensor:

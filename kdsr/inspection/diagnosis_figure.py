@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.padding import run_padded
+from kdsr.inspection.training_patches import TrainingPatch
 from kdsr.losses.lsfd_loss import selective_map
 from kdsr.metrics import check_finite, score
 from kdsr.networks.trained_run import TrainedRun
@@ -79,6 +80,28 @@ def draw_panels(rows: list[Panel], path: str) -> None:
         _show(axes_of_row[2], panel.teacher, f'PSNR {_measure_psnr(panel.teacher, panel.gt, border):.2f} dB')
         _draw_heat(figure, axes_of_row[3], (panel.student - panel.gt).abs().mean(1)[0])
         _draw_heat(figure, axes_of_row[4], selective_map(panel.student, panel.teacher, panel.lq.shape[-2:])[0, 0])
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def draw_worst(patches: Sequence[TrainingPatch], path: str) -> None:
+    """Draw the training patches in which the teacher is worst: input, student alone, teacher, ground truth.
+
+    Args:
+        patches: At least one, the worst first.
+        path: PNG file to write.
+    """
+    titles = ('low resolution', 'student alone', 'teacher', 'ground truth')
+    figure, axes = plt.subplots(
+        len(patches), len(titles), figsize=(2.3 * len(titles), 2.5 * len(patches)), squeeze=False, layout='constrained'
+    )
+    for axis, title in zip(axes[0], titles):
+        axis.set_title(title, fontsize=10)
+    for row, patch in zip(axes, patches):
+        errors = (255 * float((image - patch.gt).abs().mean()) for image in (patch.student, patch.teacher))
+        captions = ('', *(f'mean error {error:.2f} of 255' for error in errors), '')
+        for axis, image, caption in zip(row, (patch.lq, patch.student, patch.teacher, patch.gt), captions):
+            _show(axis, image, caption)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

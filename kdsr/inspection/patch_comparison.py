@@ -11,6 +11,7 @@ from kdsr.distillation.adapters import helper_key
 from kdsr.distillation.outputs import Batch, NetworkOutput
 from kdsr.distillation.precision import at_least_float32
 from kdsr.errors import UserError
+from kdsr.experiment import Experiment, argument_of
 from kdsr.losses.facd_loss import adaptive_indicator
 from kdsr.metrics import psnr_of_error
 from kdsr.models.distillation_model import DistillationModel
@@ -18,7 +19,6 @@ from kdsr.networks.trained_run import TrainedRun
 from kdsr.progress_bars import ProgressBar
 
 BATCH = 16  # patches
-PEAK = 255.0  # of features: FACD does not state it; 255 gives values of the size that it prints
 SMALLEST_ERROR = 1e-12  # equal features get 168 dB instead of infinity
 
 
@@ -33,17 +33,23 @@ class SetCount:
 
 @dataclass
 class FeatureSum:
-    """The sum of the PSNRs of one feature.
+    """The sums of the PSNRs of one feature on one set, in dB.
 
     Attributes:
-        through: The loss whose helper maps the student's feature to the teacher's width; empty for none.
-        psnr: The sum over patches, in dB.
         patches: How many patches were summed.
+        raw: Of the features as they are; None where their shapes differ.
+        mapped: Of the student's feature after the helper that a loss trained; None where there is none.
     """
 
-    through: str
-    psnr: float = 0.0
     patches: int = 0
+    raw: float | None = None
+    mapped: float | None = None
+
+    def add(self, raw: Tensor | None, mapped: Tensor | None) -> None:
+        """Add the PSNRs of some patches, (N,) each."""
+        self.patches += len(raw if raw is not None else mapped)  # type: ignore[arg-type]
+        self.raw = None if raw is None else (self.raw or 0) + float(raw.sum())
+        self.mapped = None if mapped is None else (self.mapped or 0) + float(mapped.sum())
 
 
 @dataclass
@@ -52,15 +58,31 @@ class Findings:
 
     Attributes:
         size: Side of a patch in low-resolution pixels.
-        sets: Validation set to its counts.
-        features: Name of each comparable feature to the sum of its PSNRs.
+        peaks: Feature to the peak of its PSNR: the range of the teacher's network.
+        sets: Set to its counts.
+        features: Feature to the sums of each set.
+        through: Feature to the loss whose helper maps it.
         not_comparable: Names of the other features, with the reason.
     """
 
     size: int
+    peaks: dict[str, float]
     sets: dict[str, SetCount] = field(default_factory=dict)
-    features: dict[str, FeatureSum] = field(default_factory=dict)
+    features: dict[str, dict[str, FeatureSum]] = field(default_factory=dict)
+    through: dict[str, str] = field(default_factory=dict)
     not_comparable: dict[str, str] = field(default_factory=dict)
+
+
+def find_peaks(experiment: Experiment) -> dict[str, float]:
+    """Return the range of the network behind each of the teachers' features: its `img_range`, else 1.
+
+    EDSR and RCAN compute on 0..255 inside, whatever range their images have outside; PISR's networks on 0..1.
+    """
+    return {
+        tap.name: float(argument_of(teacher.opt, 'img_range') or 1)
+        for teacher in experiment.teachers
+        for tap in experiment.taps(teacher.name)
+    }
 
 
 @torch.no_grad()
@@ -75,7 +97,7 @@ def compare_patches(run: TrainedRun, images: int | None = None) -> Findings:
         UserError: no image is as large as a training patch.
     """
     size = run.experiment.training.crop // run.scale
-    found = Findings(size)
+    found = Findings(size, find_peaks(run.experiment))
     for set_name in run.set_names():
         count = found.sets[set_name] = SetCount()
         for _, lq, gt in ProgressBar(
@@ -91,7 +113,7 @@ def compare_patches(run: TrainedRun, images: int | None = None) -> Findings:
                 alpha = adaptive_indicator(student.image, teacher.image, high)
                 count.patches += len(alpha)
                 count.rejected += int((alpha == 0).sum())
-                _add_features(found, run.model.losses, student, teacher)
+                _add_features(found, set_name, run.model.losses, student, teacher)
     if not sum(count.patches for count in found.sets.values()):
         raise UserError(f'no validation image is as large as a training patch of {size}x{size} (LR) pixels.')
     return found
@@ -119,20 +141,25 @@ def _run_both(model: DistillationModel, batch: Batch) -> tuple[NetworkOutput, Ne
     return NetworkOutput(sr, features), model.teacher(batch)
 
 
-def _add_features(found: Findings, losses: nn.ModuleDict, student: NetworkOutput, teacher: NetworkOutput) -> None:
+def _add_features(
+    found: Findings, set_name: str, losses: nn.ModuleDict, student: NetworkOutput, teacher: NetworkOutput
+) -> None:
     for name, ours in student.features.items():
+        theirs, peak = teacher.features[name], found.peaks[name]
         through, helper = _find_helper(losses, name)
-        theirs, mapped = teacher.features[name], helper(ours)
+        mapped = helper(ours) if through else ours
         if isinstance(mapped, tuple):  # an estimator's mean and spread
             mapped = mapped[0]
-        if mapped.shape != theirs.shape:
+        raw_psnr = compute_feature_psnr(ours, theirs, peak) if ours.shape == theirs.shape else None
+        mapped_psnr = compute_feature_psnr(mapped, theirs, peak) if through and mapped.shape == theirs.shape else None
+        if raw_psnr is None and mapped_psnr is None:
             found.not_comparable[name] = (
                 f'its shapes are {tuple(ours.shape[1:])} and {tuple(theirs.shape[1:])}, and no loss trains a helper'
             )
             continue
-        total = found.features.setdefault(name, FeatureSum(through))
-        total.psnr += float(compute_feature_psnr(mapped, theirs).sum())
-        total.patches += len(ours)
+        if through:
+            found.through[name] = through
+        found.features.setdefault(name, {}).setdefault(set_name, FeatureSum()).add(raw_psnr, mapped_psnr)
 
 
 def _find_helper(losses: nn.ModuleDict, feature: str) -> tuple[str, nn.Module]:
@@ -145,15 +172,16 @@ def _find_helper(losses: nn.ModuleDict, feature: str) -> tuple[str, nn.Module]:
     return '', nn.Identity()
 
 
-def compute_feature_psnr(ours: Tensor, theirs: Tensor) -> Tensor:
-    """Return the PSNR in dB of the features of each sample, with peak 255 (FACD, Table 4).
+def compute_feature_psnr(ours: Tensor, theirs: Tensor, peak: float = 255.0) -> Tensor:
+    """Return the PSNR in dB of the features of each sample (FACD, Table 4).
 
     Args:
-        ours: (N, C, H, W): the student's, mapped to the teacher's width.
+        ours: (N, C, H, W): the student's.
         theirs: (N, C, H, W): the teacher's.
+        peak: Of the range of the features.
 
     Returns:
         (N,).
     """
     error = (at_least_float32(ours) - at_least_float32(theirs)).square().flatten(1).mean(1)
-    return torch.tensor([psnr_of_error(value, PEAK) for value in error.clamp(min=SMALLEST_ERROR).tolist()])
+    return torch.tensor([psnr_of_error(value, peak) for value in error.clamp(min=SMALLEST_ERROR).tolist()])

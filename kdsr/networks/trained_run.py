@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from basicsr.data import build_dataset
 from basicsr.models import build_model
 from basicsr.utils import get_root_logger
 from torch import Tensor
@@ -22,10 +21,11 @@ from kdsr.experiment import Experiment, read_experiment
 from kdsr.experiment.missing_files import check_files
 from kdsr.models.distillation_model import DistillationModel
 from kdsr.networks.devices import find_device
+from kdsr.networks.shown_images import ShownImages
 
 
 class TrainedRun:
-    """The networks of an experiment after some iteration, and its validation sets.
+    """The networks of an experiment after some iteration, and its validation sets or other test sets.
 
     The student has its averaged weights (`params_ema`) where the checkpoint holds them; the helpers have no average.
 
@@ -34,13 +34,19 @@ class TrainedRun:
         iteration: Number of a checkpoint, or 'latest'.
         device: 'auto' (a GPU, if there is one and the options allow it), 'cpu', 'cuda', 'cuda:1', ...
         overrides: As after `--force_yml`.
+        folders: Folders of test sets instead of the validation sets.
 
     Raises:
         UserError: the run has no teachers, is not trained yet, or lacks data or weights.
     """
 
     def __init__(
-        self, option_file: str, iteration: str = 'latest', device: str = 'auto', overrides: Sequence[str] = ()
+        self,
+        option_file: str,
+        iteration: str = 'latest',
+        device: str = 'auto',
+        overrides: Sequence[str] = (),
+        folders: Sequence[str] = (),
     ) -> None:
         get_root_logger(log_level=logging.WARNING)  # BasicSR would print every layer
         self.opt = options.load_experiment(option_file, overrides)
@@ -53,10 +59,9 @@ class TrainedRun:
         self.folder = os.path.join('experiments', self.name)
         self.checkpoint = find_checkpoint(self.folder, self.iteration, option_file)
         self.opt['distillation'] = {**self.opt['distillation'], 'views': None, 'cache': None}  # teachers answer anew
-        self._sets = {k: d for k, d in self.experiment.datasets.items() if k.startswith('val')}
-        if not self._sets:
-            raise UserError(f'{option_file}: there is no validation set (`datasets.val`) to look at.')
-        check_files(replace(self.experiment, datasets=self._sets, resumes=True))
+        self._shown = ShownImages(self.experiment, folders)
+        sets = {} if folders else self._shown.validation
+        check_files(replace(self.experiment, datasets=sets, resumes=True))
         self.model = self._build()
 
     def _build(self) -> DistillationModel:
@@ -71,25 +76,14 @@ class TrainedRun:
         return model
 
     def set_names(self) -> list[str]:
-        """Return the names of the validation sets."""
-        return [str(dataset.get('name', phase)) for phase, dataset in self._sets.items()]
+        """Return the names of the sets."""
+        return self._shown.names()
 
     def images(self, set_name: str, count: int | None = None) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Yield (file name, lq, gt) for the first `count` images of a validation set; for all of them when None.
-
-        The images are (1, C, h, w) and (1, C, S*h, S*w), RGB (or Y with `color: y`) in [0, 1], on the model's device.
-
-        Raises:
-            UserError: the set has no ground truth.
-        """
-        phase = list(self._sets)[self.set_names().index(set_name)]
-        dataset = build_dataset({**self._sets[phase], 'phase': 'val', 'scale': self.scale})
-        for i in range(min(len(dataset), len(dataset) if count is None else count)):
-            data = dataset[i]
-            if 'gt' not in data:
-                raise UserError(f'the validation set {set_name!r} has no ground truth (`dataroot_gt`).')
-            self.model.feed_data({key: data[key].unsqueeze(0) for key in ('lq', 'gt')})
-            yield os.path.splitext(os.path.basename(data['lq_path']))[0], self.model.lq, self.model.gt
+        """Yield (file name, lq, gt) of a set, see :class:`ShownImages`, on the model's device."""
+        for name, lq, gt in self._shown.images(set_name, count):
+            self.model.feed_data({'lq': lq, 'gt': gt})
+            yield name, self.model.lq, self.model.gt
 
 
 def _choose_device(opt: dict[str, Any], device: str) -> None:

@@ -19,7 +19,7 @@ DEFAULT_BETAS = [0.9, 0.999]  # of torch's Adam
 # Arguments of networks that change no result, or stand in the comparison of scales.
 NOT_COMPARED = ('upscale', 'img_size', 'path')
 # Keys of `train` beside those that have words of their own, with their defaults.
-TRAIN_KEYS = {'ema_decay': 0, 'warmup_iter': -1, 'amp': None, 'accumulate': 1, 'clip_grad': None}
+TRAIN_KEYS = {'ema_decay': 0, 'warmup_iter': -1, 'amp': None, 'accumulate': 1, 'clip_grad_norm': None}
 QUARTERS = '4-quadrant'
 
 

@@ -29,6 +29,7 @@ class Cell:
         scale: S.
         set: Name of the test set.
         psnr, ssim: As printed, PSNR in dB; None where the cell has none.
+        parameters_k: Parameters of the network in thousands; None where the table has none.
         kind: 'result', or another kind of number: a gain, the PSNR of features, of one image or of a crop, or the
             result of a teacher that sees the ground truth (privileged).
         origin: Where the paper took the number from: another table ('LSFD, Table 3, LFD') or publication; empty for its
@@ -45,6 +46,7 @@ class Cell:
     set: str
     psnr: float | None
     ssim: float | None
+    parameters_k: float | None
     kind: str
     origin: str
     misprint: str
@@ -75,6 +77,7 @@ def paper_cells() -> tuple[Cell, ...]:
                 set=r['set'],
                 psnr=float(r['psnr']) if r['psnr'] else None,
                 ssim=float(r['ssim']) if r['ssim'] else None,
+                parameters_k=float(r['parameters_k']) if r['parameters_k'] else None,
                 kind=r['kind'],
                 origin=r['origin'],
                 misprint=r['misprint'],

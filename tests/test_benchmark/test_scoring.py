@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,8 @@ from torch.nn import functional as F
 from kdsr.benchmark import scoring as command
 from kdsr.benchmark.figure import plot_costs
 from kdsr.benchmark.protocol import Protocol, Resources
+from kdsr.benchmark.results import Task
+from kdsr.benchmark.runtime import describe_runtimes, measure_runtimes
 from kdsr.benchmark.scoring import benchmark
 from kdsr.benchmark.tasks import make_super_resolver
 from kdsr.cli import main
@@ -430,3 +433,42 @@ def test_the_table_has_the_decimals_that_were_asked_for(run):
     run('bicubic', scales=[2], decimals=3)
     (line,) = (line for line in Path('out/benchmark.md').read_text().splitlines() if line.startswith('| bicubic | -'))
     assert len(line.split('|')[3].split('/')[0].strip().partition('.')[2]) == 3
+
+
+class Sleeper(torch.nn.Module):
+    """Takes a time, on a clock of its own, and holds memory in proportion to its image."""
+
+    multiple = 1
+    clock = 0.0
+
+    def forward(self, x):
+        Sleeper.clock += x.numel() / 2e5
+        kept = [x + i for i in range(3)]
+        return F.interpolate(sum(kept), scale_factor=2)
+
+
+def test_time_and_memory_are_means_over_the_images_of_a_set(run, monkeypatch):
+    monkeypatch.setattr(time, 'perf_counter', lambda: Sleeper.clock)
+    run('bicubic', scales=[2])  # makes the photos
+    (test_set,) = find_sets(['sets/Set5'], 2)
+    tasks = [Task(Candidate('sleeper', 2, Sleeper()), test_set), Task(Candidate('bicubic', 2), test_set)]
+    (found,) = measure_runtimes(tasks, Protocol(), Resources(lr_cache=Path('lr')))
+    numbers = [3 * (23 * side) for side in (30, 33, 36)]  # of the LR images: 47 x 61, 67, 73 halved
+    assert found.seconds == pytest.approx(np.mean(numbers) / 2e5)
+    # x, three sums, and the running sum's two latest values, then the enlarged image: the peak is between
+    assert 4 * 4 * np.mean(numbers) < found.memory < 4 * 12 * np.mean(numbers)
+    assert found.largest / found.memory == pytest.approx(max(numbers) / np.mean(numbers), rel=0.02)
+    text = describe_runtimes([found], Resources())
+    assert f'| sleeper x2 | Set5 | {1e3 * found.seconds:.2f} ms | {found.memory / 2**20:.1f} MiB |' in text
+
+
+def test_the_command_measures_and_draws_among_published_networks(run):
+    workspace = run.workspace
+    weights = workspace.weights(network_opt('EDSR'), 'w')
+    arguments = ['--network', str(network_opt('EDSR')), '--sets', 'sets/Set5', '--lr-cache', 'lr', '--out', 'out']
+    main(['benchmark', f'mine={weights}', *arguments, '--runtime', '--plot', 'parameters', '--published'])
+    assert '| mine x2 | Set5 |' in Path('out/runtime.md').read_text()
+    with_them = cv2.imread('out/psnr_parameters_x2.png')
+    main(['benchmark', f'mine={weights}', *arguments, '--plot', 'parameters'])
+    alone = cv2.imread('out/psnr_parameters_x2.png')
+    assert (with_them != alone).mean() > 0.001

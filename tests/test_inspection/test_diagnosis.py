@@ -11,8 +11,9 @@ import torch
 
 from kdsr.cli import main
 from kdsr.errors import UserError
-from kdsr.inspection.diagnosis import diagnose
+from kdsr.inspection.diagnosis import DiagnosisSettings, diagnose
 from kdsr.inspection.patch_comparison import compute_feature_psnr, cut_into_tiles
+from kdsr.inspection.training_patches import count_training_patches
 from kdsr.networks.trained_run import TrainedRun
 from tests.conftest import network_opt
 from tests.helpers.pictures import float_images, network
@@ -65,9 +66,11 @@ def test_a_trained_run_end_to_end(workspace, capsys):
     counts.append(tuple(map(sum, zip(*counts))))
     for name, images, (worse, patches) in zip(('photos', 'large', 'all'), (4, 2, 6), counts):
         assert f'| {name} | {images} | {patches} | {100 * worse / patches:.1f} % |' in told
-    values = [float(v) for v in re.findall(r'(?:early|late) \| the helper of `l_facd` \| ([\d.]+) dB', told)]
-    assert len(values) == 2
-    assert float(re.search(r'\| mean \| \| ([\d.]+) dB', told)[1]) == pytest.approx(np.mean(values), abs=0.011)
+    rows = re.findall(r'\| (early|late|mean)[^|]*\| ([\d.]+) dB \| ([\d.]+) dB \|', told)
+    assert [name for name, *_ in rows] == ['early', 'late', 'mean']
+    values = np.array([[float(v) for v in of_sets] for _, *of_sets in rows])
+    np.testing.assert_allclose(values[2], values[:2].mean(0), atol=0.011)
+    assert '| early (helper of `l_facd`) |' in told
     picture = cv2.imread(str(folder / 'diagnosis' / 'diagnosis_latest.png'))
     assert picture.shape[1] > picture.shape[0] > 400
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 500
@@ -75,11 +78,11 @@ def test_a_trained_run_end_to_end(workspace, capsys):
 
 def test_the_students_feature_goes_through_the_helper_that_was_trained(workspace):
     file = trained(workspace, {'l_facd': FACD}, iterations=2)
-    text = diagnose(file, '2', images=1, pictures=0)
+    text = diagnose(file, DiagnosisSettings('2', images=1, pictures=0))
     run = TrainedRun(file, '2')
     helper = torch.load(workspace.root / 'experiments/run/models/net_distill_2.pth', weights_only=True)['params']
     assert all(torch.equal(v, helper[k]) for k, v in run.model.losses.state_dict().items())
-    values = []
+    values = {}
     for name in run.set_names():
         for _, lq, _ in run.images(name, 1):
             for low in cut_into_tiles(lq, 16).split(1):
@@ -88,16 +91,18 @@ def test_the_students_feature_goes_through_the_helper_that_was_trained(workspace
                 with torch.no_grad():
                     ours = run.model.losses['l_facd'].regressors['of_early'](features['early']).numpy()
                     theirs = run.model.teacher.members[0](low).features['early'].numpy()
-                values.append(10 * np.log10(255**2 / np.mean((ours.astype(np.float64) - theirs) ** 2)))
-    assert len(values) == 5
-    assert f'| early | the helper of `l_facd` | {np.mean(values):.2f} dB |' in text
+                error = np.mean((ours.astype(np.float64) - theirs) ** 2)
+                values.setdefault(name, []).append(10 * np.log10(255**2 / error))
+    assert [len(of_set) for of_set in values.values()] == [1, 4]
+    means = [np.mean(of_set) for of_set in values.values()]
+    assert f'| early (helper of `l_facd`) | {means[0]:.2f} dB | {means[1]:.2f} dB |' in text
     assert not (workspace.root / 'experiments/run/diagnosis/diagnosis_2.png').exists()
 
 
 @pytest.mark.parametrize(
     ('teacher', 'features', 'words'),
     [
-        (network_opt('EDSR'), TAPS, r'\| early \| no helper \| [\d.]+ dB'),
+        (network_opt('EDSR'), TAPS, r'\| early \| [\d.]+ dB'),
         (
             WIDE,
             TAPS,
@@ -108,7 +113,7 @@ def test_the_students_feature_goes_through_the_helper_that_was_trained(workspace
 )
 def test_features_without_a_regressor(workspace, teacher, features, words):
     file = trained(workspace, {'l_kd': RESPONSE}, teacher=teacher, features=features)
-    assert re.search(words, diagnose(file, images=1, pictures=0))
+    assert re.search(words, diagnose(file, DiagnosisSettings(images=1, pictures=0)))
 
 
 def test_a_run_whose_student_started_as_its_teacher_and_read_a_cache(workspace):
@@ -116,11 +121,11 @@ def test_a_run_whose_student_started_as_its_teacher_and_read_a_cache(workspace):
     opt = options(workspace, {'l_vid': {'type': 'VIDLoss'}}, teacher=network_opt('EDSR'))
     opt['distillation']['init_from'] = {'teacher': 't'}
     workspace.train(opt)
-    assert '| early | the helper of `l_vid` |' in diagnose(workspace.write(opt), images=1, pictures=0)
+    assert '| early (helper of `l_vid`) |' in diagnose(workspace.write(opt), DiagnosisSettings(images=1, pictures=0))
     del opt['distillation']['init_from']
     opt['distillation'].update(cache='gone', losses={'l_kd': RESPONSE}, features={})
     file = workspace.write(opt)
-    assert '| photos | 1 | 1 |' in diagnose(file, images=1, pictures=0)
+    assert '| photos | 1 | 1 |' in diagnose(file, DiagnosisSettings(images=1, pictures=0))
 
 
 def test_luminance_and_a_student_with_windows(workspace):
@@ -129,8 +134,8 @@ def test_luminance_and_a_student_with_windows(workspace):
     taps = {'f': {'student': 'layers.0', 'teacher': 'layers.1'}}
     changes = {'color': 'y', 'network_g': student, 'teacher': teacher, 'features': taps}
     file = trained(workspace, {'l_kd': RESPONSE}, **changes)
-    text = diagnose(file, images=1, pictures=1, out='elsewhere')
-    assert '| f | no helper |' in text
+    text = diagnose(file, DiagnosisSettings(images=1, pictures=1), out='elsewhere')
+    assert re.search(r'\| f \| -?[\d.]+ dB', text)
     assert Path('elsewhere/diagnosis_latest.png').exists()
 
 
@@ -175,10 +180,83 @@ def no_truth(workspace):
 ])  # fmt: skip
 def test_mistakes_are_told(workspace, case, arguments, words):
     with pytest.raises(UserError, match=words):
-        diagnose(workspace.write(case(workspace)), **{'pictures': 0, **arguments})
+        diagnose(workspace.write(case(workspace)), DiagnosisSettings(pictures=0, **arguments))
 
 
 def test_drawing_needs_matplotlib(workspace, monkeypatch):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(UserError, match='pip install -e'):
         diagnose('run.yml')
+
+
+def test_raw_features_do_not_depend_on_the_size_of_the_helper(workspace):
+    """A loss that is a ratio says nothing about the size of what its helper returns."""
+    same = network_opt('EDSR')
+    file = trained(workspace, {'l_facd': FACD}, teacher=same, iterations=2)
+    before = diagnose(file, DiagnosisSettings(images=1, pictures=0))
+    helpers = workspace.root / 'experiments/run/models/net_distill_latest.pth'
+    content = torch.load(helpers, weights_only=True)
+    content['params'] = {key: 10 * value for key, value in content['params'].items()}
+    torch.save(content, helpers)
+    after = diagnose(file, DiagnosisSettings(images=1, pictures=0))
+    raw, mapped = (
+        [re.search(pattern, text)[1] for text in (before, after)]
+        for pattern in (r'\| early \| ([\d.]+) dB', r'\| early \(helper of `l_facd`\) \| (-?[\d.]+) dB')
+    )
+    assert raw[0] == raw[1]
+    assert abs(float(mapped[0]) - float(mapped[1])) > 1
+
+
+def test_the_peak_is_the_range_of_the_teachers_network(workspace):
+    on_one = {**network_opt('EDSR'), 'img_range': 1.0, 'num_feat': 8}
+    file = trained(workspace, {'l_kd': RESPONSE}, teacher=on_one)
+    text = diagnose(file, DiagnosisSettings(images=1, pictures=0))
+    assert 'peak 1 (' in text
+    run = TrainedRun(file)
+    values = []
+    for _, lq, _ in run.images('large', 1):
+        for low in cut_into_tiles(lq, 16).split(1):
+            with torch.no_grad(), run.model.tap as features:
+                run.model.net_g(low)
+            theirs = run.model.teacher.members[0](low).features['late'].numpy()
+            values.append(-10 * np.log10(np.mean((features['late'].numpy().astype(np.float64) - theirs) ** 2)))
+    assert float(re.search(r'\| late \| \S+ dB \| (\S+) dB', text)[1]) == pytest.approx(np.mean(values), abs=0.011)
+
+
+def alone_option(workspace, weights):
+    """A test file of a student that was trained alone."""
+    opt = {
+        'name': 'alone', 'model_type': 'SRModel', 'scale': 2, 'network_g': WIDE, 'num_gpu': 0,
+        'datasets': {'test_1': workspace.images()}, 'path': {'pretrain_network_g': weights}, 'val': {},
+    }  # fmt: skip
+    return workspace.write(opt, 'alone.yml')
+
+
+def test_other_sets_and_training_patches(workspace):
+    opt = options(workspace, {'l_kd': RESPONSE})
+    workspace.train(opt)
+    for name in ('A', 'B'):
+        workspace.images(count=1, size=64, name=f'tests/{name}')
+        (workspace.root / 'tests' / name / 'gt').rename(workspace.root / 'tests' / name / 'GT')
+    alone = workspace.weights(WIDE, 'alone')  # the teacher, a little changed: worse on some patches, better on others
+    content = torch.load(alone, weights_only=True)
+    content['params']['conv_last.bias'] += 0.02 * torch.tensor([1.0, -1.0, 1.0])
+    torch.save(content, alone)
+    file = alone_option(workspace, alone)
+    settings = DiagnosisSettings(pictures=1, folders=('tests/A', 'tests/B'), training_patches=20, alone=f'plain={file}')
+    text = diagnose(workspace.write(opt), settings)
+    assert '| A | 1 | 4 |' in text
+    assert '| photos |' not in text
+    student = network(WIDE, alone, 'params')
+    teacher = network(WIDE, workspace.root / 'teacher.pth', 'params')
+    share = count_training_patches(TrainedRun(workspace.write(opt)), 20, file)
+    assert 0 < share.rejected < 20
+    assert f'{share.rejected} of 20 patches of the training set' in text
+    assert 'The student is plain.' in text
+    assert [patch.loss for patch in share.worst] == sorted((patch.loss for patch in share.worst), reverse=True)
+    for patch in share.worst:
+        with torch.no_grad():
+            errors = [(net(patch.lq) - patch.gt).abs().mean().item() for net in (student, teacher)]
+        assert errors[1] - errors[0] == pytest.approx(patch.loss, abs=1e-5)
+        assert patch.loss > 0
+    assert (workspace.root / 'experiments/run/diagnosis/training_patches_latest.png').exists()

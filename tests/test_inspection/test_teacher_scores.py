@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdsr.archs.pisr_teacher_arch import PISRTeacher
-from kdsr.inspection.diagnosis import diagnose
+from kdsr.inspection.diagnosis import DiagnosisSettings, diagnose
 from kdsr.inspection.teacher_scores import score_teachers
 from kdsr.networks.trained_run import TrainedRun
 from tests.conftest import network_opt
@@ -53,7 +53,7 @@ def test_everybody_who_gives_an_image_is_scored(workspace):
 
 def test_the_report_shows_them(workspace):
     aggregated(workspace)
-    text = diagnose(str(workspace.root / 'run.yml'), images=1, pictures=0)
+    text = diagnose(str(workspace.root / 'run.yml'), DiagnosisSettings(images=1, pictures=0))
     scores = score_teachers(TrainedRun(str(workspace.root / 'run.yml')), 1)['photos']
     for who, (psnr, ssim) in scores.items():
         assert f'\n| {who} | {psnr:.2f} / {ssim:.4f} |\n' in text
