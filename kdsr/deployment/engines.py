@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kdsr.cost.latency import Precision
 from kdsr.deployment.exportable import exportable, traceable_windows
 from kdsr.deployment.pixel_network import PixelNetwork, find_tail
-from kdsr.distillation.precision import autocast
+from kdsr.distillation.precision import autocast, find_slow_precision
 from kdsr.errors import UserError
 from kdsr.networks.onnx_network import compile_openvino, get_first_line, open_onnx_session
 from kdsr.optional_packages import import_optional, is_installed
@@ -87,6 +87,9 @@ class PixelRunner:
         self.engine = engine
         self._network, self._scale, self._multiple = network, scale, multiple
         self._luminance, self.edges_are_cut = luminance, False
+        warning = find_slow_precision(device, precision) if engine == 'torch' else None
+        if warning:
+            notice(warning)
         self._fall_back, self._device, self._precision, self._notice = fall_back, device, precision, notice
         self._runs: dict[tuple[int, bool], PixelRun] = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,31 @@ def autocast(device: torch.device, precision: str | None) -> contextlib.Abstract
     """
     dtype = LOW_PRECISIONS.get(precision or '')
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+def find_slow_precision(device: torch.device, precision: str | None) -> str | None:
+    """Return a warning where a precision is slower than fp32: bf16 on a CPU that has no instructions for it.
+
+    oneDNN then emulates bf16 on x86. The flags of the processor decide; nothing is measured.
+
+    Args:
+        device: Where the network is.
+        precision: 'bf16', 'fp16', 'fp32' or None.
+    """
+    if device.type != 'cpu' or precision != 'bf16' or has_bf16_instructions():
+        return None
+    return (
+        'bf16 on this CPU is emulated, because it has neither AVX512-bf16 nor AMX: it is slower than fp32, often many '
+        'times. Leave `amp: bf16` (or `precision: bf16`) out.'
+    )
+
+
+def has_bf16_instructions() -> bool:
+    """Return whether the processor computes in bf16 itself; true where it is not an x86 and PyTorch decides."""
+    if platform.machine().lower() not in ('x86_64', 'amd64', 'i686', 'x86'):
+        return True
+    probes = [getattr(torch.cpu, name, None) for name in ('_is_avx512_bf16_supported', '_is_amx_tile_supported')]
+    return any(probe() for probe in probes if probe is not None) or all(probe is None for probe in probes)
 
 
 def to_memory_format(image: Tensor, channels_last: bool) -> Tensor:

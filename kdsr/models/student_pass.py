@@ -8,13 +8,20 @@ from typing import Any
 
 import torch
 from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from kdsr import options
 from kdsr.distillation.building import check_arguments
 from kdsr.distillation.outputs import Batch
-from kdsr.distillation.precision import at_least_float32, autocast, set_memory_format, to_memory_format
+from kdsr.distillation.precision import (
+    at_least_float32,
+    autocast,
+    find_slow_precision,
+    set_memory_format,
+    to_memory_format,
+)
 from kdsr.errors import UserError
 from kdsr.experiment import Experiment, Training, read_experiment, rules
 from kdsr.models.number_guard import NumberGuard
@@ -73,6 +80,11 @@ class StudentPass(SRModel):
         self._to_compile = training.compile
         self._input, self._multiple = self.experiment.trained.input, self.experiment.trained.multiple
         super().__init__(opt)
+        of_teachers = (network.precision for network in self.experiment.frozen if not network.device)
+        for precision in dict.fromkeys([self.precision, *of_teachers]) if opt['is_train'] else ():
+            warning = find_slow_precision(self.device, precision)
+            if warning:
+                get_root_logger().warning(warning)
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Lay the weights out in memory before DistributedDataParallel, if any, learns how they lie."""

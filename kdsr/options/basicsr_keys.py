@@ -187,4 +187,6 @@ DATASETS: dict[str, dict[str, Option]] = {
 }  # fmt: skip
 
 # Keys of older BasicSR files and of its forks that nothing reads (last part of the path).
-OBSOLETE = ('use_shuffle', 'save_img', 'suffix', 'crop_border', 'task', 'print_network', 'entity', 'use_chop')
+OBSOLETE = (
+    'use_shuffle', 'save_img', 'suffix', 'crop_border', 'task', 'print_network', 'entity', 'use_chop', 'self_ensemble',
+)  # fmt: skip

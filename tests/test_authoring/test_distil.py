@@ -167,3 +167,59 @@ def test_what_cannot_be_distilled_is_reported(workspace):
     with pytest.raises(UserError, match='Name its option file instead'):
         distil(file, [str(workspace.root / 'odd.pth')])
     assert sorted(p.name for p in workspace.root.glob('mine_*')) == ['mine_kd.yml']
+
+
+def dukd(workspace, **train):
+    """An option file as DUKD's repository has them."""
+    opt = workspace.options(network_g=network_opt('EDSR'), model_type='DUKD')
+    opt['network_t'] = network_opt('EDSR')
+    opt['path']['pretrain_network_t'] = workspace.weights(network_opt('EDSR'), 'edsr_teacher')
+    opt['train']['kd_opt'] = {'type': 'L1Loss', 'loss_weight': 1.0, 'reduction': 'mean'}
+    opt['train'].update(train)
+    opt['val']['self_ensemble'] = True
+    return opt
+
+
+@pytest.mark.parametrize(('noisy', 'consistency'), [({'prob': 0.3}, 0.3), (None, 0.0)])
+@pytest.mark.parametrize('zoom_out', [True, False])
+def test_dukd_arrives_with_its_views(workspace, noisy, consistency, zoom_out):
+    """They were dropped: what trained was plain KD."""
+    train = {'dukd_opt': {'n_gt_sub': [2], 'zoom_out': zoom_out}, **({'noisy': noisy} if noisy else {})}
+    opt, notes = translate(dukd(workspace, **train))
+    views = {'zoom_in': {'type': 'ZoomIn', 'count': 2, 'consistency': consistency}}
+    if zoom_out:
+        views['zoom_out'] = {'type': 'ZoomOut', 'consistency': 0.0}
+    assert opt['distillation']['views'] == views
+    assert not {'dukd_opt', 'noisy'} & set(opt['train'])
+    assert 'self_ensemble' not in opt['val']
+    assert any('one optimiser step' in note for note in notes)
+    options.check(opt)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'loss'),
+    [
+        ('SA', {'type': 'FAKDLoss', 'affinity': 'spatial'}),
+        ('CA', {'type': 'FAKDLoss', 'affinity': 'channel'}),
+        ('IA', {'type': 'FAKDLoss', 'affinity': 'instance'}),
+        ('AT', {'type': 'AttentionTransferLoss', 'mode': 'fakd'}),
+    ],
+)
+def test_fakd_in_dukds_words_stays_fakd_and_its_positions_are_blocks(workspace, kind, loss):
+    """SA became FitNet, and block 1 the module '1'."""
+    positions = {'positions': ['conv_first', 1, '0', 'conv_after_body'], 'type': kind}
+    feature = {'type': 'L1Loss', 'loss_weight': 10.0, 'reduction': 'mean'}
+    opt, notes = translate(dukd(workspace, feature_distillation=positions, feature_opt=feature))
+    paths = ['conv_first', 'body.1', 'body.0', 'conv_after_body']
+    assert [pair['student'] for pair in opt['distillation']['features'].values()] == paths
+    assert opt['distillation']['losses']['l_feature'] == {**loss, 'loss_range': 255, 'loss_weight': 10.0}
+    assert any('without a gradient' in note for note in notes)
+
+
+def test_dukds_files_train_as_written(workspace):
+    opt = dukd(workspace, dukd_opt={'n_gt_sub': [1], 'zoom_out': True}, noisy={'prob': 0.3})
+    workspace.write(opt, 'theirs.yml')
+    assert '1 file is fine' in distil('theirs.yml', [])
+    folder = workspace.train('theirs_kdsr.yml', '--force_yml', 'distillation:health_check=false')
+    assert 'l_kd_zoom_in: ' in log_of(folder)
+    assert 'l_pix_zoom_out: ' in log_of(folder)
