@@ -161,8 +161,33 @@ def explore(candidate: Tappable, side: int | None = None) -> Tapped:
     grows = [path for path, size in ran.items() if shapes[path][-1] > size >= lq_side]
     points = find_paper_points(network, list(ran), grows)
     inputs, copied_inputs = _probe(network, image, [p for p in points.values() if p.endswith(INPUT)])
+    without_upsampler = find_paper_points(network, list(ran))
+    points = _keep_low_resolution(points, without_upsampler, {**shapes, **inputs}, lq_side)
+    inputs = {point: shape for point, shape in inputs.items() if point in points.values()}
     title = candidate.name if candidate.name == STUDENT else f'teacher {candidate.name}'
     return Tapped(f'{title} ({type(network).__name__})', {**shapes, **inputs}, copied | copied_inputs, points)
+
+
+def _keep_low_resolution(
+    points: Mapping[str, str], others: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], side: int
+) -> dict[str, str]:
+    """Keep the points whose maps have the size of the low-resolution image; losses compare no others.
+
+    An upsampler that runs twice (MSRResNet at x4) shows its second, larger input; the last block then stands for it.
+
+    Args:
+        points: Stage to point.
+        others: The same, had the network no upsampler.
+        shapes: Point to the (C, h, w) of its map.
+        side: Of the low-resolution image.
+    """
+    kept: dict[str, str] = {}
+    for stage in points:
+        for point in (points[stage], others.get(stage, '')):
+            if shapes.get(point, ())[1:] == (side, side) and point not in kept.values():
+                kept[stage] = point
+                break
+    return kept
 
 
 def _probe(network: nn.Module, image: Tensor, points: Iterable[str]) -> tuple[dict[str, tuple[int, ...]], set[str]]:

@@ -315,3 +315,20 @@ def test_an_aggregator_is_run_on_the_images_of_its_teachers(workspace):
     opt = {'scale': 2, 'model_type': 'AggregationModel', 'network_g': network_opt('DCTSwin')}
     text = list_taps(workspace.write({**opt, 'distillation': {'teachers': teachers}}))
     assert re.search(r'conv_last +3x32x32 ', text)  # twice the low-resolution side
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'type': 'MSRResNet', 'upscale': 4, 'num_feat': 8, 'num_block': 6},  # its one upsampler runs twice
+        {'type': 'CARN', 'upscale': 4, 'num_feat': 8},
+        {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 6, 'upscale': 4},
+    ],
+    ids=lambda options: options['type'],
+)
+def test_only_points_of_the_low_resolution_are_proposed(options):
+    """MSRResNet's late point was the upsampler's second input, twice as large: no loss could compare it."""
+    tapped = explore(build_candidate('student', 'network_g', options), 16)
+    assert list(tapped.points) == ['early', 'middle', 'late']
+    assert len(set(tapped.points.values())) == 3
+    assert {tapped.shapes[point][1:] for point in tapped.points.values()} == {(16, 16)}
