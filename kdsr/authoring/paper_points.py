@@ -36,7 +36,8 @@ def find_paper_points(network: nn.Module, ran: Sequence[str], grows: Sequence[st
         Stage to tap point; empty if the network has no row of blocks.
     """
     inner, prefix = _unwrap(network)
-    blocks = _find_trunk(inner, set(ran), prefix)
+    upsamplers = {path.rpartition('.')[0] for path in grows}
+    blocks = _find_trunk(inner, {path for path in ran if path.rpartition('.')[0] not in upsamplers - {''}}, prefix)
     if not blocks:
         return {}
     kind, count = type(inner).__name__, len(blocks)

@@ -187,7 +187,7 @@ def _keep_low_resolution(
             if shapes.get(point, ())[1:] == (side, side) and point not in kept.values():
                 kept[stage] = point
                 break
-    return kept
+    return kept or dict(points)  # a network that enlarges its input first (VDSR) has none
 
 
 def _probe(network: nn.Module, image: Tensor, points: Iterable[str]) -> tuple[dict[str, tuple[int, ...]], set[str]]:
@@ -280,6 +280,8 @@ def _choose_pairs(student: Tapped, teachers: Mapping[str, Tapped]) -> dict[str, 
     for (name, teacher), stage in product(teachers.items(), STAGES):
         if stage in student.points and stage in teacher.points:
             pair = {'student': student.points[stage], 'teacher': teacher.points[stage]}
+            if student.shapes[pair['student']][1:] != teacher.shapes[pair['teacher']][1:]:
+                continue  # losses compare maps of one size
             only = len(teachers) == 1
             features[stage if only else f'{name}_{stage}'] = pair if only else {**pair, 'from': name}
     return features
