@@ -36,8 +36,9 @@ def find_paper_points(network: nn.Module, ran: Sequence[str], grows: Sequence[st
         Stage to tap point; empty if the network has no row of blocks.
     """
     inner, prefix = _unwrap(network)
-    upsamplers = {path.rpartition('.')[0] for path in grows}
-    blocks = _find_trunk(inner, {path for path in ran if path.rpartition('.')[0] not in upsamplers - {''}}, prefix)
+    growing = [path for path in grows if not prefix.startswith(f'{path}.')]  # not the network inside a wrapper
+    tappable = {path for path in ran if path.rpartition('.')[0] not in growing}  # an upsampler's parts are no trunk
+    blocks = _find_trunk(inner, tappable, prefix)
     if not blocks:
         return {}
     kind, count = type(inner).__name__, len(blocks)
