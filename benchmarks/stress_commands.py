@@ -52,23 +52,33 @@ GONE = 20.0  # seconds in which the processes of a killed command must have ende
 CUTTING = ['--scale', '2', '--crop-size', '48', '--step', '24', '--workers', '2']
 
 
-def make_inputs(folder: Path) -> dict[str, tuple[list[str], str]]:
-    """Write images, weights and option files; return for each command its words and the folder that it makes."""
+def make_inputs(folder: Path, made: str = 'made', side: int = 480) -> dict[str, tuple[list[str], str]]:
+    """Write images, weights and option files.
+
+    Args:
+        folder: Where they are written, and where the commands run.
+        made: Folder that the commands make.
+        side: Of the images, in pixels.
+
+    Returns:
+        For each command its words, and the folder that it makes.
+    """
     prepare(folder)
     rng = np.random.default_rng(1)
     (folder / 'hr').mkdir()
     for i in range(12):
-        image = cv2.resize(rng.integers(0, 256, (60, 60, 3), np.uint8), (480, 480), interpolation=cv2.INTER_CUBIC)
+        image = cv2.resize(rng.integers(0, 256, (60, 60, 3), np.uint8), (side, side), interpolation=cv2.INTER_CUBIC)
         cv2.imwrite(str(folder / 'hr' / f'{i:02d}.png'), image)
     _, opt = kinds(folder).values()
-    cached = {**opt, 'distillation': {**opt['distillation'], 'cache': 'made/cache.raw'}}
+    cached = {**opt, 'distillation': {**opt['distillation'], 'cache': f'{made}/cache.raw'}}
     del cached['distillation']['features'], cached['distillation']['views']
     cached['distillation']['losses'] = {'l_dwt': {'type': 'WaveletLoss'}}
     sets = {'dataroot_gt': str(folder / 'hr'), 'dataroot_lq': str(folder / 'lr')}
     (folder / 'lr').mkdir()
     for path in sorted((folder / 'hr').iterdir()):
         cv2.imwrite(
-            str(folder / 'lr' / path.name), cv2.resize(cv2.imread(str(path)), (240, 240), interpolation=cv2.INTER_AREA)
+            str(folder / 'lr' / path.name),
+            cv2.resize(cv2.imread(str(path)), (side // 2, side // 2), interpolation=cv2.INTER_AREA),
         )
     cached['datasets'] = {'train': {**opt['datasets']['train'], **sets}}
     (folder / 'cache.yml').write_text(options.dump(cached))
@@ -79,13 +89,13 @@ def make_inputs(folder: Path) -> dict[str, tuple[list[str], str]]:
     }  # fmt: skip
     (folder / 'study.yml').write_text(options.dump(study))
     return {
-        'prepare, LMDB': (['prepare', 'hr', '--out', 'made', *CUTTING], 'made'),
-        'prepare, raw': (['prepare', 'hr', '--out', 'made', '--raw', *CUTTING], 'made'),
-        'cache': (['cache', 'cache.yml', '--workers', '2'], 'made'),
+        'prepare, LMDB': (['prepare', 'hr', '--out', made, *CUTTING], made),
+        'prepare, raw': (['prepare', 'hr', '--out', made, '--raw', *CUTTING], made),
+        'cache': (['cache', 'cache.yml', '--workers', '2'], made),
         'upscale': (
-            ['upscale', 'hr', '-m', 'rfdn_tiny_x2', '--out', 'made', '--engine', 'torch', '--skip-existing'], 'made',
+            ['upscale', 'hr', '-m', 'rfdn_tiny_x2', '--out', made, '--engine', 'torch', '--skip-existing'], made,
         ),
-        'export': (['export', 'rfdn_small_x2', '--out', 'made', '--formats', 'safetensors'], 'made'),
+        'export': (['export', 'rfdn_small_x2', '--out', made, '--formats', 'safetensors'], made),
         'compare': (['compare', 'study.yml', '--workers', '2', '--pictures', '0', '--out', 'report'], 'experiments'),
     }  # fmt: skip
 
