@@ -3,10 +3,10 @@
     OMP_NUM_THREADS=1 python benchmarks/full_disk.py                    # as root on Linux: makes a file system of 8 MB
     OMP_NUM_THREADS=1 python benchmarks/full_disk.py --disk /mnt/small  # an empty one of yours, of 6 to 64 MB
 
-Writes benchmarks/results/full_disk_cpu.md. For every amount of free room a file fills the disk up to it, and the command
-runs. It must end well, or with one message and status 1: no traceback, no bus error. What was finished before must
-still be there. Then there is room again, and the same command must make what an undisturbed command makes. Anything
-else ends the script with status 1.
+Writes benchmarks/results/full_disk_cpu.md. For every amount of free room a file fills the disk up to it, and the
+command runs. It must end well, or with one message and status 1: no traceback, no bus error. What was finished before
+must still be there. Then there is room again, and the same command must make what an undisturbed command makes.
+Anything else ends the script with status 1.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 NAVIGATION = {
     'Start': ('README', 'docs/quickstart', 'docs/tutorial', 'docs/from_basicsr', 'docs/faq'),
     'How to': (
-        'datasets/README', 'docs/speed', 'docs/teacher_cache', 'docs/resuming', 'docs/compare', 'docs/benchmark',
-        'docs/attribution', 'docs/real_world', 'docs/deployment', 'docs/add_a_method',
+        'datasets/README', 'docs/speed', 'docs/teacher_cache', 'docs/resuming', 'docs/trust', 'docs/compare',
+        'docs/benchmark', 'docs/attribution', 'docs/real_world', 'docs/deployment', 'docs/add_a_method',
     ),
     'Reference': ('docs/options', 'docs/command_line', 'docs/commands', 'docs/api', 'docs/modules', 'options/README'),
     'Methods': (
