@@ -16,6 +16,7 @@ from torch import Tensor
 from kdsr.distillation.outputs import Batch
 from kdsr.errors import UserError
 from kdsr.lifecycle.saving import FOR_INSPECTION, save_checkpoint, training_state
+from kdsr.models.broken_inputs import find_broken_inputs
 from kdsr.models.watching import GRADIENT, NumberWatch, norms_by_term
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class NumberGuard:
         if bad_iteration == iteration and names == [GRADIENT]:
             names = [f'the gradient of {name}' for name in _terms_without_gradient(model, parts)] or names
         if self.skipped >= self.limit:
-            _stop_for(model, bad_iteration, names, iteration)
+            _stop_for(model, bad_iteration, names, iteration, find_broken_inputs(model, parts))
         self.skipped += 1
         warnings.filterwarnings('ignore', 'Detected call of `lr_scheduler', UserWarning)  # where it is the first step
         get_root_logger().warning(
@@ -80,7 +81,7 @@ class NumberGuard:
         """
         bad = self._watch.first_bad(wait=True)
         if bad is not None and self.skipped >= self.limit:
-            _stop_for(model, *bad, iteration)
+            _stop_for(model, *bad, iteration, find_broken_inputs(model, [model.batch()]))
 
     def state(self) -> dict[str, Any]:
         """Return the entries of this object in a training state."""
@@ -99,14 +100,23 @@ def _terms_without_gradient(model: SteppingModel, parts: Sequence[Batch]) -> lis
     return [name for name in found[0] if any(not math.isfinite(norms[name] or 0) for norms in found)]
 
 
-def _stop_for(model: SteppingModel, iteration: int, names: Sequence[str], current_iter: int) -> None:
-    """Save weights and state for inspection, and stop the run."""
+def _stop_for(
+    model: SteppingModel, iteration: int, names: Sequence[str], current_iter: int, broken: Sequence[str]
+) -> None:
+    """Save weights and state for inspection, and stop the run. `broken` names what gave the network such numbers."""
     label = f'{FOR_INSPECTION}_{iteration}'
     model.save_networks(label)
     state = os.path.join(model.opt['path']['training_states'], f'{label}.state')
     if model.opt['rank'] == 0:
         batch = _on_cpu(model.batch()) if iteration == current_iter else {}
         save_checkpoint({**training_state(model, -1, current_iter), **batch}, state)
+    if broken:
+        one = len(broken) == 1
+        raise UserError(
+            f'iteration {iteration:,}: {", ".join(names)}: not finite, because {", ".join(broken)} '
+            f'{"gives" if one else "give"} values that are not finite. Training stops; the last checkpoint before is '
+            f'whole. Replace what is damaged; a teacher may also overflow in `precision: fp16`. To look at: {state}.'
+        )
     lr = model.get_current_learning_rate()[0]
     cure = '`amp: bf16` does not overflow' if model.precision == 'fp16' else f'a lower learning rate (now {lr:.3g})'
     raise UserError(

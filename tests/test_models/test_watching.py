@@ -131,6 +131,26 @@ def test_bad_gradients_are_traced_to_their_term_and_leave_something_to_look_at(w
         workspace.train(opt, '--auto_resume')
 
 
+def test_a_live_teacher_that_gives_numbers_that_are_not_finite_is_named(workspace):
+    """Its weights are finite; its result overflows. A lower learning rate would change nothing."""
+    good, bad = workspace.teacher('RCAN'), workspace.teacher('EDSR')
+    content = torch.load(bad['path'], weights_only=True)
+    torch.save({'params': {key: 1e38 * value.sign() for key, value in content['params'].items()}}, bad['path'])
+    opt = workspace.options(model_type='DistillationModel')
+    opt['distillation'] = {'teachers': [good, bad], 'losses': RESPONSE}
+    with pytest.raises(UserError, match=r"l_kd.*not finite, because teacher 'edsr' gives values") as stopped:
+        workspace.train(opt)
+    assert 'learning rate' not in str(stopped.value)
+
+
+def test_a_ground_truth_that_is_not_finite_is_named(workspace):
+    model = student(workspace, skip_nonfinite=0)
+    data = {'lq': torch.rand(2, 3, 16, 16), 'gt': torch.full((2, 3, 32, 32), torch.nan)}
+    model.feed_data(data)
+    with pytest.raises(UserError, match='not finite, because the ground truth of the batch gives values'):
+        model.optimize_parameters(1)
+
+
 def test_a_step_with_a_bad_loss_is_left_out_and_counted(workspace):
     model = student(workspace, skip_nonfinite=1)
     before, averaged = weights(model.net_g), weights(model.net_g_ema)
