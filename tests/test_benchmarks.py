@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import random
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from kdsr.errors import UserError
 from tests.conftest import network_opt
 
 ROOT = Path(__file__).parents[1]
@@ -105,3 +107,40 @@ def test_the_command_line_is_timed_and_its_imports_are_listed(benchmark):
     command = [sys.executable, '-c', 'import decimal']
     assert 0 < command_line.processor_seconds(command, repeats=1) < 60
     assert 'decimal' in command_line.slowest_imports(command, count=1000)
+
+
+def test_the_fuzz_script_tells_an_error_from_a_message(benchmark):
+    fuzz = benchmark('fuzz')
+    refused, failed = UserError('one message'), KeyError('x')
+
+    def read_then_raise(error):
+        def read(rng):
+            raise error
+
+        return read
+
+    assert fuzz.answer(lambda rng: None, 'seed')[0] == 'taken'
+    assert fuzz.answer(read_then_raise(refused), 'seed')[0] == 'refused'
+    assert 'KeyError' in fuzz.answer(read_then_raise(failed), 'seed')[0]
+
+
+def test_a_round_of_the_fuzz_script_depends_on_its_seed_alone(benchmark):
+    fuzz = benchmark('fuzz')
+    value = {'a': [1, {'b': 2}], 'c': 'x'}
+    changed = [fuzz.several(value, random.Random('0 kind 7')) for _ in range(2)]
+    assert repr(changed[0]) == repr(changed[1])
+    assert value == {'a': [1, {'b': 2}], 'c': 'x'}
+    damaged = [fuzz.change_bytes(b'0123456789' * 9, random.Random('0 kind 7')) for _ in range(2)]
+    assert damaged[0] == damaged[1] != b'0123456789' * 9
+
+
+@pytest.mark.slow
+def test_a_few_rounds_of_every_kind_find_nothing(benchmark, tmp_path, monkeypatch):
+    fuzz = benchmark('fuzz')
+    monkeypatch.chdir(tmp_path)
+    readers = fuzz.Kinds(tmp_path).readers
+    assert len(readers) == 17
+    for name, read in readers.items():
+        for number in range(3):
+            result, _ = fuzz.answer(read, f'0 {name} {number}')
+            assert result in ('taken', 'refused'), (name, number, result)

@@ -4,10 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 from basicsr.test import test_pipeline as basicsr_test
 from basicsr.train import train_pipeline as basicsr_train
 
 from kdsr.authoring.option_check import check_option_files
+from kdsr.comparison.plan import read_comparison
 from kdsr.errors import UserError
 from kdsr.options import clean_name, find_name_fault, load_experiment
 
@@ -45,6 +47,14 @@ def test_names_that_are_no_folder_are_refused_by_every_command_before_anything_i
     report, right = check_option_files([path])
     assert not right
     assert words in report
+
+
+def test_a_comparison_checks_the_whole_names_of_its_runs(workspace):
+    opt = {key: value for key, value in workspace.options().items() if key not in ('name', 'manual_seed')}
+    study = {'name': 'x' * 190, 'seeds': [0], 'baseline': 'alone', 'common': opt, 'runs': {'alone': {'title': 'A'}}}
+    (workspace.root / 'study.yml').write_text(yaml.safe_dump(study))
+    with pytest.raises(UserError, match=r'runs\.alone: name: .*more than 200 bytes; it has 202'):
+        read_comparison('study.yml')
 
 
 @pytest.mark.parametrize('name', RIGHT)
