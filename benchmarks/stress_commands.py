@@ -48,11 +48,12 @@ from kdsr.export_targets import exporting as _exporting  # noqa: F401
 
 assert kdsr.__version__  # kdsr comes first: it repairs BasicSR's import
 PATIENCE = 120  # seconds after which a command counts as stuck
+LEAST = 3  # kills of each command, however slow the machine is
 GONE = 20.0  # seconds in which the processes of a killed command must have ended
 CUTTING = ['--scale', '2', '--crop-size', '48', '--step', '24', '--workers', '2']
 
 
-def make_inputs(folder: Path, made: str = 'made', side: int = 480) -> dict[str, tuple[list[str], str]]:
+def make_inputs(folder: Path, made: str = 'made', side: int = 240) -> dict[str, tuple[list[str], str]]:
     """Write images, weights and option files.
 
     Args:
@@ -66,8 +67,8 @@ def make_inputs(folder: Path, made: str = 'made', side: int = 480) -> dict[str, 
     prepare(folder)
     rng = np.random.default_rng(1)
     (folder / 'hr').mkdir()
-    for i in range(12):
-        image = cv2.resize(rng.integers(0, 256, (60, 60, 3), np.uint8), (side, side), interpolation=cv2.INTER_CUBIC)
+    for i in range(8):
+        image = cv2.resize(rng.integers(0, 256, (30, 30, 3), np.uint8), (side, side), interpolation=cv2.INTER_CUBIC)
         cv2.imwrite(str(folder / 'hr' / f'{i:02d}.png'), image)
     _, opt = kinds(folder).values()
     cached = {**opt, 'distillation': {**opt['distillation'], 'cache': f'{made}/cache.raw'}}
@@ -245,8 +246,10 @@ def stress(
 def main() -> None:
     """Kill, run again, compare, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--kills', type=int, default=17, help='at least so many for each command')
-    parser.add_argument('--minutes', type=float, default=10.0, help='for all commands together')
+    parser.add_argument('--kills', type=int, default=17, help='of each command')
+    parser.add_argument(
+        '--minutes', type=float, default=10.0, help='for all commands together; each is killed three times at least'
+    )
     parser.add_argument('--seed', type=int, default=0, help='of the moments and the signals')
     parser.add_argument('--only', nargs='+', default=[], metavar='COMMAND')
     args = parser.parse_args()
@@ -261,7 +264,10 @@ def main() -> None:
         for i, (name, (words, made)) in enumerate(chosen.items()):
             until = began + 60 * args.minutes * (i + 1) / len(chosen)
             compared, kills, tally = stress(
-                folder, words, made, lambda kills, until=until: kills >= args.kills or time.monotonic() > until
+                folder,
+                words,
+                made,
+                lambda kills, until=until: kills >= args.kills or (kills >= LEAST and time.monotonic() > until),
             )
             total += kills
             print(f'{name}: {kills} kills, {compared} results compared', flush=True)
