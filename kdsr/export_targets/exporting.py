@@ -37,7 +37,7 @@ class ExportSettings:
         network: Options of the network where the file does not tell.
         int8: Folder of low-resolution images to calibrate an int8 ONNX file with; None for none.
         gt: Folder of their ground truths, of the same names, for the report.
-        images: Folders of low-resolution images to verify with, beside noise.
+        images: Folders of low-resolution images to verify with, beside noise; one folder may be given as it is.
         size: (h, w): only for images of this size; None for any.
         data_licence: Of the training data.
         purpose: The images that the network is for.
@@ -49,7 +49,7 @@ class ExportSettings:
     network: str | None = None
     int8: str | None = None
     gt: str | None = None
-    images: Sequence[str] = ()
+    images: Sequence[str] | str = ()
     size: tuple[int, int] | None = None
     data_licence: str | None = None
     purpose: str | None = None
@@ -123,9 +123,10 @@ class _Job:
         self.maker = Maker(one, card, wishes.size)
         self.channels = self.maker.channels
         self.original = self.maker.original(rgb=False)
+        folders = [wishes.images] if isinstance(wishes.images, str) else wishes.images
         self.images = {
             channels: random_images(channels, self.size)
-            + [image for path in wishes.images for image in read_inputs(path, channels == 1, 5, self.size)]
+            + [image for path in folders for image in read_inputs(path, channels == 1, 5, self.size)]
             for channels in {self.channels, 3}
         }
         self.timed: dict[str, tuple[ExportedRun, int]] = {'PyTorch': (self.original, self.channels)}
