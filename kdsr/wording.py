@@ -16,7 +16,7 @@ def counted(count: int, noun: str, plural: str = '') -> str:
     return f'{count:,} {noun if count == 1 else plural or noun + "s"}'
 
 
-def agree(count: int, singular: str, plural: str) -> str:
+def agree(count: float, singular: str, plural: str) -> str:
     """Return the word that fits to a number of things: ``agree(1, 'is', 'are')`` is ``'is'``."""
     return singular if count == 1 else plural
 

@@ -17,7 +17,7 @@ from kdsr.experiment import Experiment, Network, read_experiment
 from kdsr.experiment.loss_weights import find_loss_weights
 from kdsr.lifecycle.console import console
 from kdsr.options import shorten_path
-from kdsr.wording import counted
+from kdsr.wording import agree, counted
 
 SPEED_STEPS = 10  # steps that are timed; the one before them is slower, because it prepares libraries
 
@@ -131,7 +131,7 @@ def _describe_length(opt: Mapping[str, Any], experiment: Experiment, samples: An
     left = f' ({training.iterations - iteration:,} left)' if iteration else ''
     rate = training.optimiser.get('lr')
     lr = f', {training.optimiser.get("type")} with learning rate {rate:g}' if isinstance(rate, (int, float)) else ''
-    return f'{counted(training.iterations, "iteration")}{left}, {epochs:.3g} epochs{lr}'
+    return f'{counted(training.iterations, "iteration")}{left}, {epochs:.3g} {agree(epochs, "epoch", "epochs")}{lr}'
 
 
 def _describe_device(model: Any, experiment: Experiment) -> str:
