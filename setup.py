@@ -59,7 +59,7 @@ setup(
         'pyyaml>=6.0',
         'lmdb>=1.3',
         'pillow>=10.3',
-        'tifffile>=2023.1.23.1',
+        'tifffile>=2024.8.30',
         'PyWavelets>=1.3',
         'tqdm>=4.66',
         'safetensors>=0.4',
