@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/zoo_on_photos.py datasets/Set5 datasets/Set14 [--scale 2 4] [--models FILE ...]
 
-Writes benchmarks/results/zoo_on_photos_<device>.md. Each network enlarges with `Upscaler`, as `kdsr upscale` does. The
-noise depends on the name of the image only.
+Writes benchmarks/results/zoo_on_photos_x<scale>_<device>.md. Each network enlarges with `Upscaler`, as `kdsr upscale`
+does. The noise depends on the name of the image only.
 """
 
 from __future__ import annotations
@@ -65,34 +65,39 @@ def main() -> None:
     parser.add_argument('--scale', type=int, nargs='+', default=[2, 3, 4])
     parser.add_argument('--models', nargs='+', metavar='FILE', help='of these scales; default: the zoo')
     args = parser.parse_args()
-    rows = []
     for scale in args.scale:
-        models = args.models or [name for name in zoo.list_names() if name.endswith(f'_x{scale}')]
-        base = scores_of(args.sets, scale, None)
-        names = list(dict.fromkeys(name for name, _ in base['clean']))
-        for model in [None, *models]:
-            found = base if model is None else scores_of(args.sets, scale, model)
-            cells = []
-            for kind in INPUTS:
-                for name in names:
-                    values = [value for at, value in found[kind] if at == name]
-                    cells.append(f'{statistics.fmean(values):.2f}')
-                gains = [ours - theirs for (_, ours), (_, theirs) in zip(found[kind], base[kind])]
-                cells.append('' if model is None else f'{min(gains):+.2f}')
-            rows.append([f'x{scale}', model or 'bicubic', *cells])
-            print(rows[-1], flush=True)
-    columns = [f'{kind}: {what}' for kind in INPUTS for what in (*names, 'least gain')]
+        _measure(args.sets, scale, args.models or [name for name in zoo.list_names() if name.endswith(f'_x{scale}')])
+
+
+def _measure(sets: list[str], scale: int, models: list[str]) -> None:
+    base = scores_of(sets, scale, None)
+    names = list(dict.fromkeys(name for name, _ in base['clean']))
+    rows = []
+    for model in [None, *models]:
+        found = base if model is None else scores_of(sets, scale, model)
+        cells, means = [], []
+        for kind in INPUTS:
+            for name in names:
+                values = [value for at, value in found[kind] if at == name]
+                cells.append(f'{statistics.fmean(values):.2f}')
+            gains = [ours - theirs for (_, ours), (_, theirs) in zip(found[kind], base[kind])]
+            cells.append('' if model is None else f'{min(gains):+.2f}')
+            means.append(statistics.fmean(gains))
+        rows.append([model or 'bicubic', *cells, '' if model is None else f'{statistics.fmean(means):+.2f}'])
+        print(rows[-1], flush=True)
+    columns = [*(f'{kind}: {what}' for kind in INPUTS for what in (*names, 'least gain')), 'mean gain']
     lines = [
-        '# The zoo on photos',
+        f'# The zoo on photos, x{scale}',
         '',
         'Mean PSNR in dB on luminance, S pixels of border left out, of results in 8 bits. The input is the usual LR',
         f'image, the same as JPEG of quality {QUALITY} (4:2:0), and with Gaussian noise of {SIGMA:g} levels of 255.',
-        '"Least gain" is that of the image on which a network gains least over bicubic.',
+        '"Least gain" is that of the image on which a network gains least over bicubic; "mean gain" is over the three',
+        'inputs.',
         machine(),
         '',
-        markdown_table(['scale', 'network', *columns], rows, numbers=list(range(2, 2 + len(columns)))),
+        markdown_table(['network', *columns], rows, numbers=list(range(1, 1 + len(columns)))),
     ]
-    keep('zoo_on_photos', lines)
+    keep(f'zoo_on_photos_x{scale}', lines)
 
 
 if __name__ == '__main__':

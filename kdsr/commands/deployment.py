@@ -6,13 +6,12 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from kdsr import zoo
 from kdsr.commands.shared import add_device, add_images, add_network, add_out, add_size
 from kdsr.errors import UserError
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
-ZOO_NETWORK = 'rfdn_small'  # what enlarges where no model is named
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -93,7 +92,7 @@ def _upscale(args: argparse.Namespace) -> None:
 
     build = partial(
         Upscaler,
-        args.model or f'{ZOO_NETWORK}_x{args.scale or _fitting_scale(args.outscale)}',
+        args.model or zoo.DEFAULTS[args.scale or _fitting_scale(args.outscale)],
         args.network,
         device=args.device,
         tile=_number_or_auto(args.tile),
@@ -127,7 +126,7 @@ def _number_or_auto(text: str) -> Any:
 
 def _fitting_scale(outscale: float | None) -> int:
     """Return the smallest scale of the zoo that is not below `outscale`."""
-    return 2 if outscale is None else next((scale for scale in (2, 3, 4) if scale >= outscale), 4)
+    return 2 if outscale is None else next((scale for scale in zoo.DEFAULTS if scale >= outscale), max(zoo.DEFAULTS))
 
 
 def add_upscale(commands: Commands) -> None:
@@ -143,7 +142,10 @@ def add_upscale(commands: Commands) -> None:
         'input', nargs='+', help="images, folders, patterns in quotes ('photos/**/*.jpg'), or - for standard input"
     )
     upscale.add_argument(
-        '-m', '--model', help=f'.pth, .safetensors, .onnx, or a name of `kdsr zoo`; default: {ZOO_NETWORK}_x<scale>'
+        '-m',
+        '--model',
+        help='.pth, .safetensors, .onnx, or a name of `kdsr zoo`; default, by --scale: '
+        + ', '.join(zoo.DEFAULTS.values()),
     )
     upscale.add_argument('--scale', type=int, choices=[2, 3, 4], help='scale of the default network (default: 2)')
     add_out(upscale, 'DIR|FILE', 'a folder; for one image a file, or - for standard output', required=True)
