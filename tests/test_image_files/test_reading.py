@@ -170,6 +170,8 @@ def test_palettes_and_single_bits_become_colours_and_grey(tmp_path):
 def test_other_formats_that_pillow_opens(tmp_path, name):
     image = Image.fromarray(np.kron(pixels(3, np.uint8, 4, 4), np.ones((8, 8, 1), np.uint8)))
     options = {'x.ico': {'sizes': [(32, 32)]}, 'x.avif': {'quality': 100}}
+    if name[1:] not in Image.registered_extensions():
+        pytest.skip('this Pillow does not know it')  # AVIF came with 11.3
     try:
         image.save(tmp_path / name, **options.get(name, {}))
     except (OSError, KeyError) as error:
