@@ -431,7 +431,7 @@ CASES = {
         state(lambda path: path.write_bytes(half(path.read_bytes()))), train, ['2.state` cannot be used'],
     ),
     'a state of another network': (
-        state(lambda path: None, {'num_feat': 16}), train, ["net_g_2.pth' does not fit EDSR", 'size mismatch'],
+        state(lambda path: None, {'num_feat': 16}), train, ['cannot change in a run', 'network_g.num_feat: 8 -> 16'],
     ),
     'a state without its networks': (foreign_state, train, ['new/models/net_g_2.pth', 'does not exist']),
     'no state that can be used': (

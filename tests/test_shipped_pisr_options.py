@@ -221,8 +221,9 @@ def test_each_file_takes_a_step_and_validates(name, workspace):
 def test_test_files_test(name, workspace):
     opt = load(name)
     dataset = workspace.images(count=1, size=16 * opt['scale'], scale=opt['scale'])
-    opt['datasets'] = dict.fromkeys(opt['datasets'], dataset)
+    opt['datasets'] = {phase: {**dataset, 'name': own['name']} for phase, own in opt['datasets'].items()}
     opt['network_g'] = shrink(opt['network_g'])
     opt['path']['pretrain_network_g'] = workspace.weights(opt['network_g'], 'student')
     results = workspace.test({**opt, 'num_gpu': 0})
-    assert (results / 'visualization' / 'photos' / f'000_{opt["name"]}.png').exists()
+    for dataset in opt['datasets'].values():
+        assert (results / 'visualization' / dataset['name'] / f'000_{opt["name"]}.png').exists()

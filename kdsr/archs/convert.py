@@ -17,6 +17,7 @@ from kdsr.distillation.building import build_network_at
 from kdsr.distillation.checkpoint import load_weights, pick_weights, read_checkpoint, save_checkpoint, take_weights
 from kdsr.distillation.photo_probe import EXCUSE, Probe
 from kdsr.errors import UserError
+from kdsr.wording import counted
 
 
 def convert_checkpoint(source: str, out: str) -> str:
@@ -115,7 +116,7 @@ def _report(family: Family, options: dict[str, Any], network: nn.Module, scores:
     parameters = sum(p.numel() for p in network.parameters())
     about = (
         f'{family.name} x{options["upscale"]}: {colour} in [0, 1]{inside}, {parameters:,} parameters, '
-        f'all {len(network.state_dict())} tensors match. {family.note}'
+        f'all {counted(len(network.state_dict()), "tensor")} match. {family.note}'
     )
     checked = f'Checked: {scores.describe()}.'
     if scores.loses:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
+import numpy as np
 import torch
 from basicsr.utils.color_util import rgb2ycbcr_pt
 from torch import Tensor
@@ -110,7 +111,8 @@ def _pairs(scale: int) -> tuple[Tensor, Tensor]:
 def _read_crop(name: str, top: int, left: int, side: int) -> Tensor:
     package = importlib.util.find_spec('skimage')
     folders = package.submodule_search_locations if package else None
-    photo = cv2.imread(os.path.join(folders[0], 'data', name)) if folders else None
+    file = os.path.join(folders[0], 'data', name) if folders else ''
+    photo = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR) if os.path.isfile(file) else None
     if photo is None:
         raise UserError(f'the photo {name} of scikit-image is missing: pip install scikit-image')
     top, left = (min(start, length - side) for start, length in zip((top, left), photo.shape))

@@ -77,7 +77,7 @@ def runtime_files() -> dict[str, bytes]:
         UserError: the package is neither in the cache nor can be downloaded, or its content is another.
     """
     package = _package()
-    with tarfile.open(fileobj=io.BytesIO(package)) as archive:
+    with tarfile.open(fileobj=io.BytesIO(package), encoding='utf-8') as archive:
         members = {name: archive.extractfile(f'package/dist/{name}') for name in SHIPPED}
         return {name: member.read() for name, member in members.items() if member is not None}
 

@@ -146,7 +146,9 @@ def faster(workspace, **train):
 
 def careful(workspace):
     """Everything that looks at numbers and gradients."""
-    return faster(workspace, accumulate=2, clip_grad_norm=0.5, skip_nonfinite=2)
+    opt = faster(workspace, accumulate=2, clip_grad_norm=0.5, skip_nonfinite=2)
+    opt['datasets']['train']['batch_size_per_gpu'] = 4  # a contrast needs two samples in each part
+    return opt
 
 
 def low_precision(workspace):

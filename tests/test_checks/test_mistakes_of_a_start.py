@@ -265,7 +265,7 @@ def test_a_teacher_that_is_worse_than_bicubic_is_named_as_a_start_names_it(works
 
 
 def test_a_good_teacher_is_fine_and_the_trial_changes_no_random_numbers(workspace, monkeypatch):
-    monkeypatch.setattr('kdsr.distillation.health._refuse_worse_than_bicubic', lambda errors: None)
+    monkeypatch.setattr('kdsr.distillation.health._refuse_worse_than_bicubic', lambda errors, slack: None)
     opt = distillation(workspace)
     opt['distillation']['health_check'] = True
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()

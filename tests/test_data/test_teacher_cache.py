@@ -228,7 +228,7 @@ def test_the_room_and_time_are_told_before_and_the_teachers_checked(workspace, c
     make_cache(opt)
     told = capsys.readouterr()
     assert '4 images -> cache.raw: 0.03 MB of disk, about 0 s.' in told.out
-    assert '100%' in told.err
+    assert 'done: 2,304/2,304 px' in told.err
     make_cache(opt)
     assert 'Nothing to do: cache.raw is there' in capsys.readouterr().out
     shutil.rmtree('cache.raw')

@@ -89,6 +89,7 @@ def test_the_views_of_dukd_are_still_found_where_they_were():
     from kdsr.distillation import views
     from kdsr.views import dukd_view
 
-    assert views.ZoomIn is dukd_view.ZoomIn
+    with pytest.warns(DeprecationWarning, match='use kdsr.views.dukd_view.ZoomIn'):
+        assert views.ZoomIn is dukd_view.ZoomIn
     with pytest.raises(AttributeError, match='no attribute'):
         _ = views.ZoomSideways

@@ -35,7 +35,7 @@ def test_every_shipped_file_is_read(path):
     assert experiment.is_train == ('train' in opt['datasets'])
     assert experiment.teacher_names == [teacher['name'] for teacher in block.get('teachers', ())]
     assert (experiment.aggregator is None) == (block.get('aggregator') is None)
-    assert len(experiment.networks) == 1 + len(experiment.frozen)
+    assert len(experiment.networks) == 1 + (opt.get('network_d') is not None) + len(experiment.frozen)
     assert all(feature.source in experiment.teacher_names for feature in experiment.features)
     if experiment.is_train:
         assert experiment.training.crop == opt['datasets']['train']['gt_size']

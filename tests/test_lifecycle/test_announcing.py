@@ -33,7 +33,7 @@ def distillation(workspace):
 @pytest.fixture
 def good_teachers(monkeypatch):
     """Random teachers are worse than bicubic upsampling; what is printed about good ones is the same line."""
-    monkeypatch.setattr('kdsr.distillation.health._refuse_worse_than_bicubic', lambda errors: None)
+    monkeypatch.setattr('kdsr.distillation.health._refuse_worse_than_bicubic', lambda errors, slack: None)
 
 
 def test_a_training_starts_with_what_a_person_wants_to_know(workspace, distillation, good_teachers, capfd):

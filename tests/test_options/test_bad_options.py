@@ -52,6 +52,7 @@ network_g:
   embed_dim: 8
   upsampler: pixelshuffledirect
 distillation:
+  health_check: false
   teachers:
     - name: one
       network: {type: EDSR, num_in_ch: 3, num_out_ch: 3, num_feat: 8, num_block: 3, upscale: 2}
