@@ -7,6 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+_NOUNS = ('image', 'map')  # other units are abbreviations
 LINE_SECONDS = 30.0  # between the lines of one bar
 
 
@@ -40,7 +41,9 @@ class ProgressBar(tqdm):
         """Return the state of the bar in words."""
         now = self.format_dict
         of_total = f'/{self.total:,}' if self.total else ''
-        text = f'{self.desc.strip().rstrip(":") or "done"}: {round(self.n, 1):,}{of_total} {self.unit}'
+        done = f'{self.n:,.1f}'.removesuffix('.0')  # a part of an image counts, too
+        plural = self.unit in _NOUNS and (self.total or self.n) != 1
+        text = f'{self.desc.strip().rstrip(":") or "done"}: {done}{of_total} {self.unit}{"s" if plural else ""}'
         took = self.format_interval(now['elapsed'])
         rate = (self.n - self.initial) / now['elapsed'] if now['elapsed'] else 0.0
         left = f', {self.format_interval((self.total - self.n) / rate)} left' if rate and self.total else ''

@@ -34,7 +34,7 @@ def test_a_file_gets_few_lines():
     for _ in ProgressBar(range(1000), desc='images', unit='image', file=file):
         pass
     assert len(file.getvalue().splitlines()) <= 2
-    assert file.getvalue().splitlines()[-1].startswith('images: 1,000/1,000 image after')
+    assert file.getvalue().splitlines()[-1].startswith('images: 1,000/1,000 images after')
 
 
 def test_a_terminal_gets_a_bar():
@@ -49,3 +49,16 @@ def test_a_bar_that_is_off_writes_nothing():
     for _ in ProgressBar(range(3), file=file, disable=True):
         pass
     assert file.getvalue() == ''
+
+
+def test_numbers_are_whole_where_they_can_be_and_nouns_agree():
+    file = io.StringIO()
+    with ProgressBar(total=2, unit='image', file=file) as bar:
+        bar.update(1.0)
+        assert bar.describe().startswith('done: 1/2 images after')
+        bar.update(0.5)
+        assert bar.describe().startswith('done: 1.5/2 images after')
+    with ProgressBar(total=1, unit='image', file=file) as bar:
+        assert bar.describe().startswith('done: 0/1 image after')
+    with ProgressBar(total=7, unit='px', file=file) as bar:
+        assert bar.describe().startswith('done: 0/7 px after')
