@@ -235,7 +235,11 @@ def _plan_variant(
     if method == 'mtkd' and len(teachers) > 1:
         change['distillation']['aggregator'] = _plan_stage_1(plan, opt, change, path)
     options.check(options.merge(opt, {k: v for k, v in change.items() if k != 'base'}))
-    plan.files[path] = f'# {RECIPES[method].about}\n{options.dump(change)}'
+    about = RECIPES[method].about
+    if options.model_class_of(model_type).package != 'kdsr':
+        added = ', '.join(change['distillation']['losses'])
+        about = f'The losses of {os.path.basename(option_file)} stay as they are, beside them: {added}.'
+    plan.files[path] = f'# {about}\n{options.dump(change)}'
 
 
 def _check_model_type(opt: Mapping[str, Any], option_file: str, method: MethodName) -> str:

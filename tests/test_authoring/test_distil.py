@@ -144,6 +144,8 @@ def test_a_gan_training_keeps_its_model_and_losses_and_their_balance(workspace):
     assert '1 file is fine' in report
     written = options.load(str(workspace.root / 'gan_kd.yml'))
     assert written['model_type'] == 'ESRGANModel'
+    head = (workspace.root / 'gan_kd.yml').read_text(encoding='utf-8').splitlines()[0]
+    assert head == '# The losses of gan.yml stay as they are, beside them: l_kd.'
     assert written['train'] == options.load(file)['train']
     assert written['distillation']['losses']['l_kd']['loss_weight'] == 0.01
 
