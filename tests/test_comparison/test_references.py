@@ -1,5 +1,7 @@
 """The rows of bicubic and teachers, scored with BasicSR's metrics on the validation images of the workspace."""
 
+from fractions import Fraction
+
 import cv2
 import numpy as np
 import pytest
@@ -11,11 +13,11 @@ from kdsr.comparison.parts import DASH
 from kdsr.comparison.references import Reference, find_below_bicubic, score_references
 from kdsr.comparison.report import format_report, make_sections, write_report
 from kdsr.comparison.summary import summarise
-from kdsr.data.matlab_bicubic import upsample_bicubic
 from kdsr.distillation.checkpoint import load_weights
 from kdsr.pictures.images import super_resolve
 from tests.conftest import network_opt
 from tests.helpers.comparisons import comparison, trained
+from tests.references.imresize import imresize
 
 COLUMN = ('photos', 'psnr')
 
@@ -49,7 +51,7 @@ def test_bicubic_teachers_and_their_mean_are_scored_as_the_runs_are(workspace):
     assert problems == []
     values = {reference.title: reference.values[COLUMN] for reference in found}
     assert list(values) == ['bicubic', 'teacher edsr', 'teacher rcan', 'fused edsr + rcan']
-    assert values['bicubic'] == pytest.approx(mean_psnr(workspace, lambda lq: upsample_bicubic(lq, 2)))
+    assert values['bicubic'] == pytest.approx(mean_psnr(workspace, lambda lq: imresize(lq, Fraction(2))))
     networks = [loaded(teacher) for teacher in (edsr, rcan)]
     for name, network in zip(('edsr', 'rcan'), networks):
         expected = mean_psnr(workspace, lambda lq, network=network: super_resolve(network, lq))
@@ -99,7 +101,7 @@ def test_luminance_is_scored_as_validation_scores_it(workspace):
     weights = np.array([24.966, 128.553, 65.481]) / 255  # of B, G and R
     values = []
     for path in sorted((workspace.root / 'photos' / 'gt').iterdir()):
-        ours, gt = upsample_bicubic(cv2.imread(f'photos/lq2/{path.name}'), 2), cv2.imread(str(path))
+        ours, gt = imresize(cv2.imread(f'photos/lq2/{path.name}'), Fraction(2)), cv2.imread(str(path))
         planes = np.round(ours @ weights + 16), gt @ weights + 16
         values.append(10 * np.log10(255**2 / np.mean((planes[0] - planes[1])[2:-2, 2:-2] ** 2)))
     assert bicubic.values[COLUMN] == pytest.approx(np.mean(values), abs=1e-3)
