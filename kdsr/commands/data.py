@@ -109,8 +109,9 @@ def _cache(args: argparse.Namespace) -> None:
     refuse_errors(options.read(args.option_file, args.force_yml), is_train=True)
     opt = options.load_experiment(args.option_file, args.force_yml)
     plugins.import_named(opt.get('import_modules'))
-    refuse_bad_training_pairs(read_experiment(opt))
-    made = make_cache(opt, args.workers, args.tile)
+    experiment = read_experiment(opt)
+    refuse_bad_training_pairs(experiment)
+    made = make_cache(experiment, args.workers, args.tile)
     if args.verify:
         verify_sets([made])
 

@@ -13,10 +13,10 @@ from kdsr.data.lmdb_writer import CHECKSUM_FILE
 from kdsr.data.raw_images import INDEX_FILE, RawImages
 from kdsr.data.set_headers import digest_headers, read_folder_headers, read_lmdb_headers
 from kdsr.distillation.teacher_key import NOT_HERE, digest_weights
-from kdsr.experiment import read_experiment
+from kdsr.experiment import Experiment, read_experiment
 
 
-def describe_content(opt: Mapping[str, Any]) -> dict[str, str]:
+def describe_content(opt: Mapping[str, Any] | Experiment) -> dict[str, str]:
     """Digest the training images, the teacher cache, and the weights of the teachers that run.
 
     Of files, the size and the first, middle and last bytes count, where PNG files hold a checksum of all pixels; of
@@ -24,17 +24,18 @@ def describe_content(opt: Mapping[str, Any]) -> dict[str, str]:
     caches the checksums of all. Where things lie does not count.
 
     Args:
-        opt: All options of the run, whose files are there.
+        opt: The experiment, or all options of the run. Its files are there.
 
     Returns:
         Names for messages and digests, for :func:`kdsr.lifecycle.data_order.describe_order`.
     """
-    train_set = opt['datasets']['train']
+    experiment = read_experiment(opt)
+    train_set = experiment.datasets['train']
     content = {}
     for key, path in train_set.items():
         if str(key).startswith('dataroot') and isinstance(path, str) and os.path.isdir(os.path.expanduser(path)):
             content[f'content of {key}'] = _digest_set(str(key), Path(os.path.expanduser(path)), train_set)
-    return {**content, **_digest_teachers(opt)}
+    return {**content, **_digest_teachers(experiment)}
 
 
 def _digest_set(key: str, folder: Path, train_set: Mapping[str, Any]) -> str:
@@ -63,10 +64,7 @@ def _list_names(key: str, folder: Path, train_set: Mapping[str, Any]) -> list[st
     return [lq if key == 'dataroot_lq' else gt for lq, gt in pairs]
 
 
-def _digest_teachers(opt: Mapping[str, Any]) -> dict[str, str]:
-    if not opt.get('distillation'):
-        return {}
-    experiment = read_experiment(opt)
+def _digest_teachers(experiment: Experiment) -> dict[str, str]:
     if experiment.used_cache is not None and experiment.content != 'code':
         return {}  # none runs; the cache is one of the sets
     digests = digest_weights(experiment)

@@ -41,7 +41,7 @@ LQ = 'low-resolution images'
 
 
 def make_cache(
-    opt: Mapping[str, Any], workers: int | None = None, tile: int | None = None, progress: bool = True
+    opt: Mapping[str, Any] | Experiment, workers: int | None = None, tile: int | None = None, progress: bool = True
 ) -> Path:
     """Write the teachers' images of the whole training set to `distillation.cache`.
 
@@ -51,7 +51,8 @@ def make_cache(
     disk space that it needs and an estimate of the time, from a first crop.
 
     Args:
-        opt: All options of the experiment, as `options.load_experiment` reads them.
+        opt: All options of the experiment, as `options.load_experiment` reads them; their `distillation:` block is
+            checked first. Or the experiment that was read from checked options.
         workers: Number of processes. When left out: one per GPU, or one without GPUs.
         tile: Side of the tiles in low-resolution pixels, 0 for whole images; when left out, only images of more than
             512x512 pixels are cut. See :func:`~kdsr.distillation.tiling.run_tiled`.
@@ -65,7 +66,8 @@ def make_cache(
             process writes to it, the disk is full, or a worker process was killed.
     """
     experiment = read_experiment(opt)
-    options.check(opt)
+    if not isinstance(opt, Experiment):
+        options.check(opt)
     cache = _check_cache(experiment, tile)
     devices = _list_devices(experiment)
     workers = check_workers(workers, len(devices))

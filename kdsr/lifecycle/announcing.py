@@ -41,7 +41,7 @@ def describe_start(opt: Mapping[str, Any], model: Any, samples: Any, val_loaders
         'data': _describe_data(opt, experiment, samples, val_loaders),
         'length': _describe_length(opt, experiment, samples, iteration),
         'device': _describe_device(model, experiment),
-        'disk': _describe_disk(opt, model, experiment),
+        'disk': _describe_disk(opt['logger'], model, experiment),
         'results': f'{shorten_path(opt["path"]["experiments_root"])}/',
         'log': f'{shorten_path(console.file)} (all options and modules; --verbose prints them)' if console.file else '',
     }
@@ -117,7 +117,7 @@ def _describe_data(opt: Mapping[str, Any], experiment: Experiment, samples: Any,
     name = f' of {train_set["name"]}' if train_set.get('name') else ''
     crops = f' of {training.crop}x{training.crop}' if training.crop else ''
     text = f'{counted(len(samples), "training image")}{name}, batches of {training.batch_size} crops{crops}'
-    if opt.get('dist') and opt['world_size'] > 1:
+    if experiment.distributed and opt['world_size'] > 1:
         text += f' in each of {opt["world_size"]} processes'
     if not val_loaders or opt.get('val') is None:
         return f'{text}; no validation'
@@ -126,7 +126,7 @@ def _describe_data(opt: Mapping[str, Any], experiment: Experiment, samples: Any,
 
 
 def _describe_length(opt: Mapping[str, Any], experiment: Experiment, samples: Any, iteration: int) -> str:
-    training, processes = experiment.training, opt['world_size'] if opt.get('dist') else 1
+    training, processes = experiment.training, opt['world_size'] if experiment.distributed else 1
     epochs = training.iterations * training.batch_size * processes / max(1, len(samples))
     left = f' ({training.iterations - iteration:,} left)' if iteration else ''
     rate = training.optimiser.get('lr')
@@ -142,11 +142,11 @@ def _describe_device(model: Any, experiment: Experiment) -> str:
     return f'{device.type}, {counted(torch.get_num_threads(), "thread")} ({precision})'
 
 
-def _describe_disk(opt: Mapping[str, Any], model: Any, experiment: Experiment) -> str:
+def _describe_disk(logger: Mapping[str, Any], model: Any, experiment: Experiment) -> str:
     """Estimate the disk that checkpoints and states take: weights, their average, and two moments of Adam."""
-    every = int(opt['logger']['save_checkpoint_freq'])
+    every = int(logger['save_checkpoint_freq'])
     count = experiment.training.iterations // every
-    kept = opt['logger'].get('keep_last')
+    kept = logger.get('keep_last')
     count = min(count, int(kept)) if kept else count
     learnt = [p for o in getattr(model, 'optimizers', ()) for g in o.param_groups for p in g['params']]
     weights = 4 * sum(p.numel() for p in learnt)

@@ -5,6 +5,7 @@ All arithmetic is in exact fractions, so that no rounding of the reference can h
 
 from __future__ import annotations
 
+import functools
 import math
 from fractions import Fraction
 
@@ -28,20 +29,27 @@ def mirrored(index: int, size: int) -> int:
     return index
 
 
-def exact_line(line: list[int], out_size: int, factor: Fraction) -> list[Fraction]:
-    """Resize one line of samples by `factor` (below 1: smaller, with the kernel stretched by 1 / factor)."""
+@functools.cache
+def exact_weights(size: int, out_size: int, factor: Fraction) -> list[dict[int, Fraction]]:
+    """The weights of the source samples of each output sample (see `exact_line`); they add up to 1."""
     stretch = max(Fraction(1), 1 / factor)
     result = []
     for out in range(out_size):
         # the centre of output sample `out`, in source samples whose centres are at 0, 1, 2, ...
         centre = (out + Fraction(1, 2)) / factor - Fraction(1, 2)
-        weight_sum = value_sum = Fraction(0)
+        weights: dict[int, Fraction] = {}
         for index in range(math.floor(centre - 2 * stretch), math.ceil(centre + 2 * stretch) + 1):
-            weight = keys_cubic((centre - index) / stretch)
-            weight_sum += weight
-            value_sum += weight * line[mirrored(index, len(line))]
-        result.append(value_sum / weight_sum)
+            source = mirrored(index, size)
+            weights[source] = weights.get(source, Fraction(0)) + keys_cubic((centre - index) / stretch)
+        total = sum(weights.values())
+        result.append({source: weight / total for source, weight in weights.items()})
     return result
+
+
+def exact_line(line: list[int], out_size: int, factor: Fraction) -> list[Fraction]:
+    """Resize one line of samples by `factor` (below 1: smaller, with the kernel stretched by 1 / factor)."""
+    weights = exact_weights(len(line), out_size, factor)
+    return [sum((w * line[i] for i, w in of_one.items()), Fraction(0)) for of_one in weights]
 
 
 def resize_line(line: list[int], out_size: int, factor: Fraction) -> list[int]:

@@ -13,6 +13,7 @@ import pytest
 from kdsr.data.content import describe_content
 from kdsr.data.prepare import prepare_training_set
 from kdsr.data.teacher_cache import make_cache
+from kdsr.experiment import read_experiment
 
 GT = Path('photos/gt')
 
@@ -90,6 +91,7 @@ def test_weights_count_where_teachers_run_and_the_cache_where_it_is_read(workspa
     opt = distillation(workspace)
     before = describe_content(opt)
     assert 'weights of teacher edsr' in before
+    assert describe_content(read_experiment(opt)) == before
     workspace.weights(opt['distillation']['teachers'][0]['network'], 'EDSR_x2', seed=5)
     assert changed(before, describe_content(opt)) == ['weights of teacher edsr']
 

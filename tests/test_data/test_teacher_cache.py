@@ -99,6 +99,13 @@ def test_it_holds_what_the_teachers_make_of_every_image(workspace):
     assert sorted(found) == ['000', '001', '002', '003']
 
 
+def test_the_experiment_and_its_options_make_the_same_cache(workspace):
+    opt = experiment(workspace)
+    from_options = stored(make(opt))
+    shutil.rmtree('cache.raw')
+    assert same(stored(make(read_experiment(opt))), from_options)
+
+
 def test_it_can_hold_the_self_ensemble(workspace):
     opt = experiment(workspace, cache={'path': 'cache.raw', 'self_ensemble': True})
     for key, found in stored(make(opt)).items():
