@@ -70,7 +70,7 @@ def score(image: np.ndarray, gt: np.ndarray, crop_border: int, y_channel: bool =
 
 
 @lru_cache(maxsize=1)
-def _window() -> np.ndarray:
+def _make_window() -> np.ndarray:
     return cv2.getGaussianKernel(11, 1.5)
 
 
@@ -87,7 +87,7 @@ def ssim_of_planes(one: np.ndarray, other: np.ndarray) -> float:
         other: (H, W), float64, in 0..255.
     """
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    blur = partial(cv2.sepFilter2D, ddepth=-1, kernelX=_window(), kernelY=_window())
+    blur = partial(cv2.sepFilter2D, ddepth=-1, kernelX=_make_window(), kernelY=_make_window())
     a, b, aa, bb, ab = (blur(plane)[5:-5, 5:-5] for plane in (one, other, one * one, other * other, one * other))
     products, squares = a * b, a * a + b * b
     maps = (2 * products + c1) * (2 * (ab - products) + c2) / ((squares + c1) * (aa + bb - squares + c2))

@@ -47,33 +47,33 @@ def read_experiment(opt: Mapping[str, Any] | Experiment, is_train: bool | None =
         return opt
     block, model = block_of(opt, 'distillation'), model_class_of(opt.get('model_type'))
     datasets = {str(k): d for k, d in block_of(opt, 'datasets').items() if isinstance(d, Mapping)}
-    networks = tuple(_networks(opt, model))
+    networks = tuple(_read_networks(opt, model))
     teachers = [network.name for network in networks if network.role == 'teacher']
     return Experiment(
         name=str(opt.get('name', '')),
         model=model,
         is_train=_is_training(opt) if is_train is None else is_train,
-        scale=_whole(opt.get('scale')),
+        scale=_read_whole_number(opt.get('scale')),
         luminance=opt.get('color') == 'y',
-        channels=_channels(opt),
+        channels=_find_channels(opt),
         networks=networks,
-        features=tuple(_features(block, teachers)),
+        features=tuple(_read_features(block, teachers)),
         discriminator_features={
-            str(name): point for name, point in block_of(block, 'discriminator_features').items() if _text(point)
+            str(name): point for name, point in block_of(block, 'discriminator_features').items() if _read_text(point)
         },
-        losses=_given(block_of(block, 'losses')),
-        views=_given(block_of(block, 'views')),
-        init_from=_init_from(block_of(block, 'init_from')),
+        losses=_keep_given(block_of(block, 'losses')),
+        views=_keep_given(block_of(block, 'views')),
+        init_from=_read_init_from(block_of(block, 'init_from')),
         cache=cache_of(opt),
         content=cached_content(opt),
         health_check=bool(block.get('health_check', True)),
-        imports=_names(opt.get('import_modules')),
+        imports=_keep_names(opt.get('import_modules')),
         resumes=bool(block_of(opt, 'path').get('resume_state')),
         distributed=bool(opt.get('dist')),
         cpu_only=opt.get('num_gpu') == 0,
         datasets=datasets,
-        training=_training(opt, datasets.get('train', {})),
-        validation=_validation(block_of(opt, 'val')),
+        training=_read_training(opt, datasets.get('train', {})),
+        validation=_read_validation(block_of(opt, 'val')),
     )
 
 
@@ -108,7 +108,7 @@ def _is_training(opt: Mapping[str, Any]) -> bool:
     return 'train' in opt or 'train' in phases or not phases
 
 
-def _channels(opt: Mapping[str, Any]) -> int:
+def _find_channels(opt: Mapping[str, Any]) -> int:
     return 1 if 'y' in (opt.get('color'), block_of(opt, 'datasets', 'train').get('color')) else 3
 
 
@@ -129,27 +129,29 @@ class _Inputs:
         }
 
 
-def _networks(opt: Mapping[str, Any], model: ModelClass) -> Iterator[Network]:
+def _read_networks(opt: Mapping[str, Any], model: ModelClass) -> Iterator[Network]:
     """Yield every network that the options name: those of BasicSR, the teachers, the aggregator."""
     block = block_of(opt, 'distillation')
     listed = block['teachers'] if isinstance(block.get('teachers'), list) else []
-    inputs = _Inputs(_whole(opt.get('scale')) or 1, _channels(opt), max(1, len(listed)))
+    inputs = _Inputs(_read_whole_number(opt.get('scale')) or 1, _find_channels(opt), max(1, len(listed)))
     for key in opt:
         if str(key).startswith('network_') and isinstance(opt[key], Mapping):
-            yield _of_basicsr(str(key), opt, model, inputs)
+            yield _read_basicsr_network(str(key), opt, model, inputs)
     from_code = cached_content(opt) == 'code' and used_cache(opt) is not None
     for i, teacher in enumerate(listed):
         if block_of(teacher, 'network'):
             given = teacher.get('input')
             kind: NetworkInput = 'code' if from_code else given if given in ('gt', 'lq_clean') else 'lq'
             name = str(teacher.get('name', f'teacher{i}'))
-            yield _frozen(('distillation', 'teachers', i), teacher, 'teacher', name, inputs.of(kind))
+            yield _read_frozen_network(('distillation', 'teachers', i), teacher, 'teacher', name, inputs.of(kind))
     if block_of(block, 'aggregator', 'network'):
         kind = 'teacher_images'
-        yield _frozen(('distillation', 'aggregator'), block['aggregator'], 'aggregator', 'aggregator', inputs.of(kind))
+        yield _read_frozen_network(
+            ('distillation', 'aggregator'), block['aggregator'], 'aggregator', 'aggregator', inputs.of(kind)
+        )
 
 
-def _of_basicsr(key: str, opt: Mapping[str, Any], model: ModelClass, inputs: _Inputs) -> Network:
+def _read_basicsr_network(key: str, opt: Mapping[str, Any], model: ModelClass, inputs: _Inputs) -> Network:
     """Describe `network_g` or another network of BasicSR's model."""
     label, paths = key[len('network_') :], block_of(opt, 'path')
     role: Role = model.trains if key == 'network_g' else 'other'
@@ -158,61 +160,64 @@ def _of_basicsr(key: str, opt: Mapping[str, Any], model: ModelClass, inputs: _In
         opt=opt[key],
         role=role,
         name=role,
-        weights=_text(paths.get(f'pretrain_network_{label}')),
+        weights=_read_text(paths.get(f'pretrain_network_{label}')),
         param_key=paths.get(f'param_key_{label}', 'params'),
         weights_path=('path', f'pretrain_network_{label}'),
         **inputs.of(model.input if key == 'network_g' else 'gt'),
     )
 
 
-def _frozen(path: KeyPath, opt: Mapping[str, Any], role: Role, name: str, inputs: Mapping[str, Any]) -> Network:
+def _read_frozen_network(
+    path: KeyPath, opt: Mapping[str, Any], role: Role, name: str, inputs: Mapping[str, Any]
+) -> Network:
     """Describe a network of the `distillation:` block."""
     return Network(
         path=(*path, 'network'),
         opt=opt['network'],
         role=role,
         name=name,
-        weights=_text(opt.get('path')),
-        param_key=_text(opt.get('param_key')),
+        weights=_read_text(opt.get('path')),
+        param_key=_read_text(opt.get('param_key')),
         weights_path=(*path, 'path'),
-        precision=_text(opt.get('precision')) or 'fp32',
+        precision=_read_text(opt.get('precision')) or 'fp32',
         channels_last=bool(opt.get('channels_last')),
-        device=_text(opt.get('device')),
+        device=_read_text(opt.get('device')),
         **inputs,
     )
 
 
-def _features(block: Mapping[str, Any], teachers: list[str]) -> Iterator[Feature]:
+def _read_features(block: Mapping[str, Any], teachers: list[str]) -> Iterator[Feature]:
     for name, pair in block_of(block, 'features').items():
         if isinstance(pair, Mapping):
             only = teachers[0] if len(teachers) == 1 else ''
             yield Feature(
                 name=str(name),
-                student=_text(pair.get('student')) or '',
-                teacher=_text(pair.get('teacher')) or '',
+                student=_read_text(pair.get('student')) or '',
+                teacher=_read_text(pair.get('teacher')) or '',
                 source=str(pair.get('from') or only),
-                shrink=_text(pair.get('shrink')),
+                shrink=_read_text(pair.get('shrink')),
             )
 
 
-def _init_from(given: Mapping[str, Any]) -> InitFrom | None:
-    return InitFrom(str(given['teacher']), _text(given.get('module')) or '') if given.get('teacher') else None
+def _read_init_from(given: Mapping[str, Any]) -> InitFrom | None:
+    return InitFrom(str(given['teacher']), _read_text(given.get('module')) or '') if given.get('teacher') else None
 
 
-def _training(opt: Mapping[str, Any], train_set: Options) -> Training:
+def _read_training(opt: Mapping[str, Any], train_set: Options) -> Training:
     train = block_of(opt, 'train')
     clip = train.get('clip_grad_norm')
     return Training(
-        crop=_whole(train_set.get('gt_size')) or _whole(opt.get('gt_size')),  # the latter of Real-ESRGAN's models
-        batch_size=_whole(train_set.get('batch_size_per_gpu')),
-        iterations=_whole(train.get('total_iter')),
-        accumulate=_whole(train.get('accumulate')) or 1,
-        amp=_text(train.get('amp')),
+        crop=_read_whole_number(train_set.get('gt_size'))
+        or _read_whole_number(opt.get('gt_size')),  # the latter of Real-ESRGAN's models
+        batch_size=_read_whole_number(train_set.get('batch_size_per_gpu')),
+        iterations=_read_whole_number(train.get('total_iter')),
+        accumulate=_read_whole_number(train.get('accumulate')) or 1,
+        amp=_read_text(train.get('amp')),
         channels_last=bool(train.get('channels_last')),
         compile=bool(train.get('compile')),
         clip_grad_norm=clip if isinstance(clip, NUMBER) else None,
-        quantise=_text(train.get('quantise')),
-        skip_nonfinite=_whole(train.get('skip_nonfinite')),
+        quantise=_read_text(train.get('quantise')),
+        skip_nonfinite=_read_whole_number(train.get('skip_nonfinite')),
         ema_decay=float(train['ema_decay']) if isinstance(train.get('ema_decay'), NUMBER) else 0.0,
         image_losses={key: train[key] for key in IMAGE_LOSSES if isinstance(train.get(key), Mapping) and train[key]},
         optimiser=block_of(train, 'optim_g'),
@@ -220,29 +225,29 @@ def _training(opt: Mapping[str, Any], train_set: Options) -> Training:
     )
 
 
-def _validation(val: Mapping[str, Any]) -> Validation:
+def _read_validation(val: Mapping[str, Any]) -> Validation:
     quadrants = val.get('quadrants')
     return Validation(
-        metrics=_given(block_of(val, 'metrics')),
-        quadrants=_names(quadrants) if isinstance(quadrants, list) else bool(quadrants),
+        metrics=_keep_given(block_of(val, 'metrics')),
+        quadrants=_keep_names(quadrants) if isinstance(quadrants, list) else bool(quadrants),
         round_gt=bool(val.get('round_gt')),
     )
 
 
-def _given(named: Mapping[str, Any]) -> dict[str, Options]:
+def _keep_given(named: Mapping[str, Any]) -> dict[str, Options]:
     """Return the entries that are there: a variant switches off those of its base with `~`."""
     return {str(name): opt for name, opt in named.items() if isinstance(opt, Mapping)}
 
 
-def _names(value: Any) -> tuple[str, ...]:
+def _keep_names(value: Any) -> tuple[str, ...]:
     return tuple(name for name in value if isinstance(name, str)) if isinstance(value, list) else ()
 
 
-def _whole(value: Any) -> int:
+def _read_whole_number(value: Any) -> int:
     """Return a whole number from 1 on; 0 for anything else. YAML reads `5e3` as a float."""
     counts = isinstance(value, NUMBER) and not isinstance(value, bool) and 1 <= value < math.inf
     return int(value) if counts else 0
 
 
-def _text(value: Any) -> str | None:
+def _read_text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None

@@ -36,14 +36,14 @@ def write_jpeg(
         metadata: What is written of it: profile, EXIF, XMP, resolution.
         quality: 1 to 100; 95 when left out.
     """
-    settings = _settings(metadata, QUALITY if quality is None else quality)
+    settings = _make_settings(metadata, QUALITY if quality is None else quality)
     if layout.height <= STRIP:
         (block,) = in_blocks(rows, layout.height)
         Image.fromarray(np.ascontiguousarray(block)).save(file, 'JPEG', **settings)
         return
     for number, block in enumerate(in_blocks(rows, STRIP)):
-        content = _strip(block, settings if number == 0 else _settings(Metadata(), settings['quality']))
-        markers, data_at = _segments(content)
+        content = _encode_strip(block, settings if number == 0 else _make_settings(Metadata(), settings['quality']))
+        markers, data_at = _find_segments(content)
         if number == 0:
             head = bytearray(content[:data_at])
             frame = markers[_START_OF_FRAME]
@@ -55,7 +55,7 @@ def write_jpeg(
     file.write(_END)
 
 
-def _settings(metadata: Metadata, quality: int) -> dict:
+def _make_settings(metadata: Metadata, quality: int) -> dict:
     settings: dict = {'quality': quality, 'subsampling': 0}
     if metadata.profile is not None:
         settings['icc_profile'] = metadata.profile
@@ -68,13 +68,13 @@ def _settings(metadata: Metadata, quality: int) -> dict:
     return settings
 
 
-def _strip(block: np.ndarray, settings: dict) -> bytes:
+def _encode_strip(block: np.ndarray, settings: dict) -> bytes:
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(block)).save(file, 'JPEG', restart_marker_rows=1, **settings)
     return file.getvalue()
 
 
-def _segments(content: bytes) -> tuple[dict[int, int], int]:
+def _find_segments(content: bytes) -> tuple[dict[int, int], int]:
     """Return where each kind of segment of a JPEG file starts, and where the data of its scan do.
 
     Raises:

@@ -53,9 +53,9 @@ def read_metadata(image: Image.Image, content: bytes) -> tuple[Metadata, list[st
     """
     readers: dict[str, Callable[[], Any]] = {
         'profile': lambda: image.info.get('icc_profile') or None,
-        'exif': lambda: _exif(image),
-        'xmp': lambda: _xmp(image),
-        'dpi': lambda: _dpi(image),
+        'exif': lambda: _read_exif(image),
+        'xmp': lambda: _read_xmp(image),
+        'dpi': lambda: _read_dpi(image),
     }
     found: dict[str, Any] = {'png_chunks': kept_chunks(content)}
     warnings = []
@@ -93,7 +93,7 @@ def fit_metadata(metadata: Metadata, format_name: str, height: int, width: int) 
     if format_name == 'TIFF' and 'exif' in kept and not _has_texts_only(kept['exif']):
         dropped.append('what EXIF holds beside texts')
     warnings = [f'{format_name} does not hold {", ".join(dropped)}: dropped'] if dropped else []
-    for name, resize in (('exif', _resized_exif), ('xmp', _resized_xmp)):
+    for name, resize in (('exif', _resize_exif), ('xmp', _resize_xmp)):
         if name not in kept:
             continue
         kept[name] = resize(kept[name], height, width)
@@ -102,7 +102,7 @@ def fit_metadata(metadata: Metadata, format_name: str, height: int, width: int) 
     return Metadata(**kept), warnings
 
 
-def _exif(image: Image.Image) -> bytes | None:
+def _read_exif(image: Image.Image) -> bytes | None:
     exif = image.getexif()
     if image.format == 'TIFF':  # its tags describe its own pixels, too
         kept = Image.Exif()
@@ -131,7 +131,7 @@ def _has_texts_only(block: bytes) -> bool:
     return set(exif) <= {*_TEXT_TAGS, *_RESOLUTION_TAGS}
 
 
-def _resized_exif(block: bytes, height: int, width: int) -> bytes:
+def _resize_exif(block: bytes, height: int, width: int) -> bytes:
     exif = Image.Exif()
     exif.load(block)
     if ExifTags.IFD.Exif in exif:
@@ -140,28 +140,28 @@ def _resized_exif(block: bytes, height: int, width: int) -> bytes:
     return exif.tobytes()
 
 
-def _xmp(image: Image.Image) -> bytes | None:
+def _read_xmp(image: Image.Image) -> bytes | None:
     xmp = image.info.get('xmp')
     if not xmp:
         return None
-    return _with_xmp_value(xmp.encode() if isinstance(xmp, str) else bytes(xmp), b'tiff:Orientation', 1)
+    return _replace_xmp_value(xmp.encode() if isinstance(xmp, str) else bytes(xmp), b'tiff:Orientation', 1)
 
 
-def _resized_xmp(packet: bytes, height: int, width: int) -> bytes:
+def _resize_xmp(packet: bytes, height: int, width: int) -> bytes:
     for name, size in ((b'ImageWidth', width), (b'ImageLength', height)):
-        packet = _with_xmp_value(packet, b'tiff:' + name, size)
+        packet = _replace_xmp_value(packet, b'tiff:' + name, size)
     for name, size in ((b'PixelXDimension', width), (b'PixelYDimension', height)):
-        packet = _with_xmp_value(packet, b'exif:' + name, size)
+        packet = _replace_xmp_value(packet, b'exif:' + name, size)
     return packet
 
 
-def _with_xmp_value(packet: bytes, name: bytes, value: int) -> bytes:
+def _replace_xmp_value(packet: bytes, name: bytes, value: int) -> bytes:
     """Replace a number in an XMP packet, written as an attribute (name="8") or as an element (<name>8</name>)."""
     pattern = rb'(' + name + rb'\s*(?:=\s*["\']|>)\s*)\d+'
     return re.sub(pattern, lambda match: match[1] + str(value).encode(), packet)
 
 
-def _dpi(image: Image.Image) -> tuple[float, float] | None:
+def _read_dpi(image: Image.Image) -> tuple[float, float] | None:
     if image.info.get('jfif_unit') == 0:  # an aspect ratio; Pillow says 72 dpi
         return None
     given = image.info.get('dpi')

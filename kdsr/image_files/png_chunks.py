@@ -26,7 +26,7 @@ def kept_chunks(content: bytes) -> tuple[tuple[bytes, bytes], ...]:
     """
     return tuple(
         (kind, data)
-        for kind, data in _chunks(content)
+        for kind, data in _iterate_chunks(content)
         if kind in _KEPT and not (kind in _TEXT and data.startswith(_SECOND_COPIES))
     )
 
@@ -38,7 +38,7 @@ def describe_chunks(chunks: tuple[tuple[bytes, bytes], ...]) -> list[str]:
     return [*lost, f'the text {", ".join(names)}'] if names else lost
 
 
-def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _iterate_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
     if not content.startswith(SIGNATURE):
         return
     position = len(SIGNATURE)

@@ -31,14 +31,14 @@ def write_png(file: BinaryIO, rows: RowBlocks, layout: PixelLayout, metadata: Me
     depth = 16 if layout.deep else 8
     head = struct.pack('>IIBBBBB', layout.width, layout.height, depth, _COLOUR_TYPES[layout.channels], 0, 0, 0)
     file.write(SIGNATURE + png_chunk(b'IHDR', head))
-    for kind, data in _metadata_chunks(metadata):
+    for kind, data in _make_metadata_chunks(metadata):
         file.write(png_chunk(kind, data))
     compressor = zlib.compressobj(level)
     step = layout.channels * depth // 8
     above = np.zeros(layout.width * step, np.uint8)
     for block in in_blocks(rows, _BLOCK):
         lines = block.astype('>u2' if layout.deep else np.uint8, copy=False).reshape(len(block), -1).view(np.uint8)
-        _write_data(file, compressor.compress(_filtered(lines, above, step).tobytes()))
+        _write_data(file, compressor.compress(_filter_lines(lines, above, step).tobytes()))
         above = lines[-1]
     _write_data(file, compressor.flush())
     file.write(png_chunk(b'IEND', b''))
@@ -49,7 +49,7 @@ def _write_data(file: BinaryIO, data: bytes) -> None:
         file.write(png_chunk(b'IDAT', data))
 
 
-def _metadata_chunks(metadata: Metadata) -> list[tuple[bytes, bytes]]:
+def _make_metadata_chunks(metadata: Metadata) -> list[tuple[bytes, bytes]]:
     chunks = list(metadata.png_chunks)
     if metadata.profile is not None:
         chunks.append((b'iCCP', b'ICC profile\0\0' + zlib.compress(metadata.profile)))
@@ -62,7 +62,7 @@ def _metadata_chunks(metadata: Metadata) -> list[tuple[bytes, bytes]]:
     return chunks
 
 
-def _filtered(lines: np.ndarray, above: np.ndarray, step: int) -> np.ndarray:
+def _filter_lines(lines: np.ndarray, above: np.ndarray, step: int) -> np.ndarray:
     """Filter rows: each by the one of Up and Paeth whose bytes are nearer to 0, as the PNG standard advises.
 
     Args:
@@ -83,13 +83,13 @@ def _filtered(lines: np.ndarray, above: np.ndarray, step: int) -> np.ndarray:
     guess = np.where(from_over <= from_corner, over, corner)
     guess = np.where((from_left <= from_over) & (from_left <= from_corner), left, guess)
     paeth[:, step:] = lines[:, step:] - guess.astype(np.uint8)
-    use_paeth = _weight(paeth) < _weight(up)
+    use_paeth = _weigh(paeth) < _weigh(up)
     result = np.empty((lines.shape[0], 1 + lines.shape[1]), np.uint8)
     result[:, 0] = np.where(use_paeth, _PAETH, _UP)
     result[:, 1:] = np.where(use_paeth[:, None], paeth, up)
     return result
 
 
-def _weight(filtered: np.ndarray) -> np.ndarray:
+def _weigh(filtered: np.ndarray) -> np.ndarray:
     """Return the sum of the distances of a row's bytes to 0, both ways round."""
     return np.minimum(filtered, 0 - filtered).sum(axis=1, dtype=np.int64)

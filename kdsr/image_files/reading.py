@@ -42,7 +42,7 @@ def read_picture(source: Path | bytes, name: str = '', max_pixels: int = MAX_PIX
     """
     name = name or str(source if isinstance(source, Path) else 'the image')
     try:
-        content = source if isinstance(source, bytes) else _content(source)
+        content = source if isinstance(source, bytes) else _load_content(source)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # Pillow notes damaged EXIF; read_metadata tells it
             return _read_content(content, max_pixels)
@@ -57,7 +57,7 @@ def read_picture(source: Path | bytes, name: str = '', max_pixels: int = MAX_PIX
     raise UserError(f'{name}: {reason}')
 
 
-def _content(path: Path) -> bytes:
+def _load_content(path: Path) -> bytes:
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         raise UserError('it is not a file (a folder, pipe or device).')
@@ -66,28 +66,30 @@ def _content(path: Path) -> bytes:
 
 def _read_content(content: bytes, max_pixels: int) -> Picture:
     try:
-        with _opened(content, max_pixels) as image:
+        with _open(content, max_pixels) as image:
             return _read(image, content, max_pixels)
     except UnidentifiedImageError:
         if kind := name_unread_kind(content):
             raise UserError(f'it is a {kind} file, which is not read. Convert it to PNG or JPEG.') from None
         if not is_tiff(content):
             raise
-        return _turned_upright(read_tiff(content, max_pixels))
+        return _turn_tiff_upright(read_tiff(content, max_pixels))
 
 
-def _turned_upright(tiff: TiffImage) -> Picture:
+def _turn_tiff_upright(tiff: TiffImage) -> Picture:
     pixels = np.ascontiguousarray(turn_upright(tiff.pixels, tiff.orientation))
     return Picture(pixels, Metadata(profile=tiff.profile), 'TIFF', tiff.assumed)
 
 
 @contextmanager
-def _opened(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
+def _open(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
     """Open an image with our limit of its size instead of Pillow's, which is a variable of the whole process."""
     with _PILLOW_LIMIT:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            image = Image.open(io.BytesIO(content), formats=[name for name in READABLE if name in _known()])
+            image = Image.open(
+                io.BytesIO(content), formats=[name for name in READABLE if name in _list_known_formats()]
+            )
         finally:
             Image.MAX_IMAGE_PIXELS = limit
     with image:
@@ -99,7 +101,7 @@ def _opened(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
         yield image
 
 
-def _known() -> dict[str, Any]:
+def _list_known_formats() -> dict[str, Any]:
     Image.init()
     return Image.OPEN
 
@@ -115,7 +117,7 @@ def _read(image: Image.Image, content: bytes, max_pixels: int) -> Picture:
         found = read_tiff(content, max_pixels)
         pixels, orientation = found.pixels, found.orientation
         notes += found.assumed
-    elif ';16' in decoder or image.mode.startswith('I') or _rounded_by_pillow(image, content):
+    elif ';16' in decoder or image.mode.startswith('I') or _is_rounded_by_pillow(image, content):
         pixels = _read_deep(image, content, grey_alpha='LA;16' in decoder)
     else:
         image.load()  # Pillow turns TIFFs upright here, and forgets their orientation
@@ -143,7 +145,7 @@ def _refuse(image: Image.Image, notes: list[str]) -> None:
 def _read_8_bits(image: Image.Image, metadata: Metadata) -> tuple[np.ndarray, Metadata]:
     mode = image.mode
     if mode == 'CMYK':
-        return _from_cmyk(image, metadata)
+        return _convert_cmyk(image, metadata)
     if mode in ('P', 'PA', 'RGB', 'L', '1') and ('transparency' in image.info or mode == 'PA'):
         image = image.convert('LA' if mode in ('L', '1') else 'RGBA')
     elif mode in ('P', 'RGBX', 'YCbCr'):
@@ -153,7 +155,7 @@ def _read_8_bits(image: Image.Image, metadata: Metadata) -> tuple[np.ndarray, Me
     return np.asarray(image), metadata
 
 
-def _from_cmyk(image: Image.Image, metadata: Metadata) -> tuple[np.ndarray, Metadata]:
+def _convert_cmyk(image: Image.Image, metadata: Metadata) -> tuple[np.ndarray, Metadata]:
     """Convert through the file's profile, without which nobody knows what the inks look like."""
     if metadata.profile is None:
         raise UserError('its colours are CMYK without a colour profile, so that they are not known. Convert it to RGB.')
@@ -191,7 +193,7 @@ def _read_deep(image: Image.Image, content: bytes, grey_alpha: bool) -> np.ndarr
     return pixels
 
 
-def _rounded_by_pillow(image: Image.Image, content: bytes) -> bool:
+def _is_rounded_by_pillow(image: Image.Image, content: bytes) -> bool:
     """Say whether the header states more than 8 bits a channel where Pillow rounds them without a word."""
     if image.format == 'PPM':
         words: list[bytes] = []

@@ -44,10 +44,10 @@ def resample_rows(rows: RowBlocks, layout: PixelLayout, height: int, width: int)
             count += len(block)
         held = np.concatenate(blocks)
         box = (0, start * ratio - first, layout.width, end * ratio - first)
-        yield _resized(held[: high - first], box, end - start, width)
+        yield _resize(held[: high - first], box, end - start, width)
 
 
-def _resized(pixels: np.ndarray, box: tuple[float, float, float, float], height: int, width: int) -> np.ndarray:
+def _resize(pixels: np.ndarray, box: tuple[float, float, float, float], height: int, width: int) -> np.ndarray:
     """Resize each channel alone: Pillow would multiply alpha into the colours, and has no 16-bit colours."""
     deep = pixels.dtype == np.uint16
     planes = []

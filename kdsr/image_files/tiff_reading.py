@@ -103,7 +103,7 @@ def _decode(content: bytes, page: tifffile.TiffPage) -> TiffImage:
     if photometric == _GREY_INVERTED:
         pixels = np.iinfo(pixels.dtype).max - pixels
     if extra == (_ASSOCIATED,):
-        pixels = _unassociated(pixels)
+        pixels = _divide_by_alpha(pixels)
     assumed = ('its last channel has no stated meaning; it is taken for transparency',) if 0 in extra else ()
     return TiffImage(pixels, orientation if orientation in range(1, 9) else 1, profile, assumed)
 
@@ -134,7 +134,7 @@ def _read_with_opencv(content: bytes, page: tifffile.TiffPage, photometric: int,
     return pixels if pixels.ndim == 2 else pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
 
 
-def _unassociated(pixels: np.ndarray) -> np.ndarray:
+def _divide_by_alpha(pixels: np.ndarray) -> np.ndarray:
     """Divide the colours by the alpha that is multiplied into them; where it is 0, they are 0."""
     top = np.iinfo(pixels.dtype).max
     alpha = pixels[..., -1:].astype(np.float32)

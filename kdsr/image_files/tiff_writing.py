@@ -33,7 +33,7 @@ def write_tiff(file: BinaryIO, rows: RowBlocks, layout: PixelLayout, metadata: M
     shape = (layout.height, layout.width, *([layout.channels] if layout.channels > 1 else []))
     with tifffile.TiffWriter(file, bigtiff=int(np.prod(shape)) * dtype.itemsize > _CLASSIC_LIMIT, byteorder='<') as out:
         out.write(
-            _strips(rows, layout, dtype, level),
+            _make_strips(rows, layout, dtype, level),
             shape=shape,
             dtype=dtype,
             photometric='rgb' if layout.channels > 2 else 'minisblack',
@@ -45,13 +45,13 @@ def write_tiff(file: BinaryIO, rows: RowBlocks, layout: PixelLayout, metadata: M
             iccprofile=metadata.profile,
             resolution=metadata.dpi,
             resolutionunit=None if metadata.dpi is None else 'INCH',
-            extratags=_extra_tags(metadata),
+            extratags=_make_extra_tags(metadata),
             metadata=None,
             software=False,
         )
 
 
-def _extra_tags(metadata: Metadata) -> list[tuple[int, int, int, bytes | str, bool]]:
+def _make_extra_tags(metadata: Metadata) -> list[tuple[int, int, int, bytes | str, bool]]:
     """Return tags as tifffile takes them: number, type, count, value, only once."""
     texts = {} if metadata.exif is None else exif_texts(metadata.exif)
     tags: list[tuple[int, int, int, bytes | str, bool]] = [
@@ -62,7 +62,7 @@ def _extra_tags(metadata: Metadata) -> list[tuple[int, int, int, bytes | str, bo
     return tags
 
 
-def _strips(rows: RowBlocks, layout: PixelLayout, dtype: np.dtype, level: int) -> Iterator[bytes]:
+def _make_strips(rows: RowBlocks, layout: PixelLayout, dtype: np.dtype, level: int) -> Iterator[bytes]:
     """Yield deflated strips; each pixel is stored as its difference to the one on its left (predictor 2)."""
     for block in in_blocks(rows, _STRIP):
         pixels = block.reshape(len(block), layout.width, layout.channels).astype(dtype, copy=True)

@@ -28,7 +28,7 @@ def compile_for_training(network: nn.Module, tapped: Collection[nn.Module], run:
     Returns:
         Whether the network is compiled now.
     """
-    parts = list(dict.fromkeys(_parts(network, set(tapped))))  # each once, also where one is used twice
+    parts = list(dict.fromkeys(_iterate_parts(network, set(tapped))))  # each once, also where one is used twice
     try:
         for part in parts:
             part.forward = _with_gradients(torch.compile(part.forward), part.forward)
@@ -46,12 +46,12 @@ def compile_for_training(network: nn.Module, tapped: Collection[nn.Module], run:
     return True
 
 
-def _parts(module: nn.Module, tapped: set[nn.Module]) -> Iterator[nn.Module]:
+def _iterate_parts(module: nn.Module, tapped: set[nn.Module]) -> Iterator[nn.Module]:
     """Yield the largest modules that hold no tapped module, except layers that stand alone."""
     inside = any(other in tapped for other in module.modules() if other is not module)
     if inside or isinstance(module, (nn.ModuleList, nn.ModuleDict)):  # lists are never called themselves
         for child in module.children():
-            yield from _parts(child, tapped)
+            yield from _iterate_parts(child, tapped)
     elif any(True for _ in module.children()):
         yield module
 
