@@ -1,6 +1,6 @@
 """What other tools print for the same images: writes docs/comparability.md.
 
-python benchmarks/comparability.py --weights IMDN_x4.pth --set datasets/Set5 > docs/comparability.md
+python benchmarks/comparability.py --weights IMDN_x4.pth --set datasets/Set5/HR > docs/comparability.md
 
 It needs pyiqa, piq, torchmetrics, kornia and scikit-image beside kdsr. They are no dependencies of kdsr: install them
 into an environment of their own. A call that fails is named with its error.
@@ -173,7 +173,7 @@ DOWNSAMPLERS: Mapping[str, Callable[[np.ndarray, int], np.ndarray]] = {
 
 
 def lr_rows(network: nn.Module, truths: Sequence[np.ndarray], scale: int) -> list[list[str]]:
-    """Return (how LR is made, share of values that differ from MATLAB's, largest difference, PSNR)."""
+    """Return (how LR is made, share of values that differ from MATLAB's, largest difference, PSNR, its change)."""
     wanted = [imresize_bicubic(gt, scale) for gt in truths]
     rows, best = [], 0.0
     for name, downsample in DOWNSAMPLERS.items():
@@ -225,12 +225,13 @@ def main() -> None:
         'ssim': markdown_table(['tool', 'call', 'SSIM'], ssim_rows(pairs, on_y, scale), numbers=[2]),
         'grey': markdown_table(['file', 'BasicSR [dB]'], grey_rows(pairs, scale), numbers=[1]),
         'lr': markdown_table(
-            ['LR images', 'values that differ', 'largest difference', 'PSNR [dB]', 'loss [dB]'],
+            ['LR images', 'values that differ', 'largest difference', 'PSNR [dB]', 'change [dB]'],
             lr_rows(network, truths, scale),
             numbers=[1, 2, 3, 4],
         ),
-        'about': f'{options["type"]} x{scale} on {test_set.name}, {datetime.date.today().isoformat()}; {versions()}; '
-        f'kdsr {kdsr.__version__}',
+        'about': f'Network: {options["type"]} x{scale}, official weights. Images: {test_set.name}. Date: '
+        f'{datetime.date.today().isoformat()}. Versions: {versions()}, '
+        f'kdsr {kdsr.__version__}.',
     }
     with open(args.template, encoding='utf-8') as file:
         page = file.read()

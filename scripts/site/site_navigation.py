@@ -4,7 +4,8 @@ NAVIGATION = {
     'Start': ('README', 'docs/quickstart', 'docs/tutorial', 'docs/from_basicsr', 'docs/faq'),
     'How to': (
         'datasets/README', 'docs/speed', 'docs/teacher_cache', 'docs/resuming', 'docs/trust', 'docs/compare',
-        'docs/benchmark', 'docs/attribution', 'docs/real_world', 'docs/deployment', 'docs/add_a_method',
+        'docs/benchmark', 'docs/comparability', 'docs/attribution', 'docs/real_world', 'docs/deployment',
+        'docs/add_a_method',
     ),
     'Reference': ('docs/options', 'docs/command_line', 'docs/commands', 'docs/api', 'docs/modules', 'options/README'),
     'Methods': (
@@ -18,7 +19,7 @@ NAVIGATION = {
 TITLES = {
     'README': 'Overview', 'datasets/README': 'Data and weights', 'options/README': 'Option files',
     'docs/tutorial': 'Tutorial', 'docs/commands': 'All arguments',
-    'docs/attribution': 'Attribution', 'docs/methods': 'All methods',
+    'docs/attribution': 'Attribution', 'docs/comparability': 'Numbers of other tools', 'docs/methods': 'All methods',
     'docs/methods/mtkd': 'MTKD', 'docs/methods/lsfd': 'LSFD', 'docs/methods/facd': 'FACD', 'docs/methods/pisr': 'PISR',
     'docs/methods/rfdn': 'RFDN', 'docs/methods/fitnet': 'FitNet', 'docs/methods/attention_transfer': 'AT',
     'docs/methods/fakd': 'FAKD', 'docs/methods/response': 'KD', 'docs/methods/dukd': 'DUKD', 'docs/methods/csd': 'CSD',
