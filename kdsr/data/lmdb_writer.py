@@ -41,6 +41,7 @@ class LmdbWriter(GrowingFolder[Sequence[Entry]]):
             self._raise_if_full(error)
             raise UserError(f'{error}. If {self.partial} is damaged, delete it to start again.') from error
         self._data = stack.enter_context((self.partial / 'data.mdb').open('r+b', buffering=0))
+        self._check_length()
         self._used = self._find_end()
         self._forget_others()
         stack.callback(self._cut)
@@ -58,6 +59,14 @@ class LmdbWriter(GrowingFolder[Sequence[Entry]]):
 
     def _find_end(self) -> int:
         return int((self._env.info()['last_pgno'] + 1) * self._env.stat()['psize'])
+
+    def _check_length(self) -> None:
+        """Refuse a file that lacks pages: LMDB maps it into memory, and reading behind its end ends the process."""
+        size, needed = os.fstat(self._data.fileno()).st_size, self._find_end()
+        if size < needed:
+            raise UserError(
+                f'{self.partial} is damaged: data.mdb has {size} bytes instead of {needed}. Delete it to start again.'
+            )
 
     def _transact(self, work: Callable[[lmdb.Transaction], None], size: int = 0, count: int = 0) -> None:
         """Write in one transaction, for which room is reserved before.
@@ -100,9 +109,12 @@ class LmdbWriter(GrowingFolder[Sequence[Entry]]):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
 
     def _cut(self) -> None:
-        """Give reserved room back."""
+        """Give reserved room back.
+
+        LMDB itself says where its pages end: a signal that comes during a commit is handled before `_used` is set.
+        """
         if not self._data.closed:
-            os.ftruncate(self._data.fileno(), self._used)
+            os.ftruncate(self._data.fileno(), self._find_end())
 
     def _forget_others(self) -> None:
         """Delete what a killed run committed but did not note: the image may have been replaced or removed since."""

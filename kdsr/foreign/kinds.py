@@ -36,6 +36,7 @@ _ORDER = {
     'manual_seed': whole(-(2**63), 2**64), 'processes': whole(1), 'batch_size_per_gpu': whole(1),
     'dataset_enlarge_ratio': Number(0), 'training images': whole(),
 }  # fmt: skip
+_OPTIMISERS = {name: Maybe(MapOf(Instance())) for name in ('optim_g', 'optim_d')}
 TRAINING_STATE = Fields(
     {
         'epoch': whole(),
@@ -50,6 +51,7 @@ TRAINING_STATE = Fields(
             MapOf(MapOf(Fields({'better': Text(), 'val': Instance((int, float)), 'iter': whole()})))
         ),
         'data_order': Maybe(Fields(_ORDER)),
+        'options': Maybe(Fields({}, {'train': Maybe(Fields({}, _OPTIMISERS))})),
     },
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -13,7 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kdsr.compat.lmdb_files import open_lmdb
 from kdsr.data.growing_folder import JOURNAL_FILE
+from kdsr.data.lmdb_writer import LmdbWriter
 from kdsr.data.prepare import prepare_training_set
 from kdsr.data.raw_images import RawImages, Window
 from kdsr.data.raw_writer import RawWriter
@@ -149,3 +152,61 @@ def test_a_kill_between_the_rename_and_the_end_leaves_nothing_behind(hr, tmp_pat
     (gt / JOURNAL_FILE).write_text('left by a kill')
     prepare(hr, tmp_path / 'out', raw=True)
     assert not (gt / JOURNAL_FILE).exists()
+
+
+def test_a_signal_while_an_lmdb_commits_cuts_nothing_off(hr, tmp_path):
+    """Python handles a signal after the commit, before the writer notes the new end of the file.
+
+    A file that was cut at the old end gave a bus error when the next run read it.
+    """
+    commits = []
+
+    class StoppedInCommit:
+        def __init__(self, environment):
+            self.environment = environment
+
+        def __getattr__(self, name):
+            return getattr(self.environment, name)
+
+        @contextlib.contextmanager
+        def begin(self, **arguments):
+            with self.environment.begin(**arguments) as transaction:
+                yield transaction
+            commits.append(arguments)
+            signal.raise_signal(signal.SIGINT)
+
+    settings, sources = {}, dict.fromkeys('abc', 0)
+    images = {name: bytes([number]) * 50_000 for number, name in enumerate(sources)}
+    writer = LmdbWriter(tmp_path / 'set.lmdb', settings, sources)
+    writer.open()
+    writer.add('a', 0, [('a', (4, 4), images['a'])])
+    writer._env = StoppedInCommit(writer._env)
+    with pytest.raises(KeyboardInterrupt):
+        writer.add('b', 0, [('b', (4, 4), images['b'])])
+    writer.close()
+    assert commits == [{'write': True}]
+    data = writer.partial / 'data.mdb'
+    found = open_lmdb(writer.partial)  # it refuses a file that is shorter than its pages
+    assert data.stat().st_size > 100_000
+    assert found.stat()['entries'] == 2
+    del found, writer
+
+    again = LmdbWriter(tmp_path / 'set.lmdb', settings, sources)
+    again.open()
+    assert again.finished == {'a'}
+    for name in 'bc':
+        again.add(name, 0, [(name, (4, 4), images[name])])
+    again.finish()
+    with open_lmdb(again.final).begin() as content:
+        assert {key.decode(): value for key, value in content.cursor()} == images
+
+
+def test_a_begun_lmdb_that_is_shorter_than_its_pages_is_named(hr, tmp_path):
+    """Reading behind the end of a mapped file would end the process with a bus error."""
+    writer = LmdbWriter(tmp_path / 'set.lmdb', {}, {'a': 0, 'b': 0})
+    writer.open()
+    writer.add('a', 0, [('a', (4, 4), bytes(100_000))])
+    writer.close()
+    os.truncate(writer.partial / 'data.mdb', 40_000)
+    with pytest.raises(UserError, match=r'set\.lmdb\.partial is damaged: data\.mdb has 40000 bytes instead of \d+'):
+        LmdbWriter(tmp_path / 'set.lmdb', {}, {'a': 0, 'b': 0}).open()

@@ -21,6 +21,8 @@ from kdsr.data.raw_images import RawImages
 from kdsr.deployment.card import read_card
 from kdsr.deployment.sources import make_card, read_model
 from kdsr.errors import UserError
+from kdsr.foreign import find_fault
+from kdsr.foreign.kinds import TRAINING_STATE
 from kdsr.lifecycle.locking import FolderLock, Holder
 from kdsr.metadata import safetensors_metadata
 from tests.conftest import network_opt
@@ -230,3 +232,13 @@ def test_a_damaged_holder_names_nobody(tmp_path, content):
     assert Holder.read(lock.holder_path) is None
     with lock:
         assert Holder.read(lock.holder_path) is not None
+
+
+@pytest.mark.parametrize('options', ['x', ['x'], {'train': 1}, {'train': {'optim_g': ['x']}}])
+def test_the_options_of_a_state_are_mappings(options):
+    """They are compared with those of the run, which had ended in a traceback."""
+    state = {'epoch': 0, 'iter': 2, 'optimizers': [], 'schedulers': []}
+    right = {'model_type': 'SRModel', 'train': {'optim_g': {'type': 'Adam', 'lr': 1e-4}, 'total_iter': 2}}
+    for good in (None, {}, right):
+        assert find_fault({**state, 'options': good}, TRAINING_STATE) is None
+    assert 'options' in str(find_fault({**state, 'options': options}, TRAINING_STATE))
