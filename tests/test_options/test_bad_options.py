@@ -292,7 +292,7 @@ BAD_FILES = {
     ),
     'a missing teacher': (
         lambda w: os.remove('teacher.pth'),
-        ['run.yml:36: distillation.teachers[0].path', '(and 1 more)'],
+        ['run.yml:37: distillation.teachers[0].path', '(and 1 more)'],
     ),
     'an image without a partner': (
         lambda w: os.remove('photos/lq2/002.png'),
@@ -307,8 +307,8 @@ BAD_FILES = {
         lambda w: Path('photos/gt/000.png').write_text('x'), ['photos/gt/000.png: it is not a readable PNG'],
     ),
     'an empty folder': (lambda w: [p.unlink() for p in Path('photos/gt').iterdir()], ['photos/gt holds no images']),
-    'another order of teachers': (reorder, ['run.yml:42: distillation.aggregator.path', 'two, one, in this order']),
-    'a truncated checkpoint': (truncate, ['run.yml:42: distillation.aggregator.path', 'is it truncated']),
+    'another order of teachers': (reorder, ['run.yml:43: distillation.aggregator.path', 'two, one, in this order']),
+    'a truncated checkpoint': (truncate, ['run.yml:43: distillation.aggregator.path', 'is it truncated']),
 }  # fmt: skip
 
 
@@ -369,7 +369,7 @@ def test_places_are_those_of_the_base_of_anchors_and_of_the_command_line(workspa
     )
     report, _ = check_option_files(['variant.yml'], ['val:val_freq=0', 'train:nowhere:deep=1'])
     for words in (
-        'options/base.yml:50: train.ema_decay', 'variant.yml:3: datasets.train.batch_size_per_gpu',
+        'options/base.yml:51: train.ema_decay', 'variant.yml:3: datasets.train.batch_size_per_gpu',
         'variant.yml:2: x: ',
         'variant.yml:4: datasets.train.num_worker_per_gpu', '--force_yml: val.val_freq', "there is no 'nowhere'",
     ):  # fmt: skip
@@ -388,8 +388,8 @@ def test_a_run_stops_before_anything_is_built_and_tells_all(workspace):
     )
     with pytest.raises(UserError) as error:
         workspace.train('run.yml')
-    assert 'run.yml:50: train.ema_dacay' in str(error.value)
-    assert 'run.yml:56: val.val_freq' in str(error.value)
+    assert 'run.yml:51: train.ema_dacay' in str(error.value)
+    assert 'run.yml:57: val.val_freq' in str(error.value)
     assert not Path('experiments').exists()
     assert 'basicsr' not in logger.initialized_logger  # the next run's log would have no file
 
