@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -99,12 +100,12 @@ def resume_training(self: Any, resume_state: dict[str, Any]) -> None:
             'optimiser changed since it was saved? Start a new run, under another `name:`.'
         ) from error
     if resume_state.get('best_metric_results') is not None:
-        self.best_metric_results = resume_state['best_metric_results']
+        self.best_metric_results = _complete(resume_state['best_metric_results'], self.opt)
     self.validated = resume_state.get('validated')
     _fill_pair_pool(self, resume_state)
     folder = os.path.dirname(os.path.abspath(self.opt['path'].get('resume_state') or ''))
     if folder == os.path.abspath(self.opt['path'].get('training_states') or ''):  # not the folder of another run
-        self.saved_networks = resume_state.get('networks', [])
+        self.saved_networks = resume_state.get('networks') or []
         self.saved_state = (resume_state['epoch'], resume_state['iter'])
 
 
@@ -123,6 +124,16 @@ def training_state(model: Any, epoch: int, iteration: int) -> dict[str, Any]:
         'options': run.options,
         **getattr(model, 'state_extras', dict)(),
     }
+
+
+def _complete(results: dict[str, Any], opt: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the best results with an empty record of each metric that the saved run did not have."""
+    metrics = ((opt.get('val') or {}).get('metrics') or {}).items()
+    fresh = {}
+    for name, metric in metrics:
+        better = metric.get('better', 'higher')
+        fresh[name] = {'better': better, 'val': -math.inf if better == 'higher' else math.inf, 'iter': -1}
+    return {set_name: {**fresh, **record} for set_name, record in results.items()}
 
 
 def _pair_pool(model: Any) -> dict[str, Any]:

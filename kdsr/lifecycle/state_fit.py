@@ -44,17 +44,34 @@ def check_optimizers(optimizers: Sequence[torch.optim.Optimizer]) -> None:
     """
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            for key, expected in optimizer.defaults.items():
-                value = group.get(key, expected)
-                short = key == 'betas' and len(value) != 2
-                if short or not _is_of_kind(value, expected):
-                    raise ValueError(f'{key!r} of an optimiser must be like {expected!r}, is {str(value)[:60]!r}')
-        for parameter, values in optimizer.state.items():
-            if not isinstance(values, dict):
-                raise ValueError('an optimiser must have a mapping for each of its weights')
-            for key, value in values.items():
-                if not _fits(parameter, key, value):
-                    raise ValueError(f'{key!r} of an optimiser does not have the size of its weights')
+            _check_group(group, optimizer.defaults)
+        _check_moments(optimizer.state)
+
+
+def _check_group(group: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Refuse settings of an optimiser that are missing or of another kind."""
+    for key, expected in defaults.items():
+        if key not in group:
+            raise ValueError(f'a group of an optimiser has no {key!r}')
+        value = group[key]
+        short = key == 'betas' and len(value) != 2
+        if short or not _is_of_kind(value, expected):
+            raise ValueError(f'{key!r} of an optimiser must be like {expected!r}, is {str(value)[:60]!r}')
+    if group.get('capturable') and any(p.device.type == 'cpu' for p in group['params']):
+        raise ValueError("'capturable' of an optimiser is for a GPU")
+
+
+def _check_moments(state: Mapping[Tensor, Any]) -> None:
+    """Refuse what an optimiser keeps for its weights where it is incomplete or of another size."""
+    if not all(isinstance(values, dict) for values in state.values()):
+        raise ValueError('an optimiser must have a mapping for each of its weights')
+    names = {key for values in state.values() for key in values}
+    for parameter, values in state.items():
+        if names - set(values):
+            raise ValueError(f'an optimiser lacks {min(names - set(values))!r} for some of its weights')
+        for key, value in values.items():
+            if not _fits(parameter, key, value):
+                raise ValueError(f'{key!r} of an optimiser does not have the size of its weights')
 
 
 def _fits(parameter: Tensor, key: str, value: Any) -> bool:
