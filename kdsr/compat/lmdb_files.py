@@ -21,6 +21,8 @@ basicsr_open_backend = LmdbBackend.__init__
 _READING = {'readonly': True, 'lock': False, 'readahead': False}  # BasicSR's defaults
 _open: weakref.WeakValueDictionary[tuple[int, int], Any] = weakref.WeakValueDictionary()
 
+LONGEST_KEY = 511  # bytes; LMDB refuses to look for longer ones
+
 
 def read_meta_info(folder: str | os.PathLike[str]) -> dict[str, tuple[int, int]]:
     """Return key and (height, width) of every image of a BasicSR LMDB, as its ``meta_info.txt`` lists them.
@@ -40,6 +42,8 @@ def read_meta_info(folder: str | os.PathLike[str]) -> dict[str, tuple[int, int]]
                 f'{folder} is not an LMDB of BasicSR: line {image.line} of its meta_info.txt cannot be read, '
                 'it must be NAME (height,width,channels) LEVEL.'
             )
+        if len(key.encode(errors='surrogateescape')) > LONGEST_KEY:
+            raise UserError(f'{path}: the name in line {image.line} is too long for an LMDB. Make the LMDB again.')
         if key in sizes:
             raise UserError(f'{path} lists {key!r} twice (line {image.line}). Make the LMDB again.')
         sizes[key] = image.size

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_LARGEST = torch.finfo(torch.float32).max
+
 
 def check_schedulers(schedulers: Sequence[Any], states: Sequence[Mapping[str, Any]]) -> None:
     """Refuse states of schedulers that would replace anything but their own values by values of the same kind.
@@ -96,4 +98,5 @@ def _is_of_kind(value: Any, expected: Any) -> bool:
 def _is_number(value: Any) -> bool:
     if isinstance(value, Tensor):
         return value.numel() == 1
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # values beyond single precision end the first step
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST

@@ -83,6 +83,9 @@ def test_lists_that_say_less_are_refused(tmp_path):
     (tmp_path / 'meta_info.txt').write_text('a.png (4,4,3) 1\na.jpg (4,4,3) 1\n')
     with pytest.raises(UserError, match=r"lists 'a' twice \(line 2\)"):
         read_meta_info(tmp_path)
+    (tmp_path / 'meta_info.txt').write_text(f'a.png (4,4,3) 1\n{"n" * 512}.png (4,4,3) 1\n')
+    with pytest.raises(UserError, match='name in line 2 is too long for an LMDB'):
+        read_meta_info(tmp_path)
 
 
 def test_a_set_of_files_with_spaces_in_their_names_is_prepared_checked_and_trained_with(workspace):

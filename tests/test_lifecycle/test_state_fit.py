@@ -21,6 +21,8 @@ def stepped():
 @pytest.mark.parametrize(('damage', 'text'), [
     (lambda state: state['param_groups'][0].pop('weight_decay'), "no 'weight_decay'"),
     (lambda state: state['param_groups'][0].update(capturable=True), "'capturable'"),
+    (lambda state: state['param_groups'][0].update(lr=1e300), "'lr'"),
+    (lambda state: state['param_groups'][0].update(lr=math.inf), "'lr'"),
     (lambda state: state['state'][0].pop('exp_avg'), "lacks 'exp_avg'"),
     (lambda state: state['state'][1].pop('exp_avg_sq'), "lacks 'exp_avg_sq'"),
 ])  # fmt: skip
