@@ -2,7 +2,7 @@
 
 python benchmarks/comparability.py --weights IMDN_x4.pth --set datasets/Set5/HR > docs/comparability.md
 
-It needs pyiqa, piq, torchmetrics, kornia and scikit-image beside kdsr. They are no dependencies of kdsr: install them
+It needs pyiqa, piq, torchmetrics, kornia and scikit-image, which kdsr itself does not depend on: install them
 into an environment of their own. A call that fails is named with its error.
 """
 

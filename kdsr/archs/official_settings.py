@@ -51,7 +51,7 @@ def choose_settings(options: dict[str, Any], weights: Weights, source: str) -> t
             best, weights, scores = reversed_options, reversed_weights, new
     if scores.loses and not scores.psnr > scores.bicubic - RUINED:
         raise UserError(
-            f'{source!r} has the tensors of {options["type"]}, but they are no trained {options["type"]}: at best '
+            f'{source!r} has the tensors of {options["type"]}, but does not work as one: at best '
             f'{scores.describe()} (tried: the range of the images, the mean colour, the order of the channels). It is '
             "probably of another network with the same tensors. Use its authors' code: put their *_arch.py beside "
             'your option file, name it in `import_modules:`, and its class as the `type:`. If it has other settings, '

@@ -250,8 +250,8 @@ def _check_model_type(opt: Mapping[str, Any], option_file: str, method: MethodNa
     registered = next((n for n in (model.name, f'{model.name}_basicsr') if n in MODEL_REGISTRY), None)
     if model.teachers != 'optional' or registered is None or not takes_block(MODEL_REGISTRY.get(registered)):
         raise UserError(
-            f'{option_file}: `model_type: {model.name}` cannot be distilled: it is no image model that derives from '
-            'SRModel of BasicSR (for a class of another package: is that in `import_modules`?).'
+            f'{option_file}: `model_type: {model.name}` cannot be distilled: kdsr distils image models that derive '
+            "from BasicSR's SRModel. For a class of another package, name the package in `import_modules`."
         )
     if method == 'mtkd':
         raise UserError(f'{option_file}: `--method mtkd` replaces the image loss, which {model.name} keeps. Use kd.')

@@ -37,7 +37,7 @@ def find_paper_points(network: nn.Module, ran: Sequence[str], grows: Sequence[st
     """
     inner, prefix = _unwrap(network)
     growing = [path for path in grows if not prefix.startswith(f'{path}.')]  # not the network inside a wrapper
-    tappable = {path for path in ran if path.rpartition('.')[0] not in growing}  # an upsampler's parts are no trunk
+    tappable = {path for path in ran if path.rpartition('.')[0] not in growing}  # without the parts of an upsampler
     blocks = _find_trunk(inner, tappable, prefix)
     if not blocks:
         return {}

@@ -22,6 +22,7 @@ from kdsr.distillation.outputs import Batch, NetworkOutput, Teacher
 from kdsr.distillation.teacher import TeacherEnsemble, build_teachers
 from kdsr.experiment import Experiment, Network
 from kdsr.hourglass import decoder_of
+from kdsr.models.distillation_model import DistillationModel
 from kdsr.models.student_model import StudentModel
 
 
@@ -29,11 +30,12 @@ def build_on_meta(opt: Mapping[str, Any]) -> StudentModel:
     """Build the model of a training on the meta device; no file is read.
 
     Args:
-        opt: Of a training in one process. BasicSR's SRModel and SwinIRModel are built as StudentModel, which takes the
-            same step.
+        opt: Of a training in one process. BasicSR's SRModel and SwinIRModel are built as StudentModel, or with a
+            `distillation:` block as DistillationModel, which take the same step.
     """
     kind = MODEL_REGISTRY.get(str(opt['model_type']))
-    model_class = _make_meta_class(kind if issubclass(kind, StudentModel) else StudentModel)
+    same_step = DistillationModel if opt.get('distillation') else StudentModel
+    model_class = _make_meta_class(kind if issubclass(kind, StudentModel) else same_step)
     try:
         return model_class(copy.deepcopy(dict(opt)), without_weights())
     except Exception:  # some networks compute with their weights while they are built

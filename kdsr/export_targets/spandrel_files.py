@@ -78,6 +78,11 @@ def spandrel_runner(weights: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
         model = spandrel.ModelLoader('cpu').load_from_state_dict(dict(weights)).eval()
     except spandrel.UnsupportedModelError as error:
         raise UserError(f'spandrel does not recognise the weights ({error}).') from None
+    except RuntimeError as error:  # it knows the architecture, not the arguments: RRDBNet with `num_grow_ch: 16`
+        raise UserError(
+            'spandrel knows this architecture, but cannot read its arguments from the weights: give chaiNNer and '
+            f'ComfyUI the ONNX or the ncnn file ({str(error).strip().splitlines()[-1].strip()}).'
+        ) from None
 
     def run(image: Tensor) -> Tensor:
         with torch.no_grad():

@@ -14,7 +14,7 @@ from kdsr.errors import UserError
 from kdsr.experiment import Experiment, argument_of
 from kdsr.losses.facd_loss import adaptive_indicator
 from kdsr.metrics import psnr_of_error
-from kdsr.models.distillation_model import DistillationModel
+from kdsr.models.distilling import Distilling
 from kdsr.networks.trained_run import TrainedRun
 from kdsr.progress_bars import ProgressBar
 
@@ -135,7 +135,7 @@ def cut_into_tiles(image: Tensor, size: int) -> Tensor:
     return grid.permute(1, 3, 0, 2, 4).flatten(0, 1)
 
 
-def _run_both(model: DistillationModel, batch: Batch) -> tuple[NetworkOutput, NetworkOutput]:
+def _run_both(model: Distilling, batch: Batch) -> tuple[NetworkOutput, NetworkOutput]:
     with model.tap as features:
         sr = model.net_g(model.network_input(batch))
     return NetworkOutput(sr, features), model.teacher(batch)

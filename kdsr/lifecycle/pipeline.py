@@ -22,9 +22,8 @@ from kdsr.lifecycle.stopping import catch_signals, explain_end, stop_if_asked
 
 basicsr_update_learning_rate = BaseModel.update_learning_rate
 basicsr_validation = BaseModel.validation
-model_classes: list[
-    Callable[[Mapping[str, Any]], type | None]
-] = []  # of options that need another class than BasicSR's
+# called with all options; the class of the model, where it is not the one that `model_type` names
+model_classes: list[Callable[[Mapping[str, Any]], type | None]] = []
 
 
 def train_pipeline(root_path: str) -> None:

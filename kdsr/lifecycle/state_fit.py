@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_BY_SHAPE = {'variance', 'row_var', 'col_var'}  # Adafactor keeps the first for vectors, the others for all else
 _LARGEST = torch.finfo(torch.float32).max
 
 
@@ -53,6 +54,8 @@ def check_optimizers(optimizers: Sequence[torch.optim.Optimizer]) -> None:
 def _check_group(group: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """Refuse settings of an optimiser that are missing or of another kind."""
     for key, expected in defaults.items():
+        if key not in group and (expected is None or isinstance(expected, bool)):
+            continue  # a switch; PyTorch's optimisers set those that an older version did not save
         if key not in group:
             raise ValueError(f'a group of an optimiser has no {key!r}')
         value = group[key]
@@ -67,10 +70,11 @@ def _check_moments(state: Mapping[Tensor, Any]) -> None:
     """Refuse what an optimiser keeps for its weights where it is incomplete or of another size."""
     if not all(isinstance(values, dict) for values in state.values()):
         raise ValueError('an optimiser must have a mapping for each of its weights')
-    names = {key for values in state.values() for key in values}
+    names = {key for values in state.values() for key in values} - _BY_SHAPE
     for parameter, values in state.items():
-        if names - set(values):
-            raise ValueError(f'an optimiser lacks {min(names - set(values))!r} for some of its weights')
+        lacking = names - set(values)
+        if lacking:
+            raise ValueError(f'an optimiser lacks {min(lacking)!r} for some of its weights')
         for key, value in values.items():
             if not _fits(parameter, key, value):
                 raise ValueError(f'{key!r} of an optimiser does not have the size of its weights')
@@ -78,7 +82,8 @@ def _check_moments(state: Mapping[Tensor, Any]) -> None:
 
 def _fits(parameter: Tensor, key: str, value: Any) -> bool:
     if isinstance(value, Tensor):
-        return value.shape == parameter.shape or value.numel() == 1
+        along = zip(value.shape, parameter.shape)  # Adafactor keeps means along an axis
+        return value.numel() == 1 or (value.ndim == parameter.ndim and all(a in (1, b) for a, b in along))
     return key == 'step' and isinstance(value, (int, float)) and math.isfinite(value)
 
 
@@ -89,7 +94,8 @@ def _is_of_kind(value: Any, expected: Any) -> bool:
     if isinstance(expected, (int, float, Tensor)):
         return _is_number(value)
     if isinstance(expected, (list, tuple)):
-        return isinstance(value, (list, tuple)) and all(map(_is_number, value))
+        may_lack = None in expected  # Adafactor's `eps`
+        return isinstance(value, (list, tuple)) and all((may_lack and v is None) or _is_number(v) for v in value)
     if isinstance(expected, Mapping):
         return isinstance(value, Mapping) and all(map(_is_number, (*value.keys(), *value.values())))
     return isinstance(value, type(expected))

@@ -19,7 +19,8 @@ from kdsr.distillation.checkpoint import load_weights
 from kdsr.errors import UserError
 from kdsr.experiment import Experiment, read_experiment
 from kdsr.experiment.missing_files import check_files
-from kdsr.models.distillation_model import DistillationModel
+from kdsr.models.any_model import find_distilled_class
+from kdsr.models.distilling import Distilling
 from kdsr.networks.devices import find_device
 from kdsr.networks.shown_images import ShownImages
 
@@ -64,9 +65,11 @@ class TrainedRun:
         check_files(replace(self.experiment, datasets=sets, resumes=True))
         self.model = self._build()
 
-    def _build(self) -> DistillationModel:
-        model = build_model(_make_inspection_options(self.opt, self.folder, self.checkpoint))
-        if not isinstance(model, DistillationModel):
+    def _build(self) -> Distilling:
+        opt = _make_inspection_options(self.opt, self.folder, self.checkpoint)
+        model_class = find_distilled_class(opt)
+        model = build_model(opt) if model_class is None else model_class(opt)
+        if not isinstance(model, Distilling):
             raise UserError(f'`model_type: {self.experiment.model.name}` distils nothing that could be looked at.')
         if any(True for _ in model.helpers()):
             path = os.path.join(self.folder, 'models', f'net_distill_{self.iteration}.pth')
@@ -133,6 +136,7 @@ def _make_inspection_options(opt: Mapping[str, Any], folder: str, checkpoint: st
         **opt,
         'is_train': True,
         'dist': False,
+        'high_order_degradation': False,  # Real-ESRGAN's models then take pairs
         'rank': 0,
         'world_size': 1,
         'num_gpu': 1 if opt['num_gpu'] != 0 and torch.cuda.is_available() else 0,

@@ -54,6 +54,16 @@ def test_a_teacher_runs_forward_and_its_weights_need_not_be_there(workspace):
     assert flop(cost, LOSSES) == 0
 
 
+@pytest.mark.parametrize('model', ['SRModel', 'SwinIRModel'])
+def test_the_teachers_of_basicsrs_models_are_counted(workspace, model):
+    opt = distilling(workspace, {'l_kd': {'type': 'ResponseLoss'}})
+    if model == 'SwinIRModel':
+        opt['network_g'] = network_opt('SwinIR')
+    expected = count_step(opt).operations[TEACHERS]
+    assert expected
+    assert count_step({**opt, 'model_type': model}).operations[TEACHERS] == expected
+
+
 def test_a_tapped_teacher_stops_early_and_regressors_are_trained(workspace):
     features = {'early': {'student': 'body.0', 'teacher': 'body.1'}}
     cost = count_step(distilling(workspace, {'l_fit': {'type': 'FitNetLoss'}}, features))

@@ -15,6 +15,9 @@ pytest.importorskip('spandrel')
 RCAN = {
     'type': 'RCAN', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_group': 2, 'num_block': 3, 'squeeze_factor': 4,
 }  # fmt: skip
+RRDB = {
+    'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3, 'scale': 4, 'num_feat': 8, 'num_block': 2, 'num_grow_ch': 32,
+}  # fmt: skip
 COMPACT = {'type': 'SRVGGNetCompact', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_conv': 2}
 
 
@@ -25,6 +28,7 @@ COMPACT = {'type': 'SRVGGNetCompact', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat
         {**RCAN, 'upscale': 3, 'img_range': 1.0, 'rgb_mean': [0.1, 0.2, 0.3]},
         {**RCAN, 'upscale': 4},
         {**COMPACT, 'upscale': 2},
+        RRDB,
     ],
 )
 def test_spandrel_builds_the_same_network(options):
@@ -35,6 +39,11 @@ def test_spandrel_builds_the_same_network(options):
         expected = network(image)
     given = spandrel_runner(to_spandrel(network))(image)
     torch.testing.assert_close(given, expected, atol=2e-6, rtol=0)
+
+
+def test_arguments_that_spandrel_does_not_read_from_weights_are_refused():
+    with pytest.raises(UserError, match='cannot read its arguments'):
+        spandrel_runner(to_spandrel(build_network({**RRDB, 'num_grow_ch': 16})))
 
 
 def test_the_command_writes_what_spandrel_reads(workspace):

@@ -8,8 +8,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from basicsr.archs import build_network
 
 from kdsr.cli import main
+from kdsr.distillation.outputs import Batch
 from kdsr.errors import UserError
 from kdsr.inspection.diagnosis import DiagnosisSettings, diagnose
 from kdsr.inspection.patch_comparison import compute_feature_psnr, cut_into_tiles
@@ -17,6 +19,7 @@ from kdsr.inspection.training_patches import count_training_patches
 from kdsr.networks.trained_run import TrainedRun
 from tests.conftest import network_opt
 from tests.helpers.pictures import float_images, network
+from tests.helpers.real_world import model_options
 
 TAPS = {'early': {'student': 'body.0', 'teacher': 'body.1'}, 'late': {'student': 'body.1', 'teacher': 'body.2'}}
 WIDE = {**network_opt('EDSR'), 'num_feat': 12}
@@ -74,6 +77,21 @@ def test_a_trained_run_end_to_end(workspace, capsys):
     picture = cv2.imread(str(folder / 'diagnosis' / 'diagnosis_latest.png'))
     assert picture.shape[1] > picture.shape[0] > 400
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 500
+
+
+@pytest.mark.parametrize('model_type', ['SRModel', 'SRGANModel', 'RealESRNetModel'])
+def test_other_model_classes_with_the_block_can_be_diagnosed(workspace, model_type):
+    opt = model_options(options(workspace, {'l_facd': FACD}), model_type)
+    own = workspace.options()  # any student: what is tested is that the run is built and read
+    (workspace.root / 'experiments' / 'run' / 'models').mkdir(parents=True)
+    student = build_network(own['network_g'])
+    torch.save({'params': student.state_dict()}, workspace.root / 'experiments/run/models/net_g_latest.pth')
+    opt['distillation']['losses'] = {'l_kd': RESPONSE}
+    run = TrainedRun(workspace.write(opt))
+    _, lq, gt = next(run.images('photos'))
+    assert gt.shape[-1] == 2 * lq.shape[-1]
+    assert torch.equal(run.model.net_g.state_dict()['conv_first.weight'], student.state_dict()['conv_first.weight'])
+    assert run.model.teacher(Batch(lq, gt)).image.shape == gt.shape
 
 
 def test_the_students_feature_goes_through_the_helper_that_was_trained(workspace):

@@ -36,6 +36,33 @@ def test_a_damaged_state_is_named(damage, text):
         check_optimizers([adam])
 
 
+OPTIMISERS = (
+    'ASGD',
+    'Adadelta',
+    'Adafactor',
+    'Adagrad',
+    'Adam',
+    'AdamW',
+    'Adamax',
+    'NAdam',
+    'RAdam',
+    'RMSprop',
+    'Rprop',
+    'SGD',
+)
+
+
+@pytest.mark.parametrize('name', OPTIMISERS)
+def test_the_own_states_of_optimisers_fit(name):
+    network = torch.nn.Conv2d(3, 4, 3)
+    one, other = (getattr(torch.optim, name)(network.parameters(), lr=1e-3) for _ in range(2))
+    for _ in range(2):
+        network(torch.ones(1, 3, 8, 8)).sum().backward()
+        one.step()
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    check_optimizers([other])
+
+
 def test_a_metric_that_is_new_starts_without_a_best_value():
     opt = {'val': {'metrics': {'psnr': {}, 'niqe': {'better': 'lower'}}}}
     saved = {'Set5': {'psnr': {'better': 'higher', 'val': 30.0, 'iter': 4}}}
