@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from kdsr.archs.official_efficient import EFFICIENT
+from kdsr.archs.official_family import (
+    Family,
+    count_numbers,
+    read_shuffled_scale,
+    read_size,
+    read_stepped_scale,
+)
 from kdsr.archs.official_names import (
     CARN_RULES,
     E_RFDN_RULES,
@@ -18,76 +23,20 @@ from kdsr.archs.official_names import (
     RCAN_RULES,
     SAN_RULES,
     VDSR_RULES,
-    Rule,
     Weights,
     rename,
 )
 from kdsr.distillation.building import build_network_at
-from kdsr.errors import UserError
-
-
-@dataclass(frozen=True)
-class Family:
-    """Checkpoints that the same rules convert; a new architecture is one more entry of `FAMILIES`.
-
-    Attributes:
-        name: Common name of the network.
-        origin: Whose files these are and how their names look, for the message that lists all families.
-        markers: Patterns; a file belongs to the family if each of them matches a key.
-        rules: (pattern of a whole key, its new name). The first match counts; None drops the tensor; a key without a
-            match keeps its name.
-        describe: Returns the options of the network, with `type`, from the weights.
-        note: Facts for the user that the options do not show.
-    """
-
-    name: str
-    origin: str
-    markers: tuple[str, ...]
-    rules: Sequence[Rule]
-    describe: Callable[[Weights], dict[str, Any]]
-    note: str = ''
-
-    def recognises(self, weights: Weights) -> bool:
-        """Return whether the names in `weights` belong to this family."""
-        return all(any(re.fullmatch(marker, key) for key in weights) for marker in self.markers)
-
-
-# Settings that a file contains only as shapes of tensors.
-
-
-def _read_size(weights: Weights, key: str, dim: int = 0) -> int:
-    if key not in weights or weights[key].dim() <= dim:
-        raise UserError(f'the tensor {key!r} is missing or has too few dimensions.')
-    return weights[key].shape[dim]
-
-
-def _count(weights: Weights, pattern: str) -> int:
-    """Return how many different numbers the group of `pattern` matches."""
-    return len({match[1] for match in (re.match(pattern, key) for key in weights) if match})
-
-
-def _read_shuffled_scale(weights: Weights, key: str, channels: int) -> int:
-    """Return S of the convolution `key`, which computes S^2 maps for each of `channels`."""
-    return round((_read_size(weights, key) / channels) ** 0.5)
-
-
-def _read_stepped_scale(weights: Weights, prefix: str, num_feat: int) -> int:
-    """Return the product of the steps of a sub-pixel upsampler: 2, 2*2, ... or 3."""
-    keys = [key for key in weights if re.fullmatch(re.escape(prefix) + r'\d+\.weight', key)]
-    scale = 1
-    for key in keys:
-        scale *= _read_shuffled_scale(weights, key, num_feat)
-    return scale
 
 
 def _describe_imdn(weights: Weights) -> dict[str, Any]:
-    num_feat = _read_size(weights, 'fea_conv.weight')
+    num_feat = read_size(weights, 'fea_conv.weight')
     return {
         'type': 'IMDN',
-        'upscale': _read_shuffled_scale(weights, 'upsampler.0.weight', 3),
+        'upscale': read_shuffled_scale(weights, 'upsampler.0.weight', 3),
         'num_feat': num_feat,
-        'num_block': _count(weights, r'IMDB(\d+)\.'),
-        'cca_reduction': num_feat // _read_size(weights, 'IMDB1.cca.conv_du.0.weight'),
+        'num_block': count_numbers(weights, r'IMDB(\d+)\.'),
+        'cca_reduction': num_feat // read_size(weights, 'IMDB1.cca.conv_du.0.weight'),
         'img_range': 1.0,
     }
 
@@ -95,27 +44,27 @@ def _describe_imdn(weights: Weights) -> dict[str, Any]:
 def _describe_e_rfdn(weights: Weights) -> dict[str, Any]:
     return {
         'type': 'RFDN',
-        'upscale': _read_shuffled_scale(weights, 'upsampler.0.weight', 3),
-        'num_feat': _read_size(weights, 'fea_conv.weight'),
-        'num_block': _count(weights, r'B(\d+)\.'),
+        'upscale': read_shuffled_scale(weights, 'upsampler.0.weight', 3),
+        'num_feat': read_size(weights, 'fea_conv.weight'),
+        'num_block': count_numbers(weights, r'B(\d+)\.'),
         'block': 'e_rfdb',
         'img_range': 255.0,
     }
 
 
 def _describe_carn(weights: Weights) -> dict[str, Any]:
-    num_feat = _read_size(weights, 'entry.weight')
+    num_feat = read_size(weights, 'entry.weight')
     mobile = 'b1.b2.body.0.weight' not in weights
     multi_scale = any(key.startswith('upsample.up4.') for key in weights)
     options = {
         'type': 'CARN',
-        'upscale': 4 if multi_scale else _read_stepped_scale(weights, 'upsample.up.body.', num_feat),
+        'upscale': 4 if multi_scale else read_stepped_scale(weights, 'upsample.up.body.', num_feat),
         'num_feat': num_feat,
         'multi_scale': multi_scale,
         'img_range': 1.0,
     }
     if mobile:
-        options.update(mobile=True, groups=num_feat // _read_size(weights, 'b1.b1.body.0.weight', 1))
+        options.update(mobile=True, groups=num_feat // read_size(weights, 'b1.b1.body.0.weight', 1))
     return options
 
 
@@ -123,21 +72,21 @@ def _describe_vdsr(weights: Weights) -> dict[str, Any]:
     return {
         'type': 'VDSR',
         'upscale': 4,
-        'num_in_ch': _read_size(weights, 'input.weight', 1),
-        'num_feat': _read_size(weights, 'input.weight'),
-        'num_block': _count(weights, r'residual_layer\.(\d+)\.'),
+        'num_in_ch': read_size(weights, 'input.weight', 1),
+        'num_feat': read_size(weights, 'input.weight'),
+        'num_block': count_numbers(weights, r'residual_layer\.(\d+)\.'),
         'img_range': 1.0,
     }
 
 
 def _describe_edsr_family(weights: Weights) -> dict[str, Any]:
     """Return the options that RCAN and EDSR share, with the mean colour and the range in the file."""
-    num_feat = _read_size(weights, 'head.0.weight')
+    num_feat = read_size(weights, 'head.0.weight')
     options: dict[str, Any] = {
-        'num_in_ch': _read_size(weights, 'head.0.weight', 1),
-        'num_out_ch': _read_size(weights, 'tail.1.weight'),
+        'num_in_ch': read_size(weights, 'head.0.weight', 1),
+        'num_out_ch': read_size(weights, 'tail.1.weight'),
         'num_feat': num_feat,
-        'upscale': _read_stepped_scale(weights, 'tail.0.', num_feat),
+        'upscale': read_stepped_scale(weights, 'tail.0.', num_feat),
         'img_range': 255.0,
     }
     if 'sub_mean.bias' in weights:
@@ -149,11 +98,11 @@ def _describe_edsr_family(weights: Weights) -> dict[str, Any]:
 
 def _describe_rcan(weights: Weights) -> dict[str, Any]:
     common = _describe_edsr_family(weights)
-    squeezed = _read_size(weights, 'body.0.body.0.body.3.conv_du.0.weight')
+    squeezed = read_size(weights, 'body.0.body.0.body.3.conv_du.0.weight')
     return {
         'type': 'RCAN',
-        'num_group': _count(weights, r'body\.(\d+)\.body\.'),
-        'num_block': _count(weights, r'body\.0\.body\.(\d+)\.body\.'),
+        'num_group': count_numbers(weights, r'body\.(\d+)\.body\.'),
+        'num_block': count_numbers(weights, r'body\.0\.body\.(\d+)\.body\.'),
         'squeeze_factor': common['num_feat'] // squeezed,
         **common,
     }
@@ -163,88 +112,88 @@ def _describe_edsr(weights: Weights) -> dict[str, Any]:
     common = _describe_edsr_family(weights)
     return {
         'type': 'EDSR',
-        'num_block': _count(weights, r'body\.(\d+)\.body\.'),
+        'num_block': count_numbers(weights, r'body\.(\d+)\.body\.'),
         'res_scale': 0.1 if common['num_feat'] >= 256 else 1.0,
         **common,
     }
 
 
 def _describe_basicsr_edsr(weights: Weights) -> dict[str, Any]:
-    num_feat = _read_size(weights, 'conv_first.weight')
+    num_feat = read_size(weights, 'conv_first.weight')
     return {
         'type': 'EDSR',
-        'num_in_ch': _read_size(weights, 'conv_first.weight', 1),
-        'num_out_ch': _read_size(weights, 'conv_last.weight'),
+        'num_in_ch': read_size(weights, 'conv_first.weight', 1),
+        'num_out_ch': read_size(weights, 'conv_last.weight'),
         'num_feat': num_feat,
-        'num_block': _count(weights, r'body\.(\d+)\.conv1\.'),
-        'upscale': _read_stepped_scale(weights, 'upsample.', num_feat),
+        'num_block': count_numbers(weights, r'body\.(\d+)\.conv1\.'),
+        'upscale': read_stepped_scale(weights, 'upsample.', num_feat),
         'res_scale': 0.1 if num_feat >= 256 else 1.0,
         'img_range': 255.0,
     }
 
 
 def _describe_basicsr_rcan(weights: Weights) -> dict[str, Any]:
-    num_feat = _read_size(weights, 'conv_first.weight')
-    squeezed = _read_size(weights, 'body.0.residual_group.0.rcab.3.attention.1.weight')
+    num_feat = read_size(weights, 'conv_first.weight')
+    squeezed = read_size(weights, 'body.0.residual_group.0.rcab.3.attention.1.weight')
     return {
         'type': 'RCAN',
-        'num_in_ch': _read_size(weights, 'conv_first.weight', 1),
-        'num_out_ch': _read_size(weights, 'conv_last.weight'),
+        'num_in_ch': read_size(weights, 'conv_first.weight', 1),
+        'num_out_ch': read_size(weights, 'conv_last.weight'),
         'num_feat': num_feat,
-        'num_group': _count(weights, r'body\.(\d+)\.residual_group\.'),
-        'num_block': _count(weights, r'body\.0\.residual_group\.(\d+)\.'),
+        'num_group': count_numbers(weights, r'body\.(\d+)\.residual_group\.'),
+        'num_block': count_numbers(weights, r'body\.0\.residual_group\.(\d+)\.'),
         'squeeze_factor': num_feat // squeezed,
-        'upscale': _read_stepped_scale(weights, 'upsample.', num_feat),
+        'upscale': read_stepped_scale(weights, 'upsample.', num_feat),
         'img_range': 255.0,
     }
 
 
 def _describe_msrresnet(weights: Weights) -> dict[str, Any]:
-    num_feat = _read_size(weights, 'conv_first.weight')
-    first = _read_shuffled_scale(weights, 'upconv1.weight', num_feat)
+    num_feat = read_size(weights, 'conv_first.weight')
+    first = read_shuffled_scale(weights, 'upconv1.weight', num_feat)
     return {
         'type': 'MSRResNet',
-        'num_in_ch': _read_size(weights, 'conv_first.weight', 1),
-        'num_out_ch': _read_size(weights, 'conv_last.weight'),
+        'num_in_ch': read_size(weights, 'conv_first.weight', 1),
+        'num_out_ch': read_size(weights, 'conv_last.weight'),
         'num_feat': num_feat,
-        'num_block': _count(weights, r'body\.(\d+)\.conv1\.'),
+        'num_block': count_numbers(weights, r'body\.(\d+)\.conv1\.'),
         'upscale': first * (2 if 'upconv2.weight' in weights else 1),
     }
 
 
 def _describe_san(weights: Weights) -> dict[str, Any]:
-    num_feat = _read_size(weights, 'head.0.weight')
+    num_feat = read_size(weights, 'head.0.weight')
     return {
         'type': 'SAN',
-        'upscale': _read_stepped_scale(weights, 'tail.0.', num_feat),
+        'upscale': read_stepped_scale(weights, 'tail.0.', num_feat),
         'num_feat': num_feat,
-        'num_group': _count(weights, r'RG\.(\d+)\.'),
-        'num_block': _count(weights, r'RG\.0\.rcab\.(\d+)\.'),
-        'squeeze_factor': num_feat // _read_size(weights, 'RG.0.soca.conv_du.0.weight'),
-        'non_local_reduction': num_feat // _read_size(weights, 'non_local.non_local.g.weight'),
+        'num_group': count_numbers(weights, r'RG\.(\d+)\.'),
+        'num_block': count_numbers(weights, r'RG\.0\.rcab\.(\d+)\.'),
+        'squeeze_factor': num_feat // read_size(weights, 'RG.0.soca.conv_du.0.weight'),
+        'non_local_reduction': num_feat // read_size(weights, 'non_local.non_local.g.weight'),
         'img_range': 255.0,
     }
 
 
 def _describe_swinir(weights: Weights) -> dict[str, Any]:
-    depth = _count(weights, r'layers\.(\d+)\.')
+    depth = count_numbers(weights, r'layers\.(\d+)\.')
     first = 'layers.0.residual_group.blocks.0.'
     table = first + 'attn.relative_position_bias_table'
-    window = (round(_read_size(weights, table) ** 0.5) + 1) // 2
-    embed_dim, channels = _read_size(weights, 'conv_first.weight'), _read_size(weights, 'conv_first.weight', 1)
+    window = (round(read_size(weights, table) ** 0.5) + 1) // 2
+    embed_dim, channels = read_size(weights, 'conv_first.weight'), read_size(weights, 'conv_first.weight', 1)
     mask = f'{first[:-2]}1.attn_mask'
     blocks = r'layers\.{}\.residual_group\.blocks\.(\d+)\.'
     return {
         'type': 'SwinIR',
         **_describe_swinir_upsampler(weights, channels),
         'in_chans': channels,
-        'img_size': window * round(_read_size(weights, mask) ** 0.5) if mask in weights else 64,
+        'img_size': window * round(read_size(weights, mask) ** 0.5) if mask in weights else 64,
         'window_size': window,
         'img_range': 255.0 if window == 7 else 1.0,
-        'depths': [_count(weights, blocks.format(i)) for i in range(depth)],
+        'depths': [count_numbers(weights, blocks.format(i)) for i in range(depth)],
         'embed_dim': embed_dim,
-        'num_heads': [_read_size(weights, table.replace('layers.0', f'layers.{i}'), 1) for i in range(depth)],
-        'mlp_ratio': _read_size(weights, first + 'mlp.fc1.weight') / embed_dim,
+        'num_heads': [read_size(weights, table.replace('layers.0', f'layers.{i}'), 1) for i in range(depth)],
+        'mlp_ratio': read_size(weights, first + 'mlp.fc1.weight') / embed_dim,
         'resi_connection': '3conv' if 'conv_after_body.0.weight' in weights else '1conv',
     }
 
@@ -253,10 +202,10 @@ def _describe_swinir_upsampler(weights: Weights, channels: int) -> dict[str, Any
     if 'conv_up1.weight' in weights:
         return {'upscale': 4, 'upsampler': 'nearest+conv'}
     if 'conv_before_upsample.0.weight' in weights:
-        num_feat = _read_size(weights, 'conv_before_upsample.0.weight')
-        return {'upscale': _read_stepped_scale(weights, 'upsample.', num_feat), 'upsampler': 'pixelshuffle'}
+        num_feat = read_size(weights, 'conv_before_upsample.0.weight')
+        return {'upscale': read_stepped_scale(weights, 'upsample.', num_feat), 'upsampler': 'pixelshuffle'}
     if 'upsample.0.weight' in weights:
-        scale = _read_shuffled_scale(weights, 'upsample.0.weight', channels)
+        scale = read_shuffled_scale(weights, 'upsample.0.weight', channels)
         return {'upscale': scale, 'upsampler': 'pixelshuffledirect'}
     return {'upscale': 1, 'upsampler': ''}
 
@@ -265,11 +214,11 @@ def _describe_fsrcnn(weights: Weights) -> dict[str, Any]:
     renamed = rename(weights, FSRCNN_RULES)
     options = {
         'type': 'FSRCNN',
-        'num_in_ch': _read_size(renamed, 'feature_extraction.0.weight', 1),
-        'num_out_ch': _read_size(renamed, 'last_layer.weight', 1),
-        'num_feat': _read_size(renamed, 'feature_extraction.0.weight'),
-        'num_shrink': _read_size(renamed, 'shrinking.0.weight'),
-        'num_map': _count(renamed, r'mapping\.(\d+)\.'),
+        'num_in_ch': read_size(renamed, 'feature_extraction.0.weight', 1),
+        'num_out_ch': read_size(renamed, 'last_layer.weight', 1),
+        'num_feat': read_size(renamed, 'feature_extraction.0.weight'),
+        'num_shrink': read_size(renamed, 'shrinking.0.weight'),
+        'num_map': count_numbers(renamed, r'mapping\.(\d+)\.'),
         'img_range': 1.0,
     }
     errors = {scale: _measure_grey_error({**options, 'upscale': scale}, renamed) for scale in (2, 3, 4)}
@@ -294,7 +243,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         'E-RFDN',
         'njulj/RFDN, the AIM 2020 entry (B1.esa.conv1, ...)',
-        (r'B1\.esa\.conv1\.weight', r'fea_conv\.weight'),
+        (r'B1\.c1_d\.weight', r'B1\.esa\.conv1\.weight', r'fea_conv\.weight'),
         E_RFDN_RULES,
         _describe_e_rfdn,
         'The file does not contain `img_range`: the authors use 255, others 1; kdsr takes the better one on photos.',
@@ -375,4 +324,5 @@ FAMILIES: tuple[Family, ...] = (
         _describe_fsrcnn,
         'The file does not contain `upscale`: kdsr takes the one of 2, 3 and 4 that keeps a grey image grey.',
     ),
+    *EFFICIENT,
 )

@@ -29,7 +29,7 @@ def rename(weights: Weights, rules: Sequence[Rule]) -> dict[str, Tensor]:
     """
     renamed = {}
     for key, tensor in weights.items():
-        new = _apply_rules(key, rules)
+        new = apply_rules(key, rules)
         if new in renamed:
             raise UserError(f'two tensors would get the name {new!r}; one of them is {key!r}.')
         if new is not None:
@@ -37,7 +37,8 @@ def rename(weights: Weights, rules: Sequence[Rule]) -> dict[str, Tensor]:
     return renamed
 
 
-def _apply_rules(key: str, rules: Sequence[Rule]) -> str | None:
+def apply_rules(key: str, rules: Sequence[Rule]) -> str | None:
+    """Return the new name of a tensor; None where a rule drops it."""
     for pattern, name in rules:
         match = re.fullmatch(pattern, key)
         if match:
@@ -45,7 +46,7 @@ def _apply_rules(key: str, rules: Sequence[Rule]) -> str | None:
     return key
 
 
-def _count_from_0(template: str) -> Callable[[re.Match[str]], str]:
+def count_from_0(template: str) -> Callable[[re.Match[str]], str]:
     """Return a rule's name: `template` filled with the groups of the match, whose numbers count from 1, not 0."""
     return lambda match: template.format(*(int(g) - 1 if g and g.isdigit() else g for g in match.groups()))
 
@@ -57,25 +58,25 @@ COMMON_IMDN_RULES: tuple[Rule, ...] = (
     (r'upsampler\.0\.(\w+)', r'upsample.0.\1'),
 )
 IMDN_RULES: tuple[Rule, ...] = (
-    (r'IMDB(\d+)\.c([123])\.(\w+)', _count_from_0('body.{}.refine.{}.{}')),
-    (r'IMDB(\d+)\.c4\.(\w+)', _count_from_0('body.{}.last.{}')),
-    (r'IMDB(\d+)\.c5\.(\w+)', _count_from_0('body.{}.fuse.{}')),
-    (r'IMDB(\d+)\.cca\.conv_du\.(0\.\w+|2\.\w+)', _count_from_0('body.{}.attention.attention.{}')),
+    (r'IMDB(\d+)\.c([123])\.(\w+)', count_from_0('body.{}.refine.{}.{}')),
+    (r'IMDB(\d+)\.c4\.(\w+)', count_from_0('body.{}.last.{}')),
+    (r'IMDB(\d+)\.c5\.(\w+)', count_from_0('body.{}.fuse.{}')),
+    (r'IMDB(\d+)\.cca\.conv_du\.(0\.\w+|2\.\w+)', count_from_0('body.{}.attention.attention.{}')),
     *COMMON_IMDN_RULES,
 )
 E_RFDN_RULES: tuple[Rule, ...] = (
-    (r'B(\d+)\.c([123])_d\.(\w+)', _count_from_0('body.{}.distill.{}.{}')),
-    (r'B(\d+)\.c([123])_r\.(\w+)', _count_from_0('body.{}.refine.{}.{}')),
-    (r'B(\d+)\.c4\.(\w+)', _count_from_0('body.{}.last.{}')),
-    (r'B(\d+)\.c5\.(\w+)', _count_from_0('body.{}.fuse.{}')),
-    (r'B(\d+)\.esa\.(\w+\.\w+)', _count_from_0('body.{}.attention.{}')),
+    (r'B(\d+)\.c([123])_d\.(\w+)', count_from_0('body.{}.distill.{}.{}')),
+    (r'B(\d+)\.c([123])_r\.(\w+)', count_from_0('body.{}.refine.{}.{}')),
+    (r'B(\d+)\.c4\.(\w+)', count_from_0('body.{}.last.{}')),
+    (r'B(\d+)\.c5\.(\w+)', count_from_0('body.{}.fuse.{}')),
+    (r'B(\d+)\.esa\.(\w+\.\w+)', count_from_0('body.{}.attention.{}')),
     *COMMON_IMDN_RULES,
 )
 CARN_RULES: tuple[Rule, ...] = (
     (r'entry\.(\w+)', r'conv_first.\1'),
-    (r'b(\d)\.b(\d)\.(body\.\d\.\w+)', _count_from_0('body.units.{}.units.{}.{}')),
-    (r'b(\d)\.c(\d)\.body\.(0\.\w+)', _count_from_0('body.units.{}.fuse.{}.{}')),
-    (r'c(\d)\.body\.(0\.\w+)', _count_from_0('body.fuse.{}.{}')),
+    (r'b(\d)\.b(\d)\.(body\.\d\.\w+)', count_from_0('body.units.{}.units.{}.{}')),
+    (r'b(\d)\.c(\d)\.body\.(0\.\w+)', count_from_0('body.units.{}.fuse.{}.{}')),
+    (r'c(\d)\.body\.(0\.\w+)', count_from_0('body.fuse.{}.{}')),
     (r'upsample\.up\.body\.(\d\.\w+)', r'upsample.\1'),
     (r'upsample\.up(\d)\.body\.(\d\.\w+)', r'upsample.x\1.\2'),
     (r'exit\.(\w+)', r'conv_last.\1'),

@@ -86,12 +86,13 @@ def reverse_channels(options: dict[str, Any], weights: Weights) -> tuple[dict[st
 
     Args:
         options: Of a network of three channels that begins with `conv_first` and ends with `conv_last` or `upsample.0`.
+            BSRN's first layer sees the image several times, which the reversal keeps.
         weights: By its own names.
     """
     last = 'conv_last.' if 'conv_last.weight' in weights else 'upsample.0.'
     changed = dict(weights)
     for name, tensor in weights.items():
-        if name == 'conv_first.weight':
+        if name in ('conv_first.weight', 'conv_first.pw.weight'):
             changed[name] = tensor.flip(1)
         elif name.startswith(last):  # a sub-pixel layer has S^2 maps for each channel
             changed[name] = tensor.unflatten(0, (3, -1)).flip(0).flatten(0, 1)

@@ -7,48 +7,13 @@ from typing import Literal, get_args
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kdsr.archs.contrast_attention import ContrastAttention
+from kdsr.archs.spatial_attention import MakeConv, SpatialAttention, refuse_small_images
 from kdsr.errors import UserError, check_choice
 
 Block = Literal['rfdb', 'fdc', 'srb', 'base', 'e_rfdb']
 SLOPE = 0.05
-SMALLEST_FOR_ESA = 15  # a smaller map has no 7x7 window for the pooling
-
-
-class SpatialAttention(nn.Module):
-    """Enhanced spatial attention (ESA): a mask from a quarter of the channels at about a sixth of the size.
-
-        c = conv1x1(x)
-        m = conv3x3(relu(conv3x3(relu(conv3x3(maxpool_{7,3}(conv3x3_{stride 2}(c)))))))
-        y = x * sigmoid(conv1x1(resize(m) + conv1x1(c)))
-
-    Args:
-        num_feat: C, channels.
-
-    Shape:
-        input and output: (N, C, h, w), with h and w at least 15.
-    """
-
-    def __init__(self, num_feat: int) -> None:
-        super().__init__()
-        hidden = num_feat // 4
-        self.conv1 = nn.Conv2d(num_feat, hidden, 1)
-        self.conv_f = nn.Conv2d(hidden, hidden, 1)
-        self.conv_max = nn.Conv2d(hidden, hidden, 3, 1, 1)
-        self.conv2 = nn.Conv2d(hidden, hidden, 3, 2, 0)
-        self.conv3 = nn.Conv2d(hidden, hidden, 3, 1, 1)
-        self.conv3_ = nn.Conv2d(hidden, hidden, 3, 1, 1)
-        self.conv4 = nn.Conv2d(hidden, num_feat, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the masked map."""
-        narrow = self.conv1(x)
-        small = F.max_pool2d(self.conv2(narrow), 7, 3)
-        small = self.conv3_(F.relu(self.conv3(F.relu(self.conv_max(small)))))
-        mask = F.interpolate(small, x.shape[-2:], mode='bilinear', align_corners=False)
-        return x * torch.sigmoid(self.conv4(mask + self.conv_f(narrow)))
 
 
 class FeatureDistillationBlock(nn.Module):
@@ -62,20 +27,30 @@ class FeatureDistillationBlock(nn.Module):
         num_distilled: Channels of d_1, d_2 and d_3; d_4 has c // 2.
         identity: Add r_{i-1}.
         attention: Module after the fusion.
+        conv: Makes the 3x3 convolutions.
+        activation: act; LeakyReLU with slope 0.05 when None.
 
     Shape:
         input and output: (N, c, h, w).
     """
 
-    def __init__(self, num_feat: int, num_distilled: int, identity: bool, attention: nn.Module) -> None:
+    def __init__(
+        self,
+        num_feat: int,
+        num_distilled: int,
+        identity: bool,
+        attention: nn.Module,
+        conv: MakeConv = nn.Conv2d,
+        activation: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.identity = identity
         self.distill = nn.ModuleList(nn.Conv2d(num_feat, num_distilled, 1) for _ in range(3))
-        self.refine = nn.ModuleList(nn.Conv2d(num_feat, num_feat, 3, 1, 1) for _ in range(3))
-        self.last = nn.Conv2d(num_feat, num_feat // 2, 3, 1, 1)
+        self.refine = nn.ModuleList(conv(num_feat, num_feat, 3, 1, 1) for _ in range(3))
+        self.last = conv(num_feat, num_feat // 2, 3, 1, 1)
         self.fuse = nn.Conv2d(3 * num_distilled + num_feat // 2, num_feat, 1)
         self.attention = attention
-        self.act = nn.LeakyReLU(SLOPE)
+        self.act = nn.LeakyReLU(SLOPE) if activation is None else activation
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's features."""
@@ -191,7 +166,7 @@ class RFDN(nn.Module):
             raise UserError(f'`distillation_rate` must be above 0 and at most 1, not {distillation_rate}.')
         self.upscale, self.img_range = upscale, img_range
         self.block_skip = block_skip
-        self.smallest = SMALLEST_FOR_ESA if block == 'e_rfdb' else 1
+        self.pools = block == 'e_rfdb'
         num_distilled = max(1, round(num_feat * distillation_rate))
         self.conv_first = nn.Conv2d(num_in_ch, num_feat, 3, 1, 1)
         self.body = nn.ModuleList(_build_block(block, num_feat, num_distilled, cca_reduction) for _ in range(num_block))
@@ -201,11 +176,8 @@ class RFDN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the super-resolved image (N, num_out_ch, S*h, S*w)."""
-        if min(x.shape[-2:]) < self.smallest:
-            raise UserError(
-                f"RFDN with `block` 'e_rfdb' needs images of at least {self.smallest}x{self.smallest} pixels, "
-                f'not {tuple(x.shape)}.'
-            )
+        if self.pools:
+            refuse_small_images(x, "RFDN with `block` 'e_rfdb'")
         first = block_out = self.conv_first(x * self.img_range)
         outputs = []
         for block in self.body:

@@ -145,9 +145,9 @@ def add_convert(commands: Commands) -> None:
     convert = commands.add_parser(
         'convert',
         help="rename the tensors of an official checkpoint to kdsr's and BasicSR's names",
-        description='Recognises official checkpoints (IMDN, E-RFDN, CARN, CARN-M, VDSR, FSRCNN of PISR, EDSR, RCAN, '
-        'SAN, SwinIR) by their weights, and prints the `network:` block for an option file. It runs no code from the '
-        'file.',
+        description='Recognises official checkpoints (IMDN, E-RFDN, RLFN, BSRN, PAN, EFDN, FMEN, CARN, CARN-M, VDSR, '
+        'LapSRN, FSRCNN of PISR, EDSR, RCAN, SAN, SwinIR) by their weights, and prints the `network:` block for an '
+        'option file. It runs no code from the file.',
     )
     convert.add_argument('source', help='the official file')
     convert.add_argument('old_out', nargs='?', help=argparse.SUPPRESS)

@@ -15,6 +15,12 @@ TINY = {
     'CARN': {'type': 'CARN', 'num_feat': 8},
     'CARN-M': {'type': 'CARN', 'num_feat': 8, 'mobile': True, 'multi_scale': True},
     'SAN': {'type': 'SAN', 'num_feat': 16, 'num_group': 2, 'num_block': 1},
+    'RLFN': {'type': 'RLFN', 'num_feat': 8, 'num_block': 2, 'num_mid': 6, 'num_attention': 4},
+    'BSRN': {'type': 'BSRN', 'num_feat': 16, 'num_block': 2, 'cca_reduction': 4},
+    'PAN': {'type': 'PAN', 'num_feat': 8, 'num_block': 2, 'num_upsample_feat': 6},
+    'EFDN': {'type': 'EFDN', 'num_feat': 8},
+    'FMEN': {'type': 'FMEN', 'num_feat': 8, 'num_block': 2, 'num_mask': 8},
+    'LapSRN': {'type': 'LapSRN', 'num_feat': 8, 'num_block': 2},
     'DCTSwin': {'type': 'DCTSwin', 'num_teachers': 2, 'embed_dim': 8, 'depths': [2], 'num_heads': 2, 'num_feat': 8},
     'PISRTeacher': {
         'type': 'PISRTeacher', 'num_feat': 8, 'num_shrink': 4,
@@ -23,7 +29,8 @@ TINY = {
 }  # fmt: skip
 
 
-LUMINANCE = ('FSRCNN', 'VDSR', 'IDN deconv', 'PISRTeacher')
+LUMINANCE = ('FSRCNN', 'VDSR', 'IDN deconv', 'PISRTeacher', 'LapSRN')
+POOLING = ('E-RFDN', 'RLFN', 'BSRN', 'EFDN')  # they need images of at least 15x15
 
 
 def known(workspace, options):

@@ -5,6 +5,8 @@ Weights come as a dictionary of arrays with the names that the networks give the
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -111,6 +113,138 @@ def spatial_attention(x, weights):
     small = layer(relu(layer(small, weights, 'conv3')), weights, 'conv3_')
     mask = bilinear(small, *x.shape[1:]) + layer(narrow, weights, 'conv_f')
     return x * sigmoid(layer(mask, weights, 'conv4'))
+
+
+def blueprint(x, weights, name, **settings):
+    """A 1x1 convolution, then one kernel for each channel."""
+    mixed = layer(x, weights, f'{name}.pw')
+    return layer(mixed, weights, f'{name}.dw', groups=len(mixed), **settings)
+
+
+def gelu(x):
+    return x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2
+
+
+def nearest(x, scale):
+    return x.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def rlfn(x, weights, scale, num_block, img_range):
+    first = y = layer(x * img_range, weights, 'conv_first')
+    for i in range(num_block):
+        block, refined = part(weights, f'body.{i}'), y
+        for j in range(3):
+            refined = leaky(layer(refined, block, f'refine.{j}'))
+        fused, inside = layer(y + refined, block, 'fuse'), part(block, 'attention')
+        narrow = layer(fused, inside, 'conv1')
+        small = layer(narrow, inside, 'conv2', stride=2, pad=0)
+        small = layer(sliding_window_view(small, (7, 7), axis=(1, 2))[:, ::3, ::3].max(axis=(3, 4)), inside, 'conv3')
+        mask = bilinear(small, *fused.shape[1:]) + layer(narrow, inside, 'conv_f')
+        y = fused * sigmoid(layer(mask, inside, 'conv4'))
+    y = first + layer(y, weights, 'conv_after_body')
+    return shuffle(layer(y, weights, 'upsample.0'), scale) / img_range
+
+
+def bsrn(x, weights, scale, num_block):
+    first = y = blueprint(np.concatenate([x, x, x, x]), weights, 'conv_first')
+    outputs = []
+    for i in range(num_block):
+        block, inner, kept = part(weights, f'body.{i}'), y, []
+        for j in range(3):
+            kept.append(gelu(layer(inner, block, f'distill.{j}')))
+            inner = gelu(blueprint(inner, block, f'refine.{j}') + inner)
+        kept.append(gelu(blueprint(inner, block, 'last')))
+        fused, inside = layer(np.concatenate(kept), block, 'fuse'), part(block, 'attention.0')
+        narrow = layer(fused, inside, 'conv1')
+        small = blueprint(narrow, inside, 'conv2', stride=2, pad=0)
+        small = sliding_window_view(small, (7, 7), axis=(1, 2))[:, ::3, ::3].max(axis=(3, 4))
+        small = gelu(blueprint(gelu(blueprint(small, inside, 'conv_max')), inside, 'conv3'))
+        small = blueprint(small, inside, 'conv3_')
+        mask = bilinear(small, *fused.shape[1:]) + layer(narrow, inside, 'conv_f')
+        y = y + contrast_attention(fused * sigmoid(layer(mask, inside, 'conv4')), part(block, 'attention.1'))
+        outputs.append(y)
+    y = first + blueprint(gelu(layer(np.concatenate(outputs), weights, 'fuse.0')), weights, 'conv_after_body')
+    return shuffle(layer(y, weights, 'upsample.0'), scale)
+
+
+def pan(x, weights, steps, num_block):
+    first = y = layer(x, weights, 'conv_first')
+    for i in range(num_block):
+        block = part(weights, f'body.{i}')
+        plain, masked = (leaky(layer(y, block, f'enter.{j}'), 0.2) for j in range(2))
+        masked = layer(masked, block, 'masked.0') * sigmoid(layer(masked, block, 'mask'))
+        both = [leaky(layer(plain, block, 'plain'), 0.2), leaky(layer(masked, block, 'masked.1'), 0.2)]
+        y = y + layer(np.concatenate(both), block, 'fuse')
+    y = first + layer(y, weights, 'conv_after_body')
+    for i, step in enumerate(steps):
+        inside = part(weights, f'upsample.{i}')
+        larger = layer(nearest(y, step), inside, 'conv')
+        y = leaky(layer(leaky(larger * sigmoid(layer(larger, inside, 'mask')), 0.2), inside, 'refine'), 0.2)
+    scale = int(np.prod(steps))
+    return layer(y, weights, 'conv_last') + bilinear(x, scale * x.shape[1], scale * x.shape[2])
+
+
+def efdn_cell(x, weights):
+    maps = [x]
+    for i in range(3):
+        y = layer(maps[-1], weights, f'refine.{i}.0')
+        maps.append(np.where(y > 0, y, weights[f'refine.{i}.1.weight'][:, None, None] * y))
+    halves = [layer(y, weights, f'distill.{i}') for i, y in enumerate(maps)]
+    return x + spatial_attention(layer(np.concatenate(halves), weights, 'fuse'), part(weights, 'attention'))
+
+
+def efdn(x, weights, scale):
+    def fused(number, *maps):
+        return layer(np.concatenate(maps), weights, f'fuse.{number}')
+
+    def cell(number, y):
+        return efdn_cell(y, part(weights, f'body.{number}'))
+
+    first = layer(x, weights, 'conv_first')
+    one = cell(0, first)
+    two = cell(1, one)
+    three = cell(2, fused(0, one, two))
+    four = cell(3, fused(1, two, three))
+    return shuffle(layer(first + fused(2, two, four), weights, 'upsample.0'), scale)
+
+
+def fmen(x, weights, scale, num_block, img_range):
+    def pair(y, inside, name):
+        return layer(leaky(layer(y, inside, f'{name}.0'), 0.1), inside, f'{name}.2')
+
+    def masked(y, inside, num_pair):
+        inner = leaky(layer(y, inside, 'enter'), 0.1)
+        for i in range(num_pair):
+            inner = pair(inner, inside, f'pairs.{i}')
+        return y * sigmoid(layer(leaky(inner, 0.1), inside, 'leave'))
+
+    first = layer(x * img_range, weights, 'conv_first')
+    y = masked(layer(first, weights, 'body.0.0'), part(weights, 'body.0.1'), 2)
+    for i in range(1, num_block + 1):
+        y = masked(pair(y, weights, f'body.{i}.0'), part(weights, f'body.{i}.1'), 1)
+    y = first + layer(y, weights, 'conv_after_body')
+    return shuffle(layer(y, weights, 'upsample.0'), scale) / img_range
+
+
+def doubled(x, w):
+    """Transposed 4x4 convolution with stride 2, one stamp for each pixel; a border of one pixel is cut off."""
+    (_, height, width), outputs = x.shape, w.shape[1]
+    canvas = np.zeros((outputs, 2 * height + 2, 2 * width + 2))
+    for row in range(height):
+        for column in range(width):
+            canvas[:, 2 * row : 2 * row + 4, 2 * column : 2 * column + 4] += np.tensordot(x[:, row, column], w, axes=1)
+    return canvas[:, 1:-1, 1:-1]
+
+
+def lapsrn(x, weights, levels, depth):
+    y, image = leaky(layer(x, weights, 'conv_first'), 0.2), x
+    for i in range(levels):
+        level = part(weights, f'levels.{i}')
+        for j in range(depth):
+            y = leaky(layer(y, level, f'body.{j}'), 0.2)
+        y = leaky(doubled(y, level['double_features.weight']), 0.2)
+        image = doubled(image, level['double_image.weight']) + layer(y, level, 'residual')
+    return image
 
 
 def rfdn_block(x, weights, block):

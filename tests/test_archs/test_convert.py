@@ -10,7 +10,7 @@ import torch
 import yaml
 from basicsr.archs import build_network
 
-from kdsr.archs import convert
+from kdsr.archs import convert, official_efficient
 from kdsr.archs.convert import convert_checkpoint
 from kdsr.archs.official_checkpoints import FAMILIES
 from kdsr.distillation.checkpoint import load_weights
@@ -88,6 +88,75 @@ FSRCNN = [
     (r'mapping\.', 'backbone.network.mapping.'),
     (r'last_layer\.', 'backbone.network.last_layer.0.0.'),
 ]
+RLFN = [
+    (r'conv_first\.', 'conv_1.'),
+    (r'body\.(\d)\.refine\.(\d)\.', lambda m: f'block_{int(m[1]) + 1}.c{int(m[2]) + 1}_r.'),
+    (r'body\.(\d)\.fuse\.', lambda m: f'block_{int(m[1]) + 1}.c5.'),
+    (r'body\.(\d)\.attention\.', lambda m: f'block_{int(m[1]) + 1}.esa.'),
+    (r'conv_after_body\.', 'conv_2.'),
+    (r'upsample\.0\.', 'upsampler.0.'),
+]
+RLFN_OF_NTIRE = [
+    (r'body\.(\d)\.refine\.(\d)\.', lambda m: f'B{int(m[1]) + 1}.c{int(m[2]) + 1}_r.'),
+    (r'body\.(\d)\.fuse\.', lambda m: f'B{int(m[1]) + 1}.c5.'),
+    (r'body\.(\d)\.attention\.', lambda m: f'B{int(m[1]) + 1}.esa.'),
+    *TRUNK,
+]
+BSRN = [
+    (r'conv_first\.', 'fea_conv.'),
+    (r'body\.(\d)\.attention\.0\.', lambda m: f'B{int(m[1]) + 1}.esa.'),
+    (r'body\.(\d)\.attention\.1\.attention\.', lambda m: f'B{int(m[1]) + 1}.cca.conv_du.'),
+    *E_RFDN[:4],
+    (r'fuse\.0\.', 'c1.'),
+    (r'conv_after_body\.', 'c2.'),
+    (r'upsample\.0\.', 'upsampler.upsampleOneStep.0.'),
+]
+PAN = [
+    (r'body\.(\d)\.enter\.0\.', r'SCPA_trunk.\1.conv1_a.'),
+    (r'body\.(\d)\.enter\.1\.', r'SCPA_trunk.\1.conv1_b.'),
+    (r'body\.(\d)\.plain\.', r'SCPA_trunk.\1.k1.0.'),
+    (r'body\.(\d)\.mask\.', r'SCPA_trunk.\1.PAConv.k2.'),
+    (r'body\.(\d)\.masked\.(\d)\.', lambda m: f'SCPA_trunk.{m[1]}.PAConv.k{int(m[2]) + 3}.'),
+    (r'body\.(\d)\.fuse\.', r'SCPA_trunk.\1.conv3.'),
+    (r'conv_after_body\.', 'trunk_conv.'),
+    (r'upsample\.(\d)\.conv\.', lambda m: f'upconv{int(m[1]) + 1}.'),
+    (r'upsample\.(\d)\.mask\.', lambda m: f'att{int(m[1]) + 1}.conv.'),
+    (r'upsample\.(\d)\.refine\.', lambda m: f'HRconv{int(m[1]) + 1}.'),
+]
+EFDN = [
+    (r'conv_first\.', 'head.'),
+    (r'body\.(\d)\.refine\.0\.0\.', r'cells.\1.conv1.conv1x1.'),
+    (r'body\.(\d)\.refine\.(\d)\.0\.', lambda m: f'cells.{m[1]}.conv{int(m[2]) + 1}.rep_conv.'),
+    (r'body\.(\d)\.refine\.(\d)\.1\.', lambda m: f'cells.{m[1]}.conv{int(m[2]) + 1}.act.'),
+    (r'body\.(\d)\.distill\.', r'cells.\1.branch.'),
+    (r'body\.(\d)\.fuse\.', r'cells.\1.fuse.'),
+    (r'body\.(\d)\.attention\.', r'cells.\1.att.'),
+    (r'fuse\.', 'local_fuse.'),
+    (r'upsample\.0\.', 'tail.0.'),
+]
+FMEN = [
+    (r'conv_first\.', 'head.'),
+    (r'body\.0\.0\.', 'warmup.0.'),
+    (r'body\.0\.1\.enter\.', 'warmup.1.squeeze.'),
+    (r'body\.0\.1\.leave\.', 'warmup.1.excitate.'),
+    (r'body\.0\.1\.pairs\.(\d)\.0\.', r'warmup.1.convs.\1.conv1.rep_conv.'),
+    (r'body\.0\.1\.pairs\.(\d)\.2\.', r'warmup.1.convs.\1.conv2.rep_conv.'),
+    (r'body\.(\d)\.0\.0\.', lambda m: f'basic_blocks.{int(m[1]) - 1}.conv1.rep_conv.'),
+    (r'body\.(\d)\.0\.2\.', lambda m: f'basic_blocks.{int(m[1]) - 1}.conv2.rep_conv.'),
+    (r'body\.(\d)\.1\.enter\.', lambda m: f'hfabs.{int(m[1]) - 1}.squeeze.'),
+    (r'body\.(\d)\.1\.leave\.', lambda m: f'hfabs.{int(m[1]) - 1}.excitate.'),
+    (r'body\.(\d)\.1\.pairs\.0\.0\.', lambda m: f'hfabs.{int(m[1]) - 1}.convs.0.conv1.rep_conv.'),
+    (r'body\.(\d)\.1\.pairs\.0\.2\.', lambda m: f'hfabs.{int(m[1]) - 1}.convs.0.conv2.rep_conv.'),
+    (r'conv_after_body\.', 'lr_conv.'),
+    (r'upsample\.0\.', 'tail.0.'),
+]
+LAPSRN = [
+    (r'conv_first\.', 'conv_input.'),
+    (r'levels\.(\d)\.body\.(\d)\.', lambda m: f'convt_F{int(m[1]) + 1}.0.cov_block.{2 * int(m[2])}.'),
+    (r'levels\.(\d)\.double_features\.', lambda m: f'convt_F{int(m[1]) + 1}.0.cov_block.20.'),
+    (r'levels\.(\d)\.double_image\.', lambda m: f'convt_I{int(m[1]) + 1}.'),
+    (r'levels\.(\d)\.residual\.', lambda m: f'convt_R{int(m[1]) + 1}.'),
+]
 MEAN = (0.4488, 0.4371, 0.4040)
 SHIFTS = {
     **{f'{name}_mean.weight': torch.eye(3).view(3, 3, 1, 1) for name in ('sub', 'add')},
@@ -129,6 +198,13 @@ FILES = {
         [], {},
     ),
     'MSRResNet of BasicSR': ({'type': 'MSRResNet', 'num_feat': 8, 'num_block': 2, 'upscale': 3}, [], {}),
+    'RLFN x2': ({'type': 'RLFN', 'upscale': 2, 'num_feat': 12, 'num_block': 3, 'num_attention': 8}, RLFN, {}),
+    'RLFN of NTIRE': ({'type': 'RLFN', 'num_feat': 12, 'num_block': 2, 'num_mid': 14}, RLFN_OF_NTIRE, {}),
+    'BSRN x3': ({'type': 'BSRN', 'upscale': 3, 'num_feat': 16, 'num_block': 3, 'cca_reduction': 4}, BSRN, {}),
+    'PAN x4': ({'type': 'PAN', 'upscale': 4, 'num_feat': 8, 'num_block': 2, 'num_upsample_feat': 6}, PAN, {}),
+    'EFDN x2': ({'type': 'EFDN', 'upscale': 2, 'num_feat': 16}, EFDN, {}),
+    'FMEN x3': ({'type': 'FMEN', 'upscale': 3, 'num_feat': 8, 'num_block': 3, 'num_mask': 12}, FMEN, {}),
+    'LapSRN x4': ({'type': 'LapSRN', 'upscale': 4, 'num_feat': 8, 'num_block': 10}, LAPSRN, {}),
     'SwinIR': ({**SWINIR, 'upscale': 4, 'upsampler': 'pixelshuffle'}, [], {}),
     'SwinIR light': ({**SWINIR, 'upscale': 3, 'upsampler': 'pixelshuffledirect', 'resi_connection': '3conv'}, [], {}),
     'SwinIR real': ({**SWINIR, 'upscale': 4, 'upsampler': 'nearest+conv'}, [], {}),
@@ -194,7 +270,7 @@ def test_round_trip(name, wrapped, tmp_path):
     assert all(torch.equal(content['params'][k], v) for k, v in expected.items())
     again = build_network(block['network']).eval()
     load_weights(again, out)
-    x = torch.rand(1, 1 if name in ('VDSR', 'SwinIR JPEG') else 3, 28, 28)
+    x = torch.rand(1, 1 if name in ('VDSR', 'SwinIR JPEG', 'LapSRN x4') else 3, 28, 28)
     assert torch.equal(again(x), network(x))
 
 
@@ -217,6 +293,36 @@ def test_official_names_are_spelled_as_in_the_authors_files():
         'tail.0.2.weight',
     } <= official('RCAN x4')[1].keys()
     assert {'body.2.body.2.bias', 'body.3.weight', 'head.0.weight', 'tail.1.bias'} <= official('EDSR x2')[1].keys()
+
+
+@pytest.mark.parametrize(
+    ('name', 'some', 'count'),
+    [
+        ('RLFN x2', ('block_1.c1_r.weight', 'block_3.c5.bias', 'block_1.esa.conv_f.bias', 'conv_2.weight'), 6 + 3 * 18),
+        ('RLFN of NTIRE', ('fea_conv.weight', 'B1.c3_r.bias', 'B2.esa.conv3.weight', 'LR_conv.bias'), 6 + 2 * 18),
+        ('BSRN x3', ('B1.c4.pw.weight', 'B3.esa.conv3_.dw.bias', 'B2.cca.conv_du.2.bias', 'c2.dw.weight'), 10 + 3 * 42),
+        ('PAN x4', ('SCPA_trunk.1.PAConv.k2.bias', 'SCPA_trunk.0.k1.0.weight', 'att2.conv.bias'), 18 + 16),
+        ('EFDN x2', ('cells.3.conv1.conv1x1.bias', 'cells.0.conv3.act.weight', 'local_fuse.2.bias'), 142),
+        ('FMEN x3', ('warmup.1.convs.1.conv2.rep_conv.bias', 'hfabs.2.excitate.bias', 'lr_conv.weight'), 20 + 3 * 12),
+        ('LapSRN x4', ('convt_F2.0.cov_block.20.weight', 'convt_F1.0.cov_block.18.weight', 'convt_I2.weight'), 27),
+    ],
+)  # fmt: skip
+def test_names_of_efficient_networks_are_spelled_as_in_the_authors_files(name, some, count):
+    """Names and counts copied from lists of the files' tensors; wider and deeper files have these per block."""
+    keys = official(name)[1].keys()
+    assert set(some) <= keys
+    assert len(keys) == count
+
+
+@pytest.mark.parametrize('best', [2, 3])
+def test_pans_scale_is_the_one_that_gains_more(best, monkeypatch, tmp_path):
+    """The files of x2 and x3 have the same tensors."""
+    monkeypatch.setattr(
+        official_efficient, 'probe', lambda network, scale, channels: Probe(30.0 + (scale == best), 29.0, scale)
+    )
+    weights = renamed(build_network({**FILES['PAN x4'][0], 'upscale': 2}).state_dict(), PAN)
+    block = described(convert_checkpoint(saved(weights, tmp_path), str(tmp_path / 'out.pth')))
+    assert block['network']['upscale'] == best
 
 
 def test_averaged_weights_come_first(tmp_path):
@@ -302,7 +408,22 @@ def test_truncated_files_are_refused(tmp_path):
         refused(source, tmp_path, 'truncated|damaged')
 
 
-@pytest.mark.parametrize('name', ['IMDN x2', 'E-RFDN', 'CARN-M', 'VDSR', 'EDSR x2', 'RCAN x4', 'SwinIR'])
+STRICT = [
+    'IMDN x2',
+    'E-RFDN',
+    'CARN-M',
+    'VDSR',
+    'EDSR x2',
+    'RCAN x4',
+    'SwinIR',
+    'RLFN x2',
+    'BSRN x3',
+    'PAN x4',
+    'EFDN x2',
+]
+
+
+@pytest.mark.parametrize('name', STRICT)
 def test_no_tensor_may_be_missing_foreign_or_of_another_size(name, tmp_path):
     weights = official(name)[1]
     # Without its last layer a VDSR is a shorter VDSR; the mean shifts are constants that are dropped.

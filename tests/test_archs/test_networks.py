@@ -10,7 +10,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 
 from kdsr.archs.bicubic import BicubicUpsample
 from kdsr.archs.contrast_attention import ContrastAttention
-from tests.helpers.networks import LUMINANCE, TINY
+from tests.helpers.networks import LUMINANCE, POOLING, TINY
 from tests.references import sr_blocks
 
 # Name in this table: options, and the parameters at x2, x3, x4 as their papers print them.
@@ -37,6 +37,14 @@ PUBLISHED = {
     'SAN teacher': ({'type': 'SAN'}, (15_712_800, 15_897_440, 15_860_512)),
     'SAN student, FAKD': ({'type': 'SAN', 'num_group': 6, 'non_local_reduction': 4}, (4_849_906, 5_034_546, 4_997_618)),
     'SAN teacher, FAKD': ({'type': 'SAN', 'non_local_reduction': 4}, (15_714_872, 15_899_512, 15_862_584)),
+    'RLFN': ({'type': 'RLFN'}, (526_856, None, 543_740)),  # these and the next: of the released files
+    'RLFN-S': ({'type': 'RLFN', 'num_feat': 48}, (454_620, None, 470_208)),
+    'RLFN NTIRE': ({'type': 'RLFN', 'num_feat': 46, 'num_mid': 48, 'num_block': 4}, (None, None, 317_218)),
+    'BSRN': ({'type': 'BSRN'}, (331_628, 340_283, 352_400)),
+    'PAN': ({'type': 'PAN'}, (261_403, 261_403, 272_419)),
+    'EFDN': ({'type': 'EFDN'}, (260_604, None, 276_192)),
+    'FMEN': ({'type': 'FMEN'}, (None, None, 341_066)),
+    'LapSRN': ({'type': 'LapSRN'}, (None, None, 870_112)),
     'DCTSwin': ({'type': 'DCTSwin'}, (247_043, 441_403, 418_083)),
     'PISRTeacher': ({'type': 'PISRTeacher'}, (98_728, 98_728, 98_728)),
 }  # fmt: skip
@@ -97,6 +105,8 @@ def test_prelu_has_one_slope_per_layer(name):
 @pytest.mark.parametrize('scale', [2, 3, 4])
 @pytest.mark.parametrize('name', TINY)
 def test_any_image_size(name, scale):
+    if (name, scale) == ('LapSRN', 3):
+        pytest.skip('a pyramid of doublings')
     for height, width in ((17, 22), (16, 31), (15, 15)):
         with torch.no_grad():
             output = network(name, scale)(image(name, scale, height, width))
@@ -104,7 +114,7 @@ def test_any_image_size(name, scale):
         assert output.isfinite().all()
 
 
-@pytest.mark.parametrize('name', [n for n in TINY if n != 'E-RFDN'])
+@pytest.mark.parametrize('name', [n for n in TINY if n not in POOLING])
 def test_tiny_images(name):
     for height, width in ((1, 1), (1, 9), (3, 2)):
         with torch.no_grad():
@@ -113,10 +123,11 @@ def test_tiny_images(name):
         assert output.isfinite().all()
 
 
-def test_spatial_attention_says_how_small_an_image_may_be():
+@pytest.mark.parametrize('name', POOLING)
+def test_spatial_attention_says_how_small_an_image_may_be(name):
     for height, width in ((14, 20), (20, 14)):
         with pytest.raises(ValueError, match='15x15'):
-            network('E-RFDN')(image('E-RFDN', 2, height, width))
+            network(name)(image(name, 2, height, width))
 
 
 @pytest.mark.parametrize('name', TINY)
@@ -202,7 +213,7 @@ def test_is_exported(name):
     """For any size; where the windows or quadrants defeat torch's solver, for the size of the example."""
     fixed = ['DCTSwin', 'SAN']
     if torch.__version__ < (2, 13):  # 2.8, the oldest that setup.py accepts, cannot solve these either
-        fixed += ['E-RFDN', 'PISRTeacher']
+        fixed += [*POOLING, 'PISRTeacher']
     x = other = image(name, height=30, width=44)
     sizes = None
     if name not in fixed:
@@ -224,6 +235,11 @@ def test_is_exported(name):
         ({'type': 'IDN', 'num_kept': 32}, 'num_kept'),
         ({'type': 'IDN', 'upsampler': 'deconvolution'}, 'upsampler'),
         ({'type': 'CARN', 'upscale': 8}, 'upscale'),
+        ({'type': 'PAN', 'upscale': 8}, 'upscale'),
+        ({'type': 'PAN', 'num_feat': 7}, 'num_feat'),
+        ({'type': 'FMEN', 'num_mask': 4}, 'num_mask'),
+        ({'type': 'LapSRN', 'upscale': 3}, 'upscale'),
+        ({'type': 'BSRN', 'cca_reduction': 65}, 'cca_reduction'),
         ({'type': 'VDSR', 'upscale': 0}, 'upscale'),
     ],
 )
@@ -297,6 +313,49 @@ def test_multi_scale_carn_uses_the_upsampler_of_its_scale():
     one.load_state_dict({k: v for k, v in state.items() if 'upsample.x' not in k})
     x = image('CARN')
     assert torch.equal(many(x), one(x))
+
+
+@pytest.mark.parametrize('scale', [2, 3])
+def test_rlfn_is_the_papers(scale):
+    net, weights = double(TINY['RLFN'], upscale=scale)
+    check(net, lambda x: sr_blocks.rlfn(x, weights, scale, num_block=2, img_range=255))
+
+
+@pytest.mark.parametrize('scale', [2, 3])
+def test_bsrn_is_the_papers(scale):
+    net, weights = double(TINY['BSRN'], upscale=scale)
+    check(net, lambda x: sr_blocks.bsrn(x, weights, scale, num_block=2))
+
+
+@pytest.mark.parametrize('steps', [[2], [3], [2, 2]])
+def test_pan_is_the_papers(steps):
+    net, weights = double(TINY['PAN'], upscale=int(np.prod(steps)))
+    check(net, lambda x: sr_blocks.pan(x, weights, steps, num_block=2))
+
+
+@pytest.mark.parametrize('scale', [2, 3])
+def test_efdn_is_the_papers(scale):
+    net, weights = double(TINY['EFDN'], upscale=scale)
+    check(net, lambda x: sr_blocks.efdn(x, weights, scale))
+
+
+@pytest.mark.parametrize('scale', [2, 3])
+def test_fmen_is_the_papers(scale):
+    net, weights = double(TINY['FMEN'], upscale=scale)
+    check(net, lambda x: sr_blocks.fmen(x, weights, scale, num_block=2, img_range=255))
+
+
+@pytest.mark.parametrize('levels', [1, 2])
+def test_lapsrn_is_the_papers(levels):
+    net, weights = double(TINY['LapSRN'], upscale=2**levels)
+    check(net, lambda x: sr_blocks.lapsrn(x, weights, levels, depth=2), channels=1, size=(5, 8))
+
+
+def test_lapsrn_starts_as_bilinear_upsampling():
+    net, image = build_network({**TINY['LapSRN'], 'upscale': 2}), torch.rand(1, 1, 9, 11)
+    torch.nn.init.zeros_(net.levels[0].residual.weight)
+    expected = sr_blocks.bilinear(image[0].numpy(), 18, 22)
+    np.testing.assert_allclose(net(image)[0, :, 1:-1, 1:-1].detach(), expected[:, 1:-1, 1:-1], atol=1e-6)
 
 
 @pytest.mark.parametrize('scale', [2, 3, 4])

@@ -36,7 +36,8 @@ pytest.importorskip('onnxruntime')
 
 ALL = {**TINY, **NETWORKS}
 ANY_SIZE = [
-    'FSRCNN', 'VDSR', 'RFDN', 'E-RFDN', 'IMDN', 'IDN', 'CARN', 'CARN-M', 'EDSR', 'RCAN', 'SwinIRLight'
+    'FSRCNN', 'VDSR', 'RFDN', 'E-RFDN', 'IMDN', 'IDN', 'CARN', 'CARN-M', 'EDSR', 'RCAN', 'SwinIRLight', 'RLFN', 'BSRN',
+    'PAN', 'EFDN', 'FMEN', 'LapSRN',
 ]  # fmt: skip
 FSRCNN = {'type': 'FSRCNN', 'upscale': 2, 'num_feat': 8, 'num_shrink': 4, 'num_map': 1}
 EDSR = {**NETWORKS['EDSR'], 'upscale': 2}
