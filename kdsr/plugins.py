@@ -117,13 +117,24 @@ def describe_origin(name: str) -> str:
     """Say which package registers a network; '' where that is not known."""
     sentences = []
     if name in _PACKAGES:
-        repository, module = _PACKAGES[name]
-        get = 'install it' if '.' in module else f'put its {module}.py, and what that imports, into the current folder'
-        cure = f'{get}, and add `import_modules: [{module}]`'
-        sentences.append(f' It comes with github.com/{repository}: {cure}.')
+        sentences.append(f' It comes with {_describe_package(name)}.')
     if name in _IN_SPANDREL:
         sentences.append(
             ' A pretrained file of it can be a teacher: `network: {type: Spandrel, path: FILE}` '
             f'(it needs the spandrel library; {installing("spandrel")}).'
         )
     return ''.join(sentences)
+
+
+def describe_namesake(registered: Any, name: str) -> str:
+    """Say that the authors' network of the same name is another one, for options that kdsr's does not have."""
+    ours = str(getattr(registered, '__module__', '')).startswith('kdsr.')
+    if not ours or name not in _PACKAGES:
+        return ''
+    return f" This {name} is kdsr's. Its authors' own has other options; it comes with {_describe_package(name)}."
+
+
+def _describe_package(name: str) -> str:
+    repository, module = _PACKAGES[name]
+    get = 'install it' if '.' in module else f'put its {module}.py, and what that imports, into the current folder'
+    return f'github.com/{repository}: {get}, and add `import_modules: [{module}]`'

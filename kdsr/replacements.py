@@ -54,6 +54,9 @@ class Replacement:
 TABLE = (
     # repairs, `kdsr.compat`
     Replacement(('basicsr.utils.registry.Registry',), 'get', registry.get, 'names no close words'),
+    Replacement(
+        ('basicsr.utils.registry.Registry',), '_do_register', registry.register, 'stops where two packages share a name'
+    ),
     Replacement((_OPTIONS,), 'ordered_yaml', option_files.ordered_yaml, 'runs code in option files'),
     Replacement((_OPTIONS,), 'exec', option_files.refuse_execution, 'runs code on the command line'),
     Replacement((_OPTIONS,), 'eval', option_files.refuse_execution, 'runs code on the command line'),

@@ -15,6 +15,7 @@ from kdsr.distillation.argument_types import find_type_problem, resolved_paramet
 from kdsr.distillation.construction import bound_construction, check_sizes
 from kdsr.errors import UserError, did_you_mean
 from kdsr.experiment import argument_of as argument_of
+from kdsr.plugins import describe_namesake
 
 # What a constructor raises for arguments of a wrong type, size or number.
 REFUSALS = (ValueError, TypeError, AssertionError, RuntimeError, ArithmeticError, LookupError, AttributeError)
@@ -83,7 +84,7 @@ def argument_problems(
     for key in opt:
         if key != 'type' and key not in known and not takes_any:
             hint = did_you_mean(key, known) or f' It has: {", ".join(known)}.'
-            yield key, f'{opt["type"]} has no option {key!r}.{hint}'
+            yield key, f'{opt["type"]} has no option {key!r}.{hint}{describe_namesake(registered, str(opt["type"]))}'
     for name, parameter in parameters.items():
         required = parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         if required and name not in opt:

@@ -66,9 +66,18 @@ def hint(name):
 
 
 def test_a_close_name_does_not_hide_where_a_network_comes_from():
-    """ "BSRN: did you mean ECBSR" was all that was said."""
-    assert 'xiaom233/BSRN' in hint('BSRN')
-    assert 'import_modules: [BSRN_arch]' in hint('BSRN')
+    """ "DAT: did you mean SAN" was all that was said."""
+    assert 'zhengchen1999/DAT' in hint('DAT')
+    assert 'import_modules: [dat_arch]' in hint('DAT')
     assert 'put its dat_arch.py' in hint('DAT')
     assert "Did you mean 'EDVR' or 'EDSR'? Or is the package" in hint('EDRS')
     assert '_basicsr' not in hint('ResNetArcFac')
+
+
+def test_options_of_the_authors_network_lead_to_the_authors_file():
+    """kdsr's BSRN has no `conv`: files of the authors' repository say it."""
+    (problem,) = find_type_problems(ARCH_REGISTRY, ('network_g',), {'type': 'BSRN', 'conv': 'BSConvU'})
+    assert 'xiaom233/BSRN: put its BSRN_arch.py' in problem.text
+    assert 'import_modules: [BSRN_arch]' in problem.text
+    (problem,) = find_type_problems(ARCH_REGISTRY, ('network_g',), {'type': 'RFDN', 'conv': 'BSConvU'})
+    assert 'import_modules' not in problem.text
