@@ -70,7 +70,11 @@ def _count_dots(path: str) -> int:
 
 
 def _find_trunk(network: nn.Module, tappable: set[str], prefix: str = '') -> list[str]:
-    """Return the paths of the blocks in order: the row of equal modules with the most parameters, near the top."""
+    """Return the paths of the blocks in order: the row of equal modules with the most parameters, near the top.
+
+    The row may be inside the heaviest part of a network: DAT-light has one group of 18 blocks, and a row of three small
+    convolutions after it.
+    """
     children = {f'{prefix}{name}': child for name, child in network.named_children()}
     rows: dict[str, list[str]] = {}
     for path, child in children.items():
@@ -84,11 +88,12 @@ def _find_trunk(network: nn.Module, tappable: set[str], prefix: str = '') -> lis
         kinds = Counter(type(modules[p]) for p in row if p in tappable)
         kind = max(kinds, key=lambda k: kinds[k], default=None)  # the row of the authors' EDSR ends with a convolution
         candidates.append([p for p in row if p in tappable and type(modules[p]) is kind])
-    candidates = [row for row in candidates if len(row) > 1]
-    if candidates:
-        return max(candidates, key=lambda row: sum(_count_parameters(modules[p]) for p in row))
     heaviest = max(children, key=lambda path: _count_parameters(children[path]), default=None)
-    return _find_trunk(children[heaviest], tappable, f'{heaviest}.') if heaviest else []
+    if heaviest is not None:
+        candidates.append(_find_trunk(children[heaviest], tappable, f'{heaviest}.'))
+    weights = {f'{prefix}{name}': _count_parameters(module) for name, module in network.named_modules() if name}
+    rows_of_several = [row for row in candidates if len(row) > 1]
+    return max(rows_of_several, key=lambda row: sum(weights[path] for path in row), default=[])
 
 
 def _count_parameters(module: nn.Module) -> int:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from kdsr.distillation.padding import crop_padding
 from kdsr.distillation.precision import at_least_float32
 from kdsr.errors import UserError, did_you_mean
 from kdsr.wording import with_article
@@ -25,8 +26,8 @@ class FeatureTap:
 
     A point is a module path (``body.2``: the module's output) or a path with ``:input`` (``upsample:input``: what goes
     into it). The hooks live only inside the ``with`` and never change what the network computes. Tokens (N, h*w, C)
-    become maps (N, C, h, w); what autocast made half precision is given in single precision. A module that runs
-    several times keeps its last value.
+    become maps (N, C, h, w); what autocast made half precision is given in single precision. Maps of networks that pad
+    their image are cut to its size. A module that runs several times keeps its last value.
 
     Some networks change a captured tensor in place later (``res += x`` after ``conv_after_body`` in EDSR and RCAN): the
     captured value would silently become another one. :meth:`calibrate` finds these points, and from then on they are
@@ -167,7 +168,8 @@ class FeatureTap:
             value = value.clone()
         else:
             self._versions[name] = (value, value._version)
-        self._captured[name] = at_least_float32(self._as_map(name, value, args))
+        feature = crop_padding(self._as_map(name, value, args), self._input_size)
+        self._captured[name] = at_least_float32(feature)
         self._captures += 1
         if self._stops and self._captures == self._all_captures.get(self._input_size):
             raise _LastCaptured

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -42,3 +42,21 @@ def run_padded(network: Callable[[Tensor], Tensor], image: Tensor, multiple: int
     output = network(padded)
     scale = output.shape[-1] // padded.shape[-1]
     return output[..., : image.shape[-2] * scale, : image.shape[-1] * scale]
+
+
+def crop_padding(feature: Tensor, size: Sequence[int]) -> Tensor:
+    """Cut off what a network padded at the right and the bottom, so that its map has the size of the image.
+
+    A map that is larger than the image, but by less than a factor of 2, is taken for padded: upsamplers enlarge by 2 or
+    more. spandrel's CRAFT always pads by up to a window, SwinIR up to the next whole window.
+
+    Args:
+        feature: (N, C, h', w').
+        size: (h, w) of the image.
+
+    Returns:
+        (N, C, h, w) for a padded map, a view of it; else the map as it is.
+    """
+    if all(side <= own < 2 * side for own, side in zip(feature.shape[-2:], size)):
+        return feature[..., : size[0], : size[1]]
+    return feature

@@ -14,7 +14,7 @@ from kdsr.distillation.checkpoint import load_weights
 from kdsr.distillation.feature_size import shrink
 from kdsr.distillation.feature_tap import FeatureTap
 from kdsr.distillation.outputs import Batch, NetworkOutput
-from kdsr.distillation.padding import run_padded
+from kdsr.distillation.padding import crop_padding, run_padded
 from kdsr.distillation.precision import at_least_float32, autocast, set_memory_format, to_memory_format
 from kdsr.errors import UserError
 from kdsr.experiment import Experiment, Network, read_experiment, rules
@@ -69,17 +69,18 @@ class FrozenNetwork(nn.Module):
         """
         if not needs_image:
             features = self.tap.features_only(lambda: self._run(image)) if self.tap.points else {}
-            return NetworkOutput(None, self._changed(features))
+            return NetworkOutput(None, self._changed(features, image))
         with self.tap as features:
             sr = self._run(image)
-        return NetworkOutput(sr, self._changed(features))
+        return NetworkOutput(sr, self._changed(features, image))
 
     def calibrate(self, image: Tensor) -> None:
         """Learn from one run which features have to be copied when they are captured, and which is the last."""
         self.tap.calibrate(lambda: self._run(image))
 
-    def _changed(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {**features, **{name: change(features[name]) for name, change in self.changes.items()}}
+    def _changed(self, features: dict[str, Tensor], image: Tensor) -> dict[str, Tensor]:
+        own_size = {name: crop_padding(feature, image.shape[-2:]) for name, feature in features.items()}
+        return {**own_size, **{name: change(own_size[name]) for name, change in self.changes.items()}}
 
     def _run(self, image: Tensor) -> Tensor:
         if self.device is not None:

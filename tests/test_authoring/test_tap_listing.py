@@ -9,9 +9,9 @@ from torch import nn
 
 from kdsr import options
 from kdsr.authoring.paper_points import find_paper_points
-from kdsr.authoring.tap_listing import _shorten_paths, build_candidate, explore, list_taps
+from kdsr.authoring.tap_listing import Tappable, _shorten_paths, build_candidate, explore, list_taps
 from kdsr.distillation.feature_tap import FeatureTap
-from kdsr.distillation.teacher import build_teachers
+from kdsr.distillation.teacher import FrozenNetwork, build_teachers
 from kdsr.errors import UserError
 from tests.conftest import network_opt
 
@@ -121,6 +121,55 @@ def test_rule_for_other_networks():
     assert points == {'early': 'body.1', 'middle': 'body.3', 'late': 'tail:input'}
 
 
+class OneGroup(nn.Module):
+    """As DAT-light: one group of many blocks, then a short row of small convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([Wrapper(nn.Sequential(*(nn.Conv2d(9, 9, 3) for _ in range(18))))])
+        self.conv_after_body = nn.Sequential(*(nn.Conv2d(9, 9, 1) for _ in range(3)))
+
+
+def test_a_short_row_of_small_layers_is_not_taken_for_the_trunk():
+    """DAT-light: the points were three convolutions after the body."""
+    blocks = [f'layers.0.model.{i}' for i in range(18)]
+    points = find_paper_points(OneGroup(), [*blocks, 'layers.0', *(f'conv_after_body.{i}' for i in range(3))])
+    assert points == {'early': blocks[5], 'middle': blocks[11], 'late': blocks[17]}
+
+
+class Padding(nn.Module):
+    """As spandrel's CRAFT: it always pads to the next window of 8, by a whole one where the image fits."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(6)))
+
+    def forward(self, x):
+        height, width = x.shape[-2:]
+        padded = nn.functional.pad(x, (0, 8 - width % 8, 0, 8 - height % 8), 'reflect')
+        enlarged = self.body(padded).repeat_interleave(2, 2).repeat_interleave(2, 3)
+        return enlarged[..., : 2 * height, : 2 * width]
+
+
+def test_networks_that_pad_are_tapped_at_the_size_of_the_image():
+    """CRAFT: "1 file is fine", then maps of two sizes at the first iteration."""
+    network = Padding().eval()
+    explored = explore(Tappable('teacher', 'teachers.0', network, 8))
+    assert explored.points == {'early': 'body.1', 'middle': 'body.3', 'late': 'body.5'}
+    assert {explored.shapes[point] for point in explored.points.values()} == {(3, 16, 16)}
+    image = torch.rand(1, 3, 13, 22)
+    to_16x24, by_a_window = (0, 2, 0, 3), (0, 8, 0, 8)
+    for multiple, paddings in ((1, [to_16x24]), (4, [to_16x24, by_a_window])):  # inside alone; by kdsr, then inside
+        teacher = FrozenNetwork(network, multiple, {'late': 'body.5'})
+        teacher.calibrate(image)
+        padded = image
+        for padding in paddings:
+            padded = nn.functional.pad(padded, padding, 'reflect')
+        with torch.no_grad():
+            expected = network.body(padded)[..., :13, :22]
+        torch.testing.assert_close(teacher(image).features['late'], expected)
+
+
 def test_a_wrapped_network_has_its_own_points():
     network = build_network(network_opt('SwinIR'))
     ran = [n for n, _ in network.named_modules() if n]
@@ -129,7 +178,7 @@ def test_a_wrapped_network_has_its_own_points():
     assert points['late'] == 'model.conv_after_body'
 
 
-@pytest.mark.parametrize('name', ['IMDN', 'RFDN', 'FSRCNN', 'VDSR', 'CARN'])
+@pytest.mark.parametrize('name', ['IMDN', 'RFDN', 'FSRCNN', 'VDSR', 'CARN', 'RLFN', 'BSRN', 'PAN', 'EFDN', 'FMEN'])
 def test_points_of_other_registered_networks_exist(name):
     if name not in ARCH_REGISTRY:
         pytest.skip(f'needs {name}')

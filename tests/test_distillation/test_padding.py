@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kdsr.distillation.padding import pad_to_multiple, run_padded
+from kdsr.distillation.padding import crop_padding, pad_to_multiple, run_padded
 
 
 @pytest.mark.parametrize('size', [(8, 8), (9, 15), (3, 8), (1, 1)])
@@ -39,3 +39,13 @@ def test_an_image_as_small_as_its_padding_repeats_its_border(side):
 def test_a_fitting_image_is_not_touched():
     image = torch.rand(1, 3, 8, 16)
     assert pad_to_multiple(image, 8) is image
+
+
+@pytest.mark.parametrize(
+    ('own', 'cropped'),
+    [((16, 24), (13, 20)), ((13, 21), (13, 20)), ((13, 20), (13, 20)), ((26, 40), (26, 40)), ((7, 10), (7, 10))],
+)
+def test_only_maps_that_are_a_little_larger_than_the_image_are_cut(own, cropped):
+    """A factor of 2 is an upsampler's, a smaller map a pooling's."""
+    feature = torch.rand(1, 2, *own)
+    assert torch.equal(crop_padding(feature, (13, 20)), feature[..., : cropped[0], : cropped[1]])
