@@ -13,7 +13,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help install quickstart test test-browser lint docs site clean
+.PHONY: help install quickstart test browser test-browser lint docs site clean
 
 help:
 	@echo 'make quickstart   install, then distil a small network from three teachers on sample photos (minutes)'
@@ -49,10 +49,12 @@ quickstart: install
 test: $(TESTABLE)
 	$(PY) -m pytest -n 2
 
-test-browser: $(TESTABLE)
+browser: $(TESTABLE)
 	$(PY) -m pip install -q playwright==1.65.2
-	$(PY) -m playwright install chromium
-	KDSR_DOWNLOADS=1 $(PY) -m pytest -n 0 tests/test_export_targets/test_web_page.py
+	$(PY) scripts/prepare_browser.py
+
+test-browser: browser
+	$(PY) -m pytest -n 0 tests/test_export_targets/test_web_page.py
 
 lint: $(TESTABLE)
 	$(PY) -m pip check

@@ -66,7 +66,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     Args:
         argv: The arguments; those of the process when None.
+
+    Raises:
+        SystemExit: with the status of a command that failed, or 130 after Ctrl-C.
     """
     args = _parser().parse_args(join_sizes(sys.argv[1:] if argv is None else argv))
-    with report_user_errors(), _until_nobody_reads():
-        args.run(args)
+    try:
+        with report_user_errors(), _until_nobody_reads():
+            args.run(args)
+    except KeyboardInterrupt:  # before or beside what handles it better, such as while PyTorch is imported
+        sys.stderr.write('\nkdsr: stopped.\n')
+        sys.exit(130)

@@ -153,6 +153,15 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         assert process.wait(60) == 141
 
 
+def test_ctrl_c_ends_any_command_with_one_line(monkeypatch, capsys):
+    """Also while modules are imported, which takes seconds: no traceback."""
+    monkeypatch.setattr('kdsr.options.shipped.list_shipped', lambda patterns: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(SystemExit) as ended:
+        main(['options'])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == '\nkdsr: stopped.\n'
+
+
 def test_another_broken_pipe_is_an_error(monkeypatch):
     monkeypatch.setattr('kdsr.options.shipped.list_shipped', lambda patterns: (_ for _ in ()).throw(BrokenPipeError))
     with pytest.raises(BrokenPipeError):

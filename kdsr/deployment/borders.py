@@ -34,8 +34,8 @@ def needed_border(network: nn.Module, *, luminance: bool, multiple: int, device:
     return -(-BORDER // multiple) * multiple if frame > _HARMLESS else 0
 
 
-def add_border(image: np.ndarray, border: int, multiple: int, seamless: bool) -> np.ndarray:
-    """Continue an image by `border` pixels on all sides, and right and below up to the next multiple.
+class BorderedImage:
+    """An image that is continued on all sides, without a copy of it: the network's input, of which tiles are cut.
 
     The image is mirrored, its outermost pixels twice (c b a | a b c), as LR images are made in the field; with
     `seamless` it is repeated, so that textures still fit to themselves. Without a border, what windows need is mirrored
@@ -43,18 +43,36 @@ def add_border(image: np.ndarray, border: int, multiple: int, seamless: bool) ->
 
     Args:
         image: (H, W, C).
-        border: In pixels.
+        border: In pixels, on all sides; below and on the right it reaches to the next multiple.
         multiple: Of the sides of the result.
         seamless: The image is a texture that is laid side by side.
+
+    Attributes:
+        height: Of the continued image.
+        width: Likewise.
     """
-    height, width = image.shape[:2]
-    down, right = (border + -(side + 2 * border) % multiple for side in (height, width))
-    if not border and not down and not right:
-        return image
-    if seamless:
-        mode = 'wrap'
-    elif border:
-        mode = 'symmetric'
-    else:
-        mode = 'reflect' if down < height and right < width else 'edge'
-    return np.pad(image, ((border, down), (border, right), (0, 0)), mode=mode)  # type: ignore[call-overload]
+
+    def __init__(self, image: np.ndarray, border: int, multiple: int, seamless: bool) -> None:
+        height, width = image.shape[:2]
+        down, right = (border + -(side + 2 * border) % multiple for side in (height, width))
+        if seamless:
+            mode = 'wrap'
+        elif border:
+            mode = 'symmetric'
+        else:
+            mode = 'reflect' if down < height and right < width else 'edge'
+        self._image = image
+        self._rows = np.pad(np.arange(height), (border, down), mode=mode)  # type: ignore[call-overload]
+        self._columns = np.pad(np.arange(width), (border, right), mode=mode)  # type: ignore[call-overload]
+        self.height, self.width = len(self._rows), len(self._columns)
+
+    def cut(self, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
+        """Return the part between two rows and two columns, (rows, columns, C); the second ones are left out."""
+        across, down = self._columns[slice(*columns)], self._rows[slice(*rows)]
+        part = self._image[down[0] : down[-1] + 1] if _is_run(down) else self._image[down]
+        return part[:, across[0] : across[-1] + 1] if _is_run(across) else part.take(across, axis=1)
+
+
+def _is_run(indices: np.ndarray) -> bool:
+    """Say whether indices are those of a slice, which is no copy."""
+    return bool((np.diff(indices) == 1).all())

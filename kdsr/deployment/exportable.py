@@ -85,6 +85,9 @@ def exportable(network: nn.Module, multiple: int, scale: int) -> AnySize:
         for name, child in list(parent.named_children()):
             if isinstance(child, EnlargingConvTranspose2d):
                 setattr(parent, name, FoldedTransposedConv(child))
+            elif isinstance(child, nn.PReLU) and child.num_parameters == 1:
+                # the same function, which onnxruntime computes together with the convolution before it
+                setattr(parent, name, nn.LeakyReLU(child.weight.item()))
         if isinstance(parent, swinir_arch.SwinTransformerBlock):
             # BasicSR's keeps the mask of its training size and writes others slice by slice; a trace that begins at
             # the training size would keep that mask for every image.

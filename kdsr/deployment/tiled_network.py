@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdsr.deployment.borders import add_border
+from kdsr.deployment.borders import BorderedImage
 from kdsr.deployment.engines import PixelRunner, is_out_of_memory
 from kdsr.deployment.tiles import BUDGET, CACHED, SMALLEST, fitting_tile, free_memory
 from kdsr.distillation.outputs import Batch
@@ -101,14 +101,14 @@ class TiledNetwork:
         """
         height, width = image.shape[:2]
         scale, border = self._scale, self._border
-        padded = add_border(image, border, self._multiple, self._settings.seamless)
-        rows, columns = self._spans(padded.shape[0], padded.shape[1])
+        bordered = BorderedImage(image, border, self._multiple, self._settings.seamless)
+        rows, columns = self._spans(bordered.height, bordered.width)
         total = len(rows) * len(columns)
 
         def run(row: Span, columns: Sequence[Span]) -> list[Tensor]:
             outputs: list[Tensor] = []
             for batch in _of_one_size(columns, self._settings.batch):
-                tiles = np.stack([padded[slice(*row.seen), slice(*column.seen)] for column in batch])
+                tiles = np.stack([bordered.cut(row.seen, column.seen) for column in batch])
                 outputs += self._enlarge(torch.from_numpy(_for_network(tiles))).split(1)
                 progress(len(batch) / total)
             return outputs

@@ -227,7 +227,10 @@ class _Job:
 
     def describe_targets(self) -> None:
         """Say for the page how images are given to each target."""
-        rows = [f'| {kind} | {TARGETS[kind].reads} | {TARGETS[kind].preprocessing} |' for kind in self.targets]
+        rows = [
+            f'| {kind} | {TARGETS[kind].reads} | {TARGETS[kind].preprocessing.format(multiple=self.card.multiple)} |'
+            for kind in self.targets
+        ]
         self.sections['Targets'] = '\n'.join(['| target | read by | input and output |', '|---|---|---|', *rows])
 
 

@@ -8,6 +8,7 @@ from kdsr.optional_packages import is_installed
 from kdsr.wording import installing
 
 _NCHW = '(N, C, h, w), float32 in [0, 1]; RGB, or Y of BT.601 for networks on luminance; not clamped'
+_ANY = 'sides of any length (multiple 1)'
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Target:
     Attributes:
         reads: What reads it.
         files: Their names.
-        preprocessing: Layout, range, channel order, and what sides must be multiples of.
+        preprocessing: Layout, range, channel order, and what sides must be multiples of; `{multiple}` stands for what
+            the network itself needs.
         packages: Which must be installed to write it.
         extra: Of kdsr, which installs them.
         rgb: It takes RGB whatever the network takes.
@@ -40,27 +42,28 @@ TARGETS = {
     'onnx': Target(
         'onnxruntime and other runtimes; `kdsr upscale`',
         '`NAME.onnx`, opset 20',
-        f'`lq`: {_NCHW}; any size',
+        f'`lq`: {_NCHW}; {_ANY}',
         ('onnx', 'onnxruntime'),
     ),
     'safetensors': Target(
         '`kdsr upscale`; with its options, wherever a checkpoint is expected',
         "`NAME.safetensors`, the weights in the network's own names",
-        f'as the network in PyTorch: {_NCHW}; windows need padding',
+        f'as the network in PyTorch: {_NCHW}; sides that are multiples of {{multiple}}',
     ),
-    'torchscript': Target('`torch.jit.load`, libtorch', '`NAME.torchscript.pt`', f'{_NCHW}; any size'),
-    'pt2': Target('`torch.export.load`', '`NAME.pt2`', f'{_NCHW}; any size'),
+    'torchscript': Target('`torch.jit.load`, libtorch', '`NAME.torchscript.pt`', f'{_NCHW}; {_ANY}'),
+    'pt2': Target('`torch.export.load`', '`NAME.pt2`', f'{_NCHW}; {_ANY}'),
     'openvino': Target(
         'OpenVINO; compute in `f32` for the last bits (its default is bf16 where the processor has it)',
         '`NAME.xml` and `NAME.bin`',
-        f'`lq`: {_NCHW}; any size',
+        f'`lq`: {_NCHW}; {_ANY}',
         ('openvino', 'onnx'),
         'openvino',
     ),
     'ncnn': Target(
         'Upscayl (custom models), realesrgan-ncnn-vulkan (`-m FOLDER -n NAME`), phones',
         '`ncnn/NAME-x4.param` and `.bin`, and the same with `-fp16`',
-        'blob `data`: (3, h, w) RGB, float32 in [0, 1], no batch; blob `output`: (3, S*h, S*w), not clamped; any size',
+        'blob `data`: (3, h, w) RGB, float32 in [0, 1], no batch; blob `output`: (3, S*h, S*w), not clamped; '
+        'sides of any length from 2 on (multiple 1)',
         ('pnnx', 'ncnn'),
         'ncnn',
         rgb=True,
@@ -68,7 +71,7 @@ TARGETS = {
     'coreml': Target(
         "Core ML of Apple's systems (iOS 16, macOS 13 and newer)",
         '`NAME.mlpackage`; converted and checked in its structure, not run here',
-        '`lq`: (1, 3, h, w) RGB, float32 in [0, 1], sides of 2 to 4096; `sr`: not clamped',
+        '`lq`: (1, 3, h, w) RGB, float32 in [0, 1], sides of 2 to 4096 (multiple 1); `sr`: not clamped',
         ('coremltools',),
         'coreml',
         rgb=True,
@@ -76,14 +79,15 @@ TARGETS = {
     'spandrel': Target(
         'spandrel, and with it chaiNNer and ComfyUI: RCAN, SwinIR, SRVGGNetCompact and RRDBNet',
         '`NAME_spandrel.safetensors`',
-        '(N, 3, h, w) RGB, float32 in [0, 1]; not clamped; spandrel pads for windows',
+        '(N, 3, h, w) RGB, float32 in [0, 1]; not clamped; spandrel pads to multiples of {multiple}',
         ('spandrel',),
         'spandrel',
     ),
     'web': Target(
         'any browser of today: `cd NAME_web`, `python -m http.server`',
         '`NAME_web/`: `index.html`, `model.onnx`, onnxruntime-web',
-        'image files that the browser reads; inside: `lq` (1, 3, h, w) RGB, float32 in [0, 1], in tiles; any size',
+        'image files that the browser reads; inside: `lq` (1, 3, h, w) RGB, float32 in [0, 1], in tiles; any size '
+        '(multiple 1)',
         ('onnx', 'onnxruntime'),
         rgb=True,
     ),

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from kdsr.deployment import Upscaler
 from kdsr.deployment.alpha import spread_colours
-from kdsr.deployment.borders import add_border, needed_border
+from kdsr.deployment.borders import BorderedImage, needed_border
 from kdsr.networks.candidates import find_candidates
 
 CPU = torch.device('cpu')
@@ -53,20 +53,37 @@ def test_only_networks_that_draw_a_frame_get_a_border():
     assert needed_border(Zeros('replicate'), multiple=1, **given) == 0
 
 
+def bordered(image, border, multiple, seamless=False):
+    """Return the whole of what tiles are cut of."""
+    one = BorderedImage(image, border, multiple, seamless)
+    return one.cut((0, one.height), (0, one.width))
+
+
 @pytest.mark.parametrize('multiple', [1, 8])
 def test_a_border_mirrors_and_fills_up_to_the_multiple(multiple):
     image = np.arange(5 * 3).reshape(5, 3, 1)
-    found = add_border(image, 4, multiple, seamless=False)
+    found = bordered(image, 4, multiple)
     assert found.shape[0] % multiple == found.shape[1] % multiple == 0
     rows, columns = [3, 2, 1, 0, 0, 1, 2, 3, 4, 4, 3, 2, 1], [2, 2, 1, 0, 0, 1, 2, 2, 1, 0, 0]
     np.testing.assert_array_equal(found[:13, :11], image[rows][:, columns])
-    repeated = add_border(image, 4, 1, seamless=True)
+    repeated = bordered(image, 4, 1, seamless=True)
     np.testing.assert_array_equal(repeated, image[np.arange(-4, 9) % 5][:, np.arange(-4, 7) % 3])
 
 
-def test_an_image_that_needs_nothing_is_left_alone():
-    image = np.zeros((8, 16, 3))
-    assert add_border(image, 0, 8, seamless=False) is image
+def test_each_tile_of_an_image_with_a_border_is_that_part_of_the_whole():
+    image = np.arange(9 * 11 * 2).reshape(9, 11, 2)
+    whole = np.pad(image, ((4, 7), (4, 5), (0, 0)), mode='symmetric')
+    one = BorderedImage(image, 4, 20, seamless=False)
+    assert (one.height, one.width) == (20, 20)
+    for top, bottom, left, right in [(0, 6, 0, 20), (4, 13, 4, 15), (5, 9, 0, 7), (12, 20, 13, 20)]:
+        np.testing.assert_array_equal(one.cut((top, bottom), (left, right)), whole[top:bottom, left:right])
+
+
+def test_an_image_is_not_copied_for_its_border():
+    image = np.zeros((300, 200, 3), np.uint8)
+    tile = BorderedImage(image, 4, 1, seamless=False).cut((10, 50), (20, 90))
+    assert np.shares_memory(tile, image)
+    assert np.shares_memory(bordered(image, 0, 4), image)
 
 
 def disc(outside, size=48, radius=18):

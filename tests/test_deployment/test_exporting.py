@@ -120,6 +120,20 @@ def experiment(workspace, network=EDSR):
     return str(folder / 'models/net_g_latest.pth')
 
 
+def test_one_slope_for_all_channels_is_exported_as_what_runtimes_fuse():
+    """onnxruntime computes LeakyRelu together with a convolution, PRelu not."""
+    onnx = pytest.importorskip('onnx')
+    network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.PReLU(1, 0.5), nn.Conv2d(2, 2, 1), nn.PReLU(2, 0.125))
+    file = formats.onnx_bytes(graph.exportable(network, 1, 1), formats.example(1, None), False)
+    assert [node.op_type for node in onnx.load_from_string(file).graph.node] == ['Conv', 'LeakyRelu', 'Conv', 'PRelu']
+    x = torch.linspace(-2, 2, 24).view(1, 1, 4, 6)
+    with torch.no_grad():
+        y = network[0](x)
+        y = network[2](torch.where(y > 0, y, 0.5 * y))
+        expected = torch.where(y > 0, y, 0.125 * y)
+    assert float((formats.onnx_runner(file)(x) - expected).abs().max()) < 1e-6
+
+
 def test_every_file_says_what_it_is(workspace, capsys):
     checkpoint = experiment(workspace)
     formats_wanted = ['onnx', 'safetensors', 'torchscript', 'pt2']

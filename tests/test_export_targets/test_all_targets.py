@@ -5,6 +5,7 @@ import pytest
 from kdsr.cli import main
 from kdsr.export_targets import exporting
 from kdsr.export_targets.targets import TARGETS
+from tests.conftest import network_opt
 from tests.helpers.networks import known
 
 
@@ -26,3 +27,13 @@ def test_a_target_whose_package_is_missing_names_the_extra(monkeypatch):
     assert TARGETS['ncnn'].missing().startswith('pnnx missing: ')
     assert '.[ncnn]' in TARGETS['ncnn'].missing()
     assert TARGETS['openvino'].missing() == ''
+
+
+@pytest.mark.parametrize(('network', 'multiple'), [({'type': 'FSRCNN', 'upscale': 2}, 1), (network_opt('SwinIR'), 4)])
+def test_the_page_says_for_each_target_what_sides_must_be_multiples_of(workspace, network, multiple):
+    path = known(workspace, network)
+    main(['export', path, '--formats', 'safetensors', 'torchscript', '--out', 'out', '--repeats', '0'])
+    page = next((workspace.root / 'out').glob('*.md')).read_text()
+    rows = {line.split('|')[1].strip(): line for line in page.splitlines() if 'float32 in [0, 1]' in line}
+    assert f'sides that are multiples of {multiple} |' in rows['safetensors']
+    assert 'sides of any length (multiple 1)' in rows['torchscript']

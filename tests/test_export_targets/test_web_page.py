@@ -2,7 +2,6 @@
 
 import functools
 import http.server
-import os
 import shutil
 import threading
 
@@ -99,8 +98,8 @@ def photo(height, width):
 )
 def test_the_browser_gives_pytorchs_pixels(workspace, browser, serve, network, size, monkeypatch):
     monkeypatch.delenv('XDG_CACHE_HOME', raising=False)
-    if not web_page.cached_package().is_file() and not os.environ.get('KDSR_DOWNLOADS'):
-        pytest.skip('onnxruntime-web is not in the cache; KDSR_DOWNLOADS=1 downloads it')
+    if not web_page.cached_package().is_file():
+        pytest.skip('onnxruntime-web is not in the cache; `make browser` downloads it')
     path = known(workspace, network)
     main(['export', path, '--formats', 'safetensors', '--web', '--out', 'out', '--repeats', '0'])
     folder = next((workspace.root / 'out').glob('*_web'))
