@@ -18,6 +18,7 @@ TARGETS = {  # not in `dev`: the tests of these targets are skipped without them
     'openvino': ['openvino>=2024.0', 'onnx>=1.16'],
     'coreml': ['coremltools>=9.0'],
     'ncnn': ['ncnn>=1.0.20260114', 'pnnx>=20260114'],
+    'pyiqa': ['pyiqa>=0.1.16'],
 }
 CHECKS = ['pytest', 'pytest-xdist', 'pytest-timeout', 'ruff', 'mypy', 'types-PyYAML', 'packaging', 'setuptools>=77']
 

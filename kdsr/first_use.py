@@ -20,7 +20,7 @@ from typing import Any
 LIGHT = frozenset(
     ('__main__', 'cli', 'commands', 'deployment', 'deployment.card', 'deployment.zoo_listing', 'durable', 'errors',
      'first_use', 'foreign', 'markdown', 'metadata', 'methods', 'methods.files', 'methods.listing', 'methods.table',
-     'options', 'plugins', 'processes', 'wording', 'zoo')
+     'options', 'plugins', 'processes', 'pyiqa_facts', 'wording', 'zoo')
 )  # fmt: skip
 _LIGHT_ROOMS = ('commands', 'foreign', 'options', 'zoo')  # with every module in them
 
@@ -43,7 +43,7 @@ def _prepare() -> None:
 
         restore_former_names()
         replacements.install()
-        from kdsr import archs, data, losses, models, views  # noqa: F401 - they register their classes
+        from kdsr import archs, data, losses, models, pyiqa_metric, views  # noqa: F401 - they register their classes
         from kdsr.checks.experiment import refuse_mistakes
         from kdsr.compat.option_files import before_a_run
         from kdsr.data.content import describe_content

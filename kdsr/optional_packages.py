@@ -16,6 +16,7 @@ _EXTRAS = {
     'pnnx': 'ncnn',
     'spandrel': 'spandrel',
     'coremltools': 'coreml',
+    'pyiqa': 'pyiqa',
 }  # package to extra of kdsr; all others come with kdsr[export]
 
 

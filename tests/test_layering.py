@@ -9,11 +9,11 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / 'kdsr'
 ORDER = [
     {'errors', 'environment', 'foreign', 'markdown', 'processes', 'progress_bars', 'wording'},
-    {'plugins', 'durable', 'metadata', 'optional_packages', 'zoo'},
+    {'plugins', 'durable', 'metadata', 'optional_packages', 'pyiqa_facts', 'zoo'},
     {'options', 'image_files'},
     {'compat'},
     {'experiment'},
-    {'lifecycle', 'metrics'},
+    {'lifecycle', 'metrics', 'pyiqa_metric'},
     {'replacements'},
     {'distillation'},
     {'hourglass'},

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kdsr.data.benchmark_sets import locate_lr_cache
 from kdsr.networks.candidates import Candidate
+from kdsr.options.metrics import fill_direction
+from kdsr.pyiqa_facts import PYIQA
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,8 @@ class Protocol:
         self_ensemble: Average the output over eight flips and turns of the input.
         quadrants: Run images in four quarters: all of them, or those of the named sets. None follows the option file.
         tile: Side of tiles in low-resolution pixels, from 0; 0 runs whole images.
+        metrics: More than PSNR and SSIM: name to the options of a registered metric, as in `val.metrics`. They are
+            measured in colour.
     """
 
     rgb: bool = False
@@ -28,6 +34,7 @@ class Protocol:
     self_ensemble: bool = False
     quadrants: bool | tuple[str, ...] | None = None
     tile: int = 0
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def border(self, scale: int) -> int:
         """Return how many pixels are cut from each border at a scale."""
@@ -54,3 +61,22 @@ class Resources:
     workers: int = 4
     lr_cache: Path = field(default_factory=locate_lr_cache)
     pictures: Path | None = None
+
+
+def name_metrics(names: Sequence[str], download: bool = False) -> dict[str, dict[str, Any]]:
+    """Return the options of metrics by name: BasicSR's `niqe`, and those of pyiqa.
+
+    Args:
+        names: For example niqe, lpips, dists.
+        download: Let pyiqa download weights that are missing.
+
+    Example:
+        >>> name_metrics(['niqe'])
+        {'niqe': {'type': 'calculate_niqe', 'better': 'lower'}}
+    """
+    ours = {'niqe': {'type': 'calculate_niqe'}}
+    return {name: fill_direction(ours.get(name) or _name_pyiqa_metric(name, download)) for name in names}
+
+
+def _name_pyiqa_metric(name: str, download: bool) -> dict[str, Any]:
+    return {'type': PYIQA, 'metric': name, **({'download': True} if download else {})}

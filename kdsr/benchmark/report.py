@@ -7,18 +7,22 @@ import dataclasses
 import datetime
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 
 import kdsr
 from kdsr.benchmark.protocol import Protocol
-from kdsr.benchmark.results import SetScores
+from kdsr.benchmark.results import ImageScore, SetScores
 from kdsr.benchmark.tasks import OVERLAP
 from kdsr.data.benchmark_sets import describe_crop
 from kdsr.distillation.photo_probe import BICUBIC_LIKE, EXCUSE
 from kdsr.environment import commit, processor
 from kdsr.markdown import markdown_table
+from kdsr.pyiqa_facts import PYIQA
+from kdsr.pyiqa_metric import read_pyiqa_version
 from kdsr.wording import counted
 
 QUADRANTS = '†'
@@ -52,6 +56,9 @@ class About:
             f'PSNR [dB] / SSIM on {channels}; super-resolved images rounded to 8 bits; {border} pixels cut from each '
             "border; mean over the images of a set; BasicSR's `calculate_psnr` and `calculate_ssim`.",
         ]
+        if chosen.metrics:
+            kinds = (f'{name}: {_describe_metric(metric)}' for name, metric in chosen.metrics.items())
+            lines.append(f'In colour, with the same border: {"; ".join(kinds)}.')
         y_networks = sorted({r.model for r in results if r.luminance})
         if y_networks and not chosen.rgb:
             rounding = ROUNDED[chosen.round_gt]
@@ -84,6 +91,12 @@ def _describe_crops(results: Sequence[SetScores]) -> str:
     return '; '.join(f'{crop}: {", ".join(names)}' for crop, names in sets.items())
 
 
+def _describe_metric(metric: Mapping[str, Any]) -> str:
+    if metric['type'] != PYIQA:
+        return f"BasicSR's `{metric['type']}`"
+    return f'{metric["metric"]} of pyiqa {read_pyiqa_version()}'
+
+
 def format_markdown(results: Sequence[SetScores], about: About) -> str:
     """Return the protocol, one table per scale, and the files of the weights.
 
@@ -93,7 +106,11 @@ def format_markdown(results: Sequence[SetScores], about: About) -> str:
     """
     blocks = ['# Benchmark', '\n'.join(f'* {line}' for line in about.lines(results))]
     for scale in sorted({r.scale for r in results}):
-        blocks.append(_format_table([r for r in results if r.scale == scale], scale, about.decimals))
+        of_scale = [r for r in results if r.scale == scale]
+        blocks.append(_format_table(of_scale, f'x{scale}', partial(_format_cell, decimals=about.decimals)))
+        for name, metric in about.protocol.metrics.items():
+            head = f'x{scale}, {name} ({metric.get("better") or "higher"} is better)'
+            blocks.append(_format_table(of_scale, head, partial(_format_other, metric=name)))
     blocks += [f'**WARNING: {warning}**' for warning in map(warn_if_below_bicubic, results) if warning]
     files = {(f'{r.model} x{r.scale}', r.source, r.fingerprint[:16] or '-'): None for r in results}
     blocks.append(markdown_table(['model', 'weights', 'sha256'], list(files)))
@@ -108,15 +125,15 @@ def warn_if_below_bicubic(result: SetScores) -> str | None:
     return f'{result.model} x{result.scale} is {lost} on {result.set_name}. {EXCUSE}'
 
 
-def _format_table(results: Sequence[SetScores], scale: int, decimals: int) -> str:
+def _format_table(results: Sequence[SetScores], title: str, cell: Callable[[SetScores], str]) -> str:
     sets = list(dict.fromkeys(r.set_name for r in results))
     counts = {r.set_name: len(r.images) for r in results}
-    head = [f'x{scale}', 'parameters', *(f'{name} ({counts[name]})' for name in sets)]
+    head = [title, 'parameters', *(f'{name} ({counts[name]})' for name in sets)]
     rows = []
     for model in dict.fromkeys(r.model for r in results):
         own = {r.set_name: r for r in results if r.model == model}
         size = next(iter(own.values())).parameters
-        cells = [_format_cell(own[name], decimals) if name in own else '-' for name in sets]
+        cells = [cell(own[name]) if name in own else '-' for name in sets]
         rows.append([model, '-' if size is None else f'{size:,}', *cells])
     return markdown_table(head, rows, numbers=range(1, len(head)))
 
@@ -125,19 +142,27 @@ def _format_cell(result: SetScores, decimals: int) -> str:
     return f'{result.psnr:.{decimals}f} / {result.ssim:.4f}' + (f' {QUADRANTS}' if result.quadrants else '')
 
 
+def _format_other(result: SetScores, metric: str) -> str:
+    return f'{result.mean_of(metric):.4f}'
+
+
 def format_csv(results: Sequence[SetScores]) -> str:
     """Return one line per image, and one per set, where `image` is `mean`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(['model', 'scale', 'set', 'image', 'psnr', 'ssim'])
+    others = list(results[0].images[0].others) if results else []
+    writer.writerow(['model', 'scale', 'set', 'image', 'psnr', 'ssim', *others])
     for r in results:
-        for image, psnr, ssim in [*((i.image, i.psnr, i.ssim) for i in r.images), ('mean', r.psnr, r.ssim)]:
-            writer.writerow([r.model, r.scale, r.set_name, image, f'{psnr:.6f}', f'{ssim:.8f}'])
+        mean = ImageScore('mean', r.psnr, r.ssim, others={name: r.mean_of(name) for name in others})
+        for i in (*r.images, mean):
+            more = [f'{i.others[name]:.8f}' for name in others]
+            writer.writerow([r.model, r.scale, r.set_name, i.image, f'{i.psnr:.6f}', f'{i.ssim:.8f}', *more])
     return text.getvalue()
 
 
 def format_json(results: Sequence[SetScores], about: About) -> str:
     """Return everything: protocol, versions, device, and the results with the scores of every image."""
+    names = list(about.protocol.metrics)
     content = {
         'kdsr': kdsr.__version__,
         'commit': commit(),
@@ -147,6 +172,9 @@ def format_json(results: Sequence[SetScores], about: About) -> str:
         'date': datetime.date.today().isoformat(),
         'protocol': dataclasses.asdict(about.protocol),
         'protocol_in_words': about.lines(results),
-        'results': [{**dataclasses.asdict(r), 'psnr': r.psnr, 'ssim': r.ssim} for r in results],
+        'results': [
+            {**dataclasses.asdict(r), 'psnr': r.psnr, 'ssim': r.ssim, **{name: r.mean_of(name) for name in names}}
+            for r in results
+        ],
     }
     return json.dumps(content, indent=1) + '\n'

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from kdsr.data.benchmark_sets import BenchmarkSet
 from kdsr.networks.candidates import Candidate
@@ -25,12 +26,14 @@ class ImageScore:
         psnr: Of the candidate.
         ssim: Of the candidate.
         bicubic: PSNR of MATLAB's bicubic upsampling, which the first images of a set are compared with; else None.
+        others: The values of other metrics, by name.
     """
 
     image: str
     psnr: float
     ssim: float
     bicubic: float | None = None
+    others: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,3 +83,7 @@ class SetScores:
     def ssim(self) -> float:
         """The mean over the images."""
         return sum(one.ssim for one in self.images) / len(self.images)
+
+    def mean_of(self, metric: str) -> float:
+        """Return the mean of another metric over the images."""
+        return sum(one.others[metric] for one in self.images) / len(self.images)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kdsr.benchmark.protocol import Protocol, Resources
 from kdsr.benchmark.results import Task
-from kdsr.benchmark.tasks import make_network_runner
+from kdsr.benchmark.tasks import choose_input, make_network_runner
 from kdsr.cost.live_memory import LiveTensors
 from kdsr.cost.on_meta import copy_to_meta
 from kdsr.data.benchmark_sets import read_pair
@@ -73,7 +73,7 @@ def _measure(task: Task, protocol: Protocol, resources: Resources) -> SetRuntime
     seconds, peaks = [], []
     for number, pair in enumerate(task.test_set.pairs):
         lq, gt = read_pair(pair, candidate.scale, resources.lr_cache)
-        image = make_batch(gt if candidate.input == 'gt' else lq).to(device)
+        image = make_batch(choose_input(candidate, lq, gt)).to(device)
         if candidate.luminance:
             image = rgb2ycbcr_pt(image, y_only=True)
         for _ in range(WARMUP if number == 0 else 0):

@@ -30,6 +30,8 @@ from kdsr.networks.facts import count_parameters
 from kdsr.networks.onnx_network import OnnxNetwork
 from kdsr.papers.rows import find_decimals
 from kdsr.progress_bars import ProgressBar
+from kdsr.pyiqa_facts import PYIQA
+from kdsr.pyiqa_metric import prepare_metrics, read_pyiqa_version
 
 
 def plan_tasks(candidates: Sequence[Candidate], folders: Sequence[str]) -> list[Task]:
@@ -110,7 +112,8 @@ def benchmark(
             finished = None if resources.pictures is not None else _read_finished(task, kept)
             results.append(finished or _run(task, protocol, resources, kept))
             last = results[-1]
-            scores = f'{last.psnr:.4f} / {last.ssim:.4f}'
+            others = ''.join(f' / {name} {last.mean_of(name):.4f}' for name in protocol.metrics)
+            scores = f'{last.psnr:.4f} / {last.ssim:.4f}{others}'
             say(f'[{number}/{len(tasks)}] {last.model} x{last.scale}, {last.set_name}: {scores}')
             warning = report.warn_if_below_bicubic(last)
             if warning:
@@ -130,6 +133,8 @@ def _check(protocol: Protocol, resources: Resources) -> None:
         raise UserError('--tile, --crop-border and --workers must be 0 or more.')
     if protocol.tile and protocol.quadrants:
         raise UserError('--quadrants and --tile are two ways to cut an image: choose one.')
+    for name, problem in prepare_metrics(protocol.metrics):
+        raise UserError(f'--metrics {name}: {problem}')
     if torch.device(resources.device).type == 'cuda' and not torch.cuda.is_available():
         raise UserError(f'--device {resources.device}: PyTorch finds no GPU on this machine.')
 
@@ -195,6 +200,8 @@ def _name_kept_file(task: Task, protocol: Protocol, resources: Resources, out: P
         'set': test_set.fingerprint(),
         'scale': candidate.scale,
     }
+    if any(metric['type'] == PYIQA for metric in protocol.metrics.values()):
+        depends['pyiqa'] = read_pyiqa_version()
     key = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()
     return out / 'finished' / f'{key[:32]}.json'
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from basicsr.metrics import calculate_metric
 from basicsr.utils import tensor2img
 from basicsr.utils.color_util import rgb2ycbcr_pt
 from torch import Tensor, nn
@@ -18,7 +20,7 @@ from kdsr.benchmark.results import ImageScore
 from kdsr.compat.dataset_files import write_png
 from kdsr.data.benchmark_sets import BenchmarkSet, Pair, read_pair
 from kdsr.data.image_headers import read_size
-from kdsr.data.matlab_bicubic import upsample_bicubic
+from kdsr.data.matlab_bicubic import imresize_bicubic, upsample_bicubic
 from kdsr.data.parallel import run_ahead
 from kdsr.distillation.outputs import Batch
 from kdsr.distillation.padding import run_padded
@@ -68,7 +70,7 @@ def run_on_set(
 
     def run(item: tuple[Pair, np.ndarray, np.ndarray]) -> tuple[Pair, np.ndarray | Tensor, np.ndarray, np.ndarray]:
         pair, lq, gt = item
-        sr = super_resolve(gt if candidate.input == 'gt' else lq)
+        sr = super_resolve(choose_input(candidate, lq, gt))
         _check_result(candidate, pair, sr, gt)
         return pair, sr, lq, gt
 
@@ -81,6 +83,19 @@ def run_on_set(
             if bar is not None:
                 bar.update()
     return scores
+
+
+def choose_input(candidate: Candidate, lq: np.ndarray, gt: np.ndarray) -> np.ndarray:
+    """Return the image that a candidate sees: LR, the ground truth, or the clean LR image of the ground truth.
+
+    Args:
+        candidate: What is scored.
+        lq: (h, w, 3), uint8.
+        gt: (S*h, S*w, 3), uint8.
+    """
+    if candidate.input == 'gt':
+        return gt
+    return imresize_bicubic(gt, candidate.scale) if candidate.input == 'lq_clean' else lq
 
 
 def make_super_resolver(
@@ -159,7 +174,7 @@ def _score_pair(
     pair, sr, lq, gt = item
     image = tensor2img(sr) if isinstance(sr, Tensor) else sr
     colour = image
-    if candidate.luminance and (pictures is not None or protocol.rgb):
+    if candidate.luminance and (pictures is not None or protocol.rgb or protocol.metrics):
         colour = colour_image(sr, make_batch(lq))  # type: ignore[arg-type]
     if pictures is not None:
         write_png(colour, pictures / f'{pair.name}.png')
@@ -167,9 +182,25 @@ def _score_pair(
     bicubic = None
     if pair.name in compared:
         bicubic, _ = score(upsample_bicubic(lq, candidate.scale), gt, border, y_channel=not protocol.rgb)
+    name, others = printable(pair.name), measure_others(colour, gt, protocol.metrics, border)
     if candidate.luminance and not protocol.rgb:
-        return ImageScore(printable(pair.name), *score(image, _to_luminance(gt, protocol.round_gt), border), bicubic)
-    return ImageScore(printable(pair.name), *score(colour, gt, border, y_channel=not protocol.rgb), bicubic)
+        return ImageScore(name, *score(image, _to_luminance(gt, protocol.round_gt), border), bicubic, others)
+    return ImageScore(name, *score(colour, gt, border, y_channel=not protocol.rgb), bicubic, others)
+
+
+def measure_others(
+    image: np.ndarray, gt: np.ndarray, metrics: Mapping[str, Mapping[str, Any]], border: int
+) -> dict[str, float]:
+    """Return the values of more metrics than PSNR and SSIM.
+
+    Args:
+        image: (H, W, 3), uint8, BGR.
+        gt: The ground truth in the same format.
+        metrics: Name to the options of a registered metric.
+        border: Pixels that are cut from each border.
+    """
+    given = {'img': image, 'img2': gt}
+    return {name: float(calculate_metric(given, {**opt, 'crop_border': border})) for name, opt in metrics.items()}
 
 
 def _to_luminance(gt: np.ndarray, rounded: bool) -> np.ndarray:

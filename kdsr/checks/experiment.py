@@ -16,7 +16,8 @@ from kdsr.checks.weights import find_weight_problems
 from kdsr.errors import UserError
 from kdsr.experiment import Experiment, read_experiment, rules
 from kdsr.experiment.missing_files import find_missing_files
-from kdsr.options import ERROR, WARNING, OptionFile, Problem, block_of, find_option_problems, report
+from kdsr.options import ERROR, MISSING, WARNING, OptionFile, Problem, block_of, find_option_problems, report
+from kdsr.pyiqa_metric import prepare_metrics
 
 
 def find_problems(
@@ -49,6 +50,7 @@ def find_problems(
             problems += find_missing_files(experiment, auto_resume)
             strict = block_of(file.opt, 'path').get('strict_load_g') is not False
             problems += find_weight_problems(experiment, auto_resume, strict, thorough)
+            problems += _find_metric_problems(experiment) if not any(p.kind == ERROR for p in problems) else ()
             if not any(problem.kind == ERROR for problem in problems):  # what follows relies on the keys
                 problems += find_pair_problems(experiment)
     return file.add_places(dict.fromkeys(problems))
@@ -58,6 +60,12 @@ def _find_training_problems(experiment: Experiment) -> Iterator[Problem]:
     yield from rules.find_step_problems(experiment)
     yield from rules.find_objective_problems(experiment)
     yield from rules.find_start_problems(experiment)
+
+
+def _find_metric_problems(experiment: Experiment) -> Iterator[Problem]:
+    """Report metrics of pyiqa whose weights are not on this machine: the first validation may be hours away."""
+    for name, text in prepare_metrics(experiment.validation.metrics):
+        yield Problem(('val', 'metrics', name), text, MISSING)
 
 
 def refuse_mistakes(file: OptionFile, is_train: bool, auto_resume: bool = False) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def _benchmark(args: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from kdsr.benchmark.protocol import Protocol, Resources
+    from kdsr.benchmark.protocol import Protocol, Resources, name_metrics
     from kdsr.benchmark.scoring import benchmark
     from kdsr.data.benchmark_sets import locate_lr_cache
     from kdsr.networks.devices import find_device
@@ -39,6 +39,7 @@ def _benchmark(args: argparse.Namespace) -> None:
         self_ensemble=args.self_ensemble,
         quadrants=quadrants,
         tile=args.tile,
+        metrics=name_metrics(args.metrics, args.download),
     )
     out = Path(args.out)
     resources = Resources(
@@ -110,6 +111,16 @@ def add_benchmark(commands: Commands) -> None:
     colour.add_argument('--rgb', action='store_true', help='score R, G and B')
     benchmark.add_argument(
         '--crop-border', type=int, metavar='PIXELS', help='pixels to cut from each border (default: the scale)'
+    )
+    benchmark.add_argument(
+        '--metrics',
+        nargs='+',
+        default=[],
+        metavar='NAME',
+        help='more metrics, in colour: niqe, or those of pyiqa: lpips, dists, musiq, ... (pip install -e ".[pyiqa]")',
+    )
+    benchmark.add_argument(
+        '--download', action='store_true', help='let pyiqa download the weights of --metrics that are missing'
     )
     benchmark.add_argument(
         '--round-gt', action='store_true', help='round the luminance of the ground truth (for luminance networks)'

@@ -152,7 +152,7 @@ def _list_teachers(run: PlannedRun, in_tables: tuple[str, ...]) -> Iterator[_Net
         if (teacher.weights or '').startswith(in_tables or ('\0',)):
             continue
         name = teacher.name
-        sees = ' (sees the ground truth)' if teacher.input == 'gt' else ''
+        sees = {'gt': ' (sees the ground truth)', 'lq_clean': ' (sees the clean LR image)'}.get(teacher.input, '')
         build = partial(_build_one_teacher, run, name)
         yield _Network(f'teacher {name}{sees}', _describe_identity(teacher), build)
     if len(experiment.teachers) > 1 and experiment.student is not None:
@@ -190,7 +190,7 @@ def _build_one_teacher(run: PlannedRun, name: str) -> _Run:
 
 def _run_ensemble(ensemble: TeacherEnsemble, experiment: Experiment) -> _Run:
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    privileged = 'gt' in ensemble.inputs.values()
+    privileged = any(kind in ('gt', 'lq_clean') for kind in ensemble.inputs.values())
 
     def run(lq: Tensor, gt: Tensor, in_quarters: bool) -> Tensor:
         lq, gt = (to_network_colours(image, experiment.luminance).to(device) for image in (lq, gt))

@@ -23,6 +23,7 @@ from kdsr.errors import UserError, did_you_mean
 from kdsr.experiment import missing_files, read_experiment
 from kdsr.lifecycle.locking import FolderLock
 from kdsr.options.differences import list_option_differences
+from kdsr.pyiqa_metric import prepare_metrics
 from kdsr.wording import counted
 
 POLL_SECONDS = 0.5
@@ -106,6 +107,8 @@ def check_run_files(runs: Iterable[PlannedRun], stand_in: str) -> None:
     """
     problems: dict[str, str] = {}  # what is missing, to the first run that needs it
     for run in runs:
+        for metric, problem in prepare_metrics(run.experiment.validation.metrics):
+            problems.setdefault(f'val.metrics.{metric}: {problem}', run.name)
         try:
             missing_files.check_files(read_experiment(_add_stand_ins(run.opt, run.needs, stand_in)))
         except UserError as error:

@@ -31,7 +31,7 @@ class Candidate:
         luminance: It takes one channel, Y.
         quadrants: Test in four quarters, or for which sets.
         sets: Those that its option file names.
-        input: 'lq', or 'gt' for a teacher that sees the ground truth (PISR).
+        input: 'lq', or what a privileged teacher sees: 'gt', or 'lq_clean', the bicubic LR image of the ground truth.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Candidate:
     luminance: bool = False
     quadrants: bool | Sequence[str] = False
     sets: tuple[BenchmarkSet, ...] = ()
-    input: Literal['lq', 'gt'] = 'lq'
+    input: Literal['lq', 'lq_clean', 'gt'] = 'lq'
 
 
 def hash_file(path: str) -> str:

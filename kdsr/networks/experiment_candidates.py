@@ -122,7 +122,7 @@ def _list_teachers(experiment: Experiment, ensemble: TeacherEnsemble) -> Iterato
             fingerprint=_hash_files(files),
             multiple=member.multiple,
             luminance=find_input_channels(member.network) == 1,
-            input='gt' if teacher.input == 'gt' else 'lq',
+            input=teacher.input if teacher.input in ('gt', 'lq_clean') else 'lq',
         )
 
 
