@@ -1,12 +1,13 @@
 """Kill real training runs at random moments, resume them, and compare with a run that nobody disturbed.
 
     OMP_NUM_THREADS=1 python benchmarks/stress_kill.py          # writes benchmarks/results/stress_kill_cpu.md
+    OMP_NUM_THREADS=1 python benchmarks/stress_kill.py --gan    # writes benchmarks/results/stress_kill_gan_cpu.md
 
 Every run is a process of its own (forked from this one, which spares it the imports) that goes through BasicSR's
 pipeline as kdsr/train.py does. It gets SIGKILL, SIGTERM or SIGINT after a random time, one to three times, and is
 resumed with --auto_resume each time. What it leaves in the end must have the bits of the undisturbed run: weights,
-averaged weights, helpers, `net_g_best.pth`, and all that the last training state holds. Anything else, and any start
-that fails, ends the script with status 1.
+averaged weights, discriminator, helpers, `net_g_best.pth`, and all that the last training state holds. Anything else,
+and any start that fails, ends the script with status 1.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ TOTAL = 16
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 2, 'upscale': 2}
 RCAN = {**EDSR, 'type': 'RCAN', 'num_group': 2, 'num_block': 1, 'squeeze_factor': 4}
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)  # the hardest twice as often
-PATIENCE = 120  # seconds after which a process counts as stuck
+PATIENCE = 300  # seconds after which a process counts as stuck
 
 
 def prepare(folder: Path) -> None:
@@ -51,6 +52,7 @@ def prepare(folder: Path) -> None:
         for kind, image in (('gt', gt), ('lq', cv2.resize(gt, (24, 24), interpolation=cv2.INTER_AREA))):
             (folder / kind).mkdir(exist_ok=True)
             cv2.imwrite(str(folder / kind / f'{i}.png'), image)
+    (folder / 'names.txt').write_text('\n'.join(f'{i}.png' for i in range(4)))
     torch.manual_seed(0)
     torch.save({'params': build_network(dict(RCAN)).state_dict()}, folder / 'teacher.pth')
 
@@ -83,6 +85,41 @@ def kinds(folder: Path) -> dict[str, dict]:
         },
     }  # fmt: skip
     return {'plain, one loader process': plain, 'features, wavelets, a view': distilled}
+
+
+def gan_kinds(folder: Path) -> dict[str, dict]:
+    """Return the options of distilled runs with a discriminator; the second degrades its images in the step."""
+    _, distilled = kinds(folder).values()
+    gan = {'type': 'GANLoss', 'gan_type': 'vanilla', 'real_label_val': 1.0, 'fake_label_val': 0.0, 'loss_weight': 0.1}
+    block = {**distilled['distillation'], 'losses': {'l_fit': {'type': 'FitNetLoss', 'loss_weight': 0.1}}}
+    block['losses']['l_kd'] = {'type': 'ResponseLoss'}
+    esrgan = {
+        **distilled, 'model_type': 'ESRGANModel', 'distillation': block,
+        'network_d': {'type': 'UNetDiscriminatorSN', 'num_in_ch': 3, 'num_feat': 4, 'skip_connection': True},
+        'train': {
+            **distilled['train'], 'optim_d': {'type': 'Adam', 'lr': 1e-3}, 'gan_opt': gan, 'net_d_iters': 1,
+            'net_d_init_iters': 0,
+        },
+    }  # fmt: skip
+    lists = ['iso', 'aniso', 'generalized_iso', 'generalized_aniso', 'plateau_iso', 'plateau_aniso']
+    blur = {'kernel_list': lists, 'kernel_prob': [0.45, 0.25, 0.12, 0.03, 0.12, 0.03], 'sinc_prob': 0.1}
+    blur.update(blur_kernel_size=21, blur_sigma=[0.2, 3], betag_range=[0.5, 4], betap_range=[1, 2])
+    train_set = {
+        'name': 'tiny', 'type': 'RealESRGANDataset', 'dataroot_gt': str(folder / 'gt'), 'io_backend': {'type': 'disk'},
+        'meta_info': str(folder / 'names.txt'), **blur, **{f'{key}2': value for key, value in blur.items()},
+        'final_sinc_prob': 0.8, 'gt_size': 32, 'use_hflip': True, 'use_rot': False, 'batch_size_per_gpu': 2,
+        'dataset_enlarge_ratio': 5,
+    }  # fmt: skip
+    once = {
+        'resize_prob': [0.2, 0.7, 0.1], 'resize_range': [0.15, 1.5], 'gaussian_noise_prob': 0.5,
+        'noise_range': [1, 30], 'poisson_scale_range': [0.05, 3], 'gray_noise_prob': 0.4, 'jpeg_range': [30, 95],
+    }  # fmt: skip
+    realesrgan = {
+        **esrgan, 'model_type': 'RealESRGANModel', **once, **{f'{key}2': value for key, value in once.items()},
+        'second_blur_prob': 0.8, 'gt_size': 32, 'queue_size': 8, 'l1_gt_usm': True, 'percep_gt_usm': True,
+        'gan_gt_usm': False, 'datasets': {'train': train_set, 'val': esrgan['datasets']['val']},
+    }  # fmt: skip
+    return {'ESRGANModel, distilled': esrgan, 'RealESRGANModel, distilled, with its pool of pairs': realesrgan}
 
 
 def start(folder: Path, opt: dict) -> int:
@@ -136,7 +173,8 @@ def left(folder: Path) -> dict[str, object]:
     """Return what a finished run leaves that must be the same."""
     run = folder / 'experiments' / 'run'
     names = [f'models/net_g_{TOTAL}.pth', 'models/net_g_latest.pth', 'models/net_g_best.pth']
-    names += [f'models/net_distill_{TOTAL}.pth'] if (run / f'models/net_distill_{TOTAL}.pth').exists() else []
+    more = [f'models/net_distill_{TOTAL}.pth', f'models/net_d_{TOTAL}.pth']
+    names += [name for name in more if (run / name).exists()]
     return {name: torch.load(run / name, weights_only=False) for name in [*names, f'training_states/{TOTAL}.state']}
 
 
@@ -181,6 +219,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--kills', type=int, default=60, help='at least so many, over all kinds of runs')
     parser.add_argument('--minutes', type=float, default=8.0, help='start no new run after this time')
+    parser.add_argument('--gan', action='store_true', help='kill distilled runs with a discriminator')
     parser.add_argument('--seed', type=int, default=0, help='of the moments and the signals')
     args = parser.parse_args()
     random.seed(args.seed)
@@ -190,7 +229,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix='kdsr_stress_') as temporary:
         root = Path(temporary)
         prepare(root)
-        for i, (name, opt) in enumerate(kinds(root).items()):
+        for i, (name, opt) in enumerate((gan_kinds if args.gan else kinds)(root).items()):
             shutil.rmtree(root / 'experiments', ignore_errors=True)
             seconds, wanted = finish(root, opt), args.kills * (i + 1) / 2
             print(f'{name}: {seconds:.1f} s undisturbed', flush=True)
@@ -209,13 +248,14 @@ def main() -> None:
                     for s in dict.fromkeys(SIGNALS)]  # fmt: skip
             lines.append(f'| {name} | {runs} | {" | ".join(cell or "0" for cell in cells)} | none |')
     heads = ' | '.join(s.name for s in dict.fromkeys(SIGNALS))
+    gan = ' --gan' if args.gan else ''
     about = (
         f'{total} kills at random moments of runs of {TOTAL} iterations, a state every second; resumed '
         f'(`--auto_resume`) and compared bit by bit with the undisturbed; {(time.monotonic() - began) / 60:.1f} min. '
-        f'{machine()} Written by `OMP_NUM_THREADS=1 python benchmarks/stress_kill.py --kills {args.kills}`.'
+        f'{machine()} Written by `OMP_NUM_THREADS=1 python benchmarks/stress_kill.py --kills {args.kills}{gan}`.'
     )
     head = [f'| run | compared | {heads} | differences |', '|---|---|---|---|---|---|']
-    keep('stress_kill', ['# Killed and resumed', '', about, '', *head, *lines])
+    keep('stress_kill_gan' if args.gan else 'stress_kill', ['# Killed and resumed', '', about, '', *head, *lines])
 
 
 if __name__ == '__main__':
