@@ -1,8 +1,9 @@
 """int8 in training: the network computes what its int8 export will compute, and learns to live with it.
 
-The scheme is that of `kdsr export --int8` (:mod:`kdsr.deployment.quantisation`): every convolution but the first and
-the last one rounds its input and its output to 256 levels of a fixed range, and its weights to 129 levels for each
-output channel. Everything else stays in single precision.
+The scheme is that of `kdsr export --int8` (:mod:`kdsr.deployment.quantisation`): a convolution rounds its input and its
+output to 256 levels of a fixed range, and its weights to 129 levels for each output channel. The first and the last
+convolution stay in single precision, and so do those whose rounding costs most for the work that it saves, as many as
+bring the loss at the start below a budget. Everything else is in single precision.
 
     x' = s (clamp(round(x / s) + z, 0, 255) - z)       s = (high - low) / 255,  z = round(-low / s)
     w' = t clamp(round(w / t), -64, 64)                t = max |w| / 64 for each output channel
@@ -25,6 +26,7 @@ from kdsr.errors import UserError
 LEVELS = 255  # of an activation, unsigned
 WEIGHT_LEVELS = 64  # to each side of zero: seven bits, which no processor's int8 products overflow
 OBSERVED = 20  # steps that are watched for the ranges
+JUDGED = 4  # of the observed batches, which show what rounding costs
 TAIL = 1e-4  # share of the values of a batch that may lie beyond either end of its range
 Range = tuple[float, float]
 
@@ -67,13 +69,20 @@ class Int8Simulation:
     Args:
         network: Whose convolutions are quantised.
         image: Example of its input, (N, C, h, w).
+        budget: PSNR in dB, on the observed batches, that rounding may cost before the network learns to live with it.
+
+    Attributes:
+        exact: Convolutions that stay in single precision for this budget.
 
     Raises:
         UserError: the network has fewer than three convolutions.
     """
 
-    def __init__(self, network: nn.Module, image: Tensor) -> None:
-        self._slots = _find_slots(network, image)
+    def __init__(self, network: nn.Module, image: Tensor, budget: float = 0.03) -> None:
+        self._slots, self._work = _find_slots(network, image)
+        self._network, self._budget = network, budget
+        self._judged: list[tuple[Tensor, Tensor]] = []
+        self.exact: list[str] = []
         self._observed: dict[int, Range] = {}
         self._steps = 0
         self._ranges: dict[str, ConvRanges] = {}
@@ -86,11 +95,52 @@ class Int8Simulation:
             assert isinstance(module, nn.Conv2d)
             module._conv_forward = partial(self._run, name, module)  # type: ignore[method-assign]
 
-    def start_step(self) -> None:
-        """Count a step; after the last observed one, fix the ranges."""
-        if not self._ranges and self._steps >= OBSERVED:
-            self.use({name: [*self._observed[i], *self._observed[o]] for name, (i, o) in self._slots.items()})
+    def start_step(self, image: Tensor | None = None, gt: Tensor | None = None) -> None:
+        """Count a step; after the last observed one, fix the ranges, and choose what stays in single precision.
+
+        Args:
+            image: The network's input in this step, (N, C, h, w).
+            gt: What its output should be. Without these two all convolutions are rounded.
+        """
+        if not self._ranges:
+            if image is not None and gt is not None:
+                self._judged = [*self._judged, (image, gt)][-JUDGED:]
+            if self._steps >= OBSERVED:
+                self.use({name: [*self._observed[i], *self._observed[o]] for name, (i, o) in self._slots.items()})
+                if self._judged:
+                    self._keep_sensitive_exact()
         self._steps += 1
+
+    def _keep_sensitive_exact(self) -> None:
+        """Leave out the convolutions that cost most for their work, until the others cost no more than the budget.
+
+        The errors of single convolutions add up, nearly, so that each is measured alone.
+        """
+        every, training = self._ranges, self._network.training
+        self._network.eval()
+        with torch.no_grad():
+            self._ranges = {'': ConvRanges((0.0, 0.0), (0.0, 0.0))}  # of no convolution: nothing is rounded
+            plain = [self._network(image) for image, _ in self._judged]
+            allowed = _sum_of_squares(plain, [gt for _, gt in self._judged]) * (10 ** (self._budget / 10) - 1)
+            costs = {}
+            for name in every:
+                self._ranges = {name: every[name]}
+                costs[name] = _sum_of_squares(plain, [self._network(image) for image, _ in self._judged])
+        self._network.train(training)
+        order = sorted(every, key=lambda name: costs[name] / self._work[name])
+        while len(order) > 1 and sum(costs[name] for name in order) > allowed:
+            self.exact.append(order.pop())
+        self._ranges = {name: limits for name, limits in every.items() if name in order}
+        self._judged = []
+
+    def share_of_work(self) -> float:
+        """Return the share of the multiplications between the first and the last convolution that are rounded."""
+        return sum(self._work[name] for name in self._ranges) / sum(self._work.values())
+
+    @property
+    def is_new(self) -> bool:
+        """No step was counted, and no ranges are known."""
+        return self._steps == 0 and not self._ranges
 
     def ranges(self) -> dict[str, list[float]]:
         """Return, for each convolution, the lowest and highest value of input and output; empty while observing."""
@@ -102,10 +152,10 @@ class Int8Simulation:
 
     def _run(self, name: str, module: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         convolve = partial(nn.Conv2d._conv_forward, module)
-        if self._ranges:
+        if name in self._ranges:
             return _convolve_quantised(convolve, self._ranges[name], x, weight, bias)
         y = convolve(x, weight, bias)
-        if module.training:
+        if module.training and not self._ranges:
             for slot, tensor in zip(self._slots[name], (x, y)):
                 self._observe(slot, tensor.detach())
         return y
@@ -129,6 +179,10 @@ def _convolve_quantised(
     return quantise_activation(y, limits.output)
 
 
+def _sum_of_squares(some: list[Tensor], others: list[Tensor]) -> float:
+    return sum(float((one - other).square().sum()) for one, other in zip(some, others))
+
+
 def _limits(tensor: Tensor) -> Range:
     """Return the range that holds all but :data:`TAIL` of the values at either end."""
     values = tensor.float().flatten()
@@ -138,10 +192,11 @@ def _limits(tensor: Tensor) -> Range:
     return float(low), float(high)
 
 
-def _find_slots(network: nn.Module, image: Tensor) -> dict[str, tuple[int, int]]:
+def _find_slots(network: nn.Module, image: Tensor) -> tuple[dict[str, tuple[int, int]], dict[str, int]]:
     """Return the convolutions between the first and the last one, each with the numbers of its input and its output.
 
-    Tensors that are the same object, unchanged in between, have the same number.
+    The second result is how many multiplications each needs for this image. Tensors that are the same object, unchanged
+    in between, have the same number.
     """
     names = {module: name for name, module in network.named_modules()}
     seen: list[tuple[str, Tensor, int, Tensor, int]] = []
@@ -166,7 +221,13 @@ def _find_slots(network: nn.Module, image: Tensor) -> dict[str, tuple[int, int]]
         if isinstance(network.get_submodule(name), nn.Conv2d):
             groups.setdefault(name, []).append(((id(x), x_version), (id(y), y_version)))
     ends = {seen[0][0], seen[-1][0]}
-    return _number({name: calls for name, calls in groups.items() if name not in ends})
+    inner = {name: calls for name, calls in groups.items() if name not in ends}
+    work = {}
+    for name, _, _, y, _ in seen:
+        module = network.get_submodule(name)
+        if name in inner and isinstance(module, nn.Conv2d):
+            work[name] = y[0, 0].numel() * module.weight.numel()
+    return _number(inner), work
 
 
 def _number(calls: Mapping[str, list[tuple[object, object]]]) -> dict[str, tuple[int, int]]:

@@ -54,6 +54,7 @@ class Training:
         compile: Compile the network.
         clip_grad_norm: Largest norm of the gradient; None to not clip.
         quantise: 'int8' to compute as the int8 export will; None for not.
+        quantise_budget: PSNR in dB that the rounding may cost before training; what costs more stays exact.
         skip_nonfinite: Steps with numbers that are not finite that are left out before the run stops.
         ema_decay: Of the averaged weights; 0 for none.
         image_losses: Key in `train` (`pixel_opt`, `perceptual_opt`, ...) to a loss of BasicSR.
@@ -70,6 +71,7 @@ class Training:
     compile: bool = False
     clip_grad_norm: float | None = None
     quantise: str | None = None
+    quantise_budget: float = 0.03
     skip_nonfinite: int = 0
     ema_decay: float = 0.0
     image_losses: Mapping[str, Options] = field(default_factory=dict)

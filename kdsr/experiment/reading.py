@@ -205,7 +205,7 @@ def _read_init_from(given: Mapping[str, Any]) -> InitFrom | None:
 
 def _read_training(opt: Mapping[str, Any], train_set: Options) -> Training:
     train = block_of(opt, 'train')
-    clip = train.get('clip_grad_norm')
+    clip, budget = train.get('clip_grad_norm'), train.get('quantise_budget')
     return Training(
         crop=_read_whole_number(train_set.get('gt_size'))
         or _read_whole_number(opt.get('gt_size')),  # the latter of Real-ESRGAN's models
@@ -217,6 +217,7 @@ def _read_training(opt: Mapping[str, Any], train_set: Options) -> Training:
         compile=bool(train.get('compile')),
         clip_grad_norm=clip if isinstance(clip, NUMBER) else None,
         quantise=_read_text(train.get('quantise')),
+        quantise_budget=float(budget) if isinstance(budget, NUMBER) else Training.quantise_budget,
         skip_nonfinite=_read_whole_number(train.get('skip_nonfinite')),
         ema_decay=float(train['ema_decay']) if isinstance(train.get('ema_decay'), NUMBER) else 0.0,
         image_losses={key: train[key] for key in IMAGE_LOSSES if isinstance(train.get(key), Mapping) and train[key]},

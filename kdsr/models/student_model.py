@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 
+from kdsr.distillation.equalisation import equalise_channels
 from kdsr.distillation.int8_simulation import Int8Simulation
 from kdsr.models.step import SteppingModel
 
@@ -36,15 +38,26 @@ class StudentModel(SteppingModel):
         super().init_training_settings()
         if self.experiment.training.quantise:
             image = self.network_input(self.complete(self.example_batch()))
-            self.int8 = Int8Simulation(self.get_bare_model(self.net_g), image)
+            self.int8 = Int8Simulation(self.get_bare_model(self.net_g), image, self.experiment.training.quantise_budget)
             if self.ema_decay > 0:
                 self.int8.attach(self.net_g_ema)
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Take one training step."""
         if self.int8:
-            self.int8.start_step()
+            self._prepare_int8(self.int8)
         super().optimize_parameters(current_iter)
+
+    def _prepare_int8(self, int8: Int8Simulation) -> None:
+        """Equalise the channels before the first step, and tell what is rounded when that is decided."""
+        batch = self.batch()
+        image, begins, known = self.network_input(batch), int8.is_new, bool(int8.ranges())
+        if begins and equalise_channels(self.get_bare_model(self.net_g), image) and self.ema_decay > 0:
+            self.model_ema(0)
+        int8.start_step(image, batch.gt)
+        if int8.ranges() and not known:
+            exact = f'; in single precision: {", ".join(int8.exact)}' if int8.exact else ''
+            get_root_logger().info(f'int8: {100 * int8.share_of_work():.0f}% of the multiplications{exact}.')
 
     def checkpoint_extras(self) -> dict[str, Any]:
         """Return the ranges of the activations in int8."""

@@ -114,6 +114,12 @@ TABLE: dict[str, dict[str, Option]] = {
             'Train with the rounding of the int8 file that `kdsr export --int8` will write.',
             choices=('int8',),
         ),
+        'quantise_budget': Option(
+            (int, float),
+            'PSNR in dB that the rounding to int8 may cost before training (0.03): the most sensitive convolutions '
+            'beyond it stay in single precision.',
+            least=0,
+        ),
         'skip_nonfinite': Option(
             (int,),
             'Skip up to this many steps with a loss or gradient that is not finite; the next one stops the run.',

@@ -45,6 +45,50 @@ def test_the_simulation_is_the_exported_file(name):
     assert float(error.max()) < 0.25 * float(loss.max())
 
 
+def test_the_file_of_a_network_that_is_rounded_in_part_is_the_simulation():
+    pytest.importorskip('onnx')
+    pytest.importorskip('onnxruntime')
+    network, simulation, channels = simulated('RFDN')
+    image = torch.rand(1, channels, 37, 29)
+    some = dict(list(simulation.ranges().items())[::2])
+    with torch.no_grad():
+        whole = network(image)
+        simulation.use(some)
+        expected = network(image)
+        loss = (built('RFDN', 2)(image) - expected).abs()
+    assert not torch.equal(whole, expected)
+    model = formats.onnx_bytes(exportable(built('RFDN', 2), 1, 2), formats.example(channels, None), False)
+    given = formats.onnx_runner(quantise(model, [image], some))(image)
+    assert float(loss.mean()) > 1e-5
+    assert float((given - expected).abs().mean()) < 0.02 * float(loss.mean())
+
+
+def test_what_rounding_would_ruin_stays_in_single_precision():
+    """The tensor between '2' and '3' lies about 1000, where 256 levels are far apart; the others are harmless."""
+    torch.manual_seed(0)
+    network = nn.Sequential(*(nn.Conv2d(4, 4, 1) for _ in range(6)))
+    with torch.no_grad():
+        network[2].bias.add_(1000)
+        network[3].bias.sub_(1000 * network[3].weight.sum((1, 2, 3)))
+    images = [torch.rand(2, 4, 16, 16) for _ in range(OBSERVED + 1)]
+    with torch.no_grad():
+        plain = network(images[-1])
+    gt = plain + 0.02 * torch.randn_like(plain)
+    simulation = Int8Simulation(network, images[0], budget=0.1)
+    for image in images:
+        simulation.start_step(image, gt if image is images[-1] else network(image).detach() + 0.02)
+        with torch.no_grad():
+            network.train()(image)
+    assert sorted(simulation.exact) == ['2', '3']
+    assert sorted(simulation.ranges()) == ['1', '4']
+    assert simulation.share_of_work() == 0.5
+    with torch.no_grad():
+        rounded = network.eval()(images[-1])
+    assert not torch.equal(rounded, plain)
+    worse = 10 * torch.log10((rounded - gt).square().mean() / (plain - gt).square().mean())
+    assert float(worse) < 0.2
+
+
 def test_one_convolution_is_rounded_as_the_formulas_say():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 3, 1), nn.Conv2d(3, 1, 1))
