@@ -216,7 +216,7 @@ def build_teachers(
     for network in experiment.frozen:
         module = _with_weights(network, experiment.teacher_names) if build is None else build(network)
         if network.role == 'aggregator':
-            aggregator = _frozen(network, module, experiment, multiple=1)  # it pads its input itself
+            aggregator = _frozen(network, module, experiment, network.multiple)
         else:
             multiple = int(getattr(module, 'multiple', network.multiple))
             module = module if part is None else part(network, module)

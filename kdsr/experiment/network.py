@@ -67,8 +67,11 @@ class Network:
     def multiple(self) -> int:
         """The number that both sides of its input must be multiples of, as far as its options show.
 
-        The encoder of a privileged teacher divides the size of its input by the scale.
+        The encoder of a privileged teacher divides the size of its input by the scale. An aggregator pads the teachers'
+        images itself.
         """
+        if self.role == 'aggregator':
+            return 1
         return math.lcm(self.window, self.magnified) if self.role == 'privileged' else self.window
 
     def files(self) -> Iterator[tuple[KeyPath, str]]:

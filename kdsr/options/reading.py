@@ -178,12 +178,22 @@ def find_missing_keys(opt: Mapping[str, Any]) -> list[KeyPath]:
     return missing
 
 
+def _merge_given(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge given values into the defaults. A null leaves the default as it is: BasicSR fails at `val_freq: ~`."""
+    kept = {
+        key: _merge_given(defaults[key], value) if isinstance(value, dict) and defaults.get(key) else value
+        for key, value in given.items()
+        if value is not None or defaults.get(key) is None
+    }
+    return merge(defaults, kept)
+
+
 def _fill_defaults(opt: dict[str, Any]) -> dict[str, Any]:
     """Add keys that BasicSR reads without a default; remove blocks that are switched off (`~`).
 
     A value that should be a mapping and is not stays as it is, so that the checks can report it.
     """
-    filled = merge(copy_plainly(DEFAULTS), {k: v for k, v in opt.items() if v is not None or k not in DEFAULTS})
+    filled = _merge_given(copy_plainly(DEFAULTS), opt)
     datasets, val = filled.get('datasets') or {}, filled.get('val')
     tests = False
     if isinstance(datasets, dict):
@@ -194,7 +204,7 @@ def _fill_defaults(opt: dict[str, Any]) -> dict[str, Any]:
     if 'datasets' in filled:
         filled['datasets'] = datasets
     if isinstance(val, dict) or (tests and val is None):
-        filled['val'] = merge(TEST_DEFAULTS if tests else VAL_DEFAULTS, val or {})
+        filled['val'] = _merge_given(TEST_DEFAULTS if tests else VAL_DEFAULTS, val or {})
         if isinstance(filled['val'].get('metrics'), dict):
             metrics = filled['val']['metrics'].items()
             filled['val']['metrics'] = {k: fill_direction(v) for k, v in metrics if v is not None}

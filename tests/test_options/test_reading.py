@@ -214,6 +214,16 @@ def test_the_options_with_a_choice_none_are_those_of_the_code():
     assert found == CHOOSE_NONE
 
 
+def test_null_leaves_the_default_of_a_number_that_basicsr_divides_by(tmp_path):
+    text = (
+        'datasets: {train: {}}\nval: {val_freq: 20, save_img: true}\nlogger: {print_freq: 7, save_checkpoint_freq: 8}\n'
+    )
+    nulls = ['val:val_freq=null', 'logger:print_freq=null', 'logger:save_checkpoint_freq=null']
+    opt = options.load(write(tmp_path / 'a.yml', text), nulls)
+    assert opt['val'] == {'val_freq': 5000, 'save_img': True}
+    assert opt['logger'] == {'print_freq': 100, 'save_checkpoint_freq': 5000, 'use_tb_logger': False}
+
+
 def test_a_set_is_switched_off_by_null(tmp_path):
     path = write(tmp_path / 'a.yml', 'datasets: {test_1: {name: a}, test_2: {name: b}}\n')
     assert list(options.load(path, ['datasets:test_2=null'])['datasets']) == ['test_1']
