@@ -11,7 +11,7 @@ from kdsr.cost.complexity import Complexity, count
 from kdsr.cost.latency import Timing
 from kdsr.errors import UserError
 from kdsr.networks.facts import find_lr_shape
-from kdsr.papers.published_points import PublishedPoint, find_published
+from kdsr.papers.published_points import find_published
 from kdsr.wording import installing
 
 try:
@@ -19,6 +19,8 @@ try:
 
     mpl.use('Agg')
     from matplotlib import pyplot as plt
+
+    from kdsr.benchmark.labels import Label, place_labels
 except ImportError as error:
     raise UserError(f'drawing needs matplotlib ({error}); {installing("plots")}') from None
 
@@ -88,53 +90,37 @@ def draw_costs(
     models = list(dict.fromkeys(r.model for r in results if r.model in rows))
     colours = {model: f'C{i % 10}' for i, model in enumerate(models)}
     figure, axes = plt.subplots(1, len(sets), figsize=(4.6 * len(sets), 3.8), squeeze=False, layout='constrained')
+    panels = []
     for axis, name in zip(axes[0], sets):
-        points = [(r.model, value(rows[r.model]), r.psnr) for r in results if r.set_name == name and r.model in rows]
+        own = [
+            Label(r.model, value(rows[r.model]), r.psnr, colours[r.model], size=8)
+            for r in results
+            if r.set_name == name and r.model in rows
+        ]
         others = find_published(results[0].scale, name, cost) if published else []
-        _draw_panel(axis, points, colours, others)
+        printed = [Label(point.network, point.cost, point.psnr) for point in others]
         costless = [f'{r.model}: {r.psnr:.2f} dB' for r in results if r.set_name == name and r.model not in rows]
-        axis.text(0.98, 0.03, '\n'.join(costless), transform=axis.transAxes, ha='right', fontsize=8, color='grey')
+        notes = [*costless, *(['grey squares: published'] if printed else [])]
+        axis.text(0.98, 0.03, '\n'.join(notes), transform=axis.transAxes, ha='right', fontsize=8, color='grey')
         axis.set_title(f'{name} x{results[0].scale}', fontsize=10)
         axis.set_xlabel(label)
+        _draw_points(axis, own, printed)
+        panels.append((axis, [*own, *printed]))
     axes[0][0].set_ylabel('PSNR [dB]')
+    for axis, labels in panels:  # last: the places of the names depend on the whole picture
+        place_labels(axis, labels)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
 
-def _draw_panel(
-    axis: Any,
-    points: Sequence[tuple[str, float, float]],
-    colours: dict[str, str],
-    published: Sequence[PublishedPoint] = (),
-) -> None:
-    costs = [x for _, x, _ in points] + [point.cost for point in published]
+def _draw_points(axis: Any, own: Sequence[Label], printed: Sequence[Label]) -> None:
+    costs = [point.x for point in (*own, *printed)]
     if max(costs) > 10 * min(costs) > 0:
         axis.set_xscale('log')
     axis.margins(0.18)
     axis.grid(alpha=0.3)
-    for model, x, y in points:
-        axis.scatter([x], [y], s=36, color=colours[model], zorder=3)
-    for point in published:
-        axis.scatter([point.cost], [point.psnr], s=18, facecolors='none', edgecolors='grey', marker='s', zorder=2)
-        axis.annotate(
-            point.network,
-            (point.cost, point.psnr),
-            xytext=(3, -8),
-            textcoords='offset points',
-            fontsize=5,
-            color='grey',
-        )
+    for point in own:
+        axis.scatter([point.x], [point.y], s=36, color=point.colour, zorder=3)
+    for point in printed:
+        axis.scatter([point.x], [point.y], s=18, facecolors='none', edgecolors=point.colour, marker='s', zorder=2)
     axis.autoscale_view()
-    left, right = axis.get_xlim()
-    for model, x, y in points:
-        position = axis.transAxes.inverted().transform(axis.transData.transform((x, y)))[0] if right > left else 0
-        beyond = position > 0.6
-        axis.annotate(
-            model,
-            (x, y),
-            xytext=(-6 if beyond else 6, 4),
-            textcoords='offset points',
-            ha='right' if beyond else 'left',
-            fontsize=8,
-            color=colours[model],
-        )

@@ -121,7 +121,8 @@ def diagnose_fusion(option_file: str, settings: DiagnosisSettings) -> str:
     scores = score_teachers_alone(
         teachers.to(device), ShownImages(experiment, settings.folders), experiment.scale, settings.images
     )
-    lines = [f'# {experiment.name}: teachers and aggregator', '', *format_scores(scores, experiment.scale)]
+    scored = format_scores(scores, experiment.scale, 'Teachers and aggregator')
+    lines = [f'# {experiment.name}', '', *scored]
     for name, of_set in scores.items():
         best = max((row for row in of_set if row.startswith('teacher')), key=lambda row: of_set[row][0])
         gain = of_set['aggregator'][0] - of_set[best][0]
@@ -139,8 +140,10 @@ def diagnose_encoder(option_file: str, settings: DiagnosisSettings, base: Path) 
         own = [one for one in encodings if one.run == run.name]
         values = torch.cat([one.code.flatten() for one in own])
         outside = float(((values < 0) | (values > 1)).float().mean())
-        means = [statistics.fmean(getattr(one, key) for one in own) for key in ('psnr', 'restored')]
-        rows.append([run.name, f'{means[0]:.2f} dB', f'{100 * outside:.1f} %', f'{means[1]:.2f} dB'])
+        psnr, correlation, restored = (
+            statistics.fmean(getattr(one, key) for one in own) for key in ('psnr', 'correlation', 'restored')
+        )
+        rows.append([run.name, f'{psnr:.2f} dB', f'{correlation:+.3f}', f'{100 * outside:.1f} %', f'{restored:.2f} dB'])
     written = []
     if settings.pictures:
         from kdsr.inspection.encodings_figure import draw_encodings  # matplotlib is optional
@@ -149,7 +152,7 @@ def diagnose_encoder(option_file: str, settings: DiagnosisSettings, base: Path) 
         written[0].parent.mkdir(parents=True, exist_ok=True)
         images = [encodings[i : i + len(runs)] for i in range(0, len(encodings), len(runs))]
         draw_encodings(images[: settings.pictures], str(written[0]))
-    head = ['', 'compact feature against LR', 'its values outside of 0..1', "the teacher's image"]
+    head = ['', 'compact feature against LR', 'correlation', 'its values outside of 0..1', "the teacher's image"]
     lines = [
         f'# {describe_runs(runs)}',
         '',
@@ -157,7 +160,8 @@ def diagnose_encoder(option_file: str, settings: DiagnosisSettings, base: Path) 
         '',
         'PSNR of the compact feature X^ of the ground truth against the low-quality image X, peak 1, and of the image',
         f'that the decoder makes of it, {runs[0].experiment.scale} pixels of border cut (PISR, Fig. 3, Table 1).',
-        'With the imitation loss X^ is nearer to X; `--beside FILE` shows another run, for example without it.',
+        'The correlation of X^ and X does not depend on the size of X^. With the imitation loss X^ is nearer to X;',
+        '`--beside FILE` shows another run, for example without it.',
         *(['', f'![compact features]({written[0].name})'] if written else []),
         '',
     ]

@@ -40,13 +40,13 @@ def format_report(
     return '\n'.join(line for part in parts for line in part)
 
 
-def format_scores(scores: Mapping[str, Scores], scale: int) -> Iterator[str]:
-    """Yield the lines of a table: the networks, and their PSNR and SSIM on each set."""
+def format_scores(scores: Mapping[str, Scores], scale: int, heading: str = 'Student and teachers') -> Iterator[str]:
+    """Yield the lines of a table with its heading: the networks, and their PSNR and SSIM on each set."""
     rows = [
         [row, *(f'{psnr:.2f} / {ssim:.4f}' for psnr, ssim in (of_set[row] for of_set in scores.values()))]
         for row in next(iter(scores.values()), ())
     ]
-    yield from ('## Student and teachers', '', markdown_table(['', *scores], rows), '')
+    yield from (f'## {heading}', '', markdown_table(['', *scores], rows), '')
     yield from (f'PSNR in dB and SSIM on luminance, in 8 bits, {scale} pixels cut from each border.', '')
 
 

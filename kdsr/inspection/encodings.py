@@ -58,6 +58,8 @@ class Encoding:
         image: Names of set and image.
         lq, gt, code: (1, C, h, w), (1, C, S*h, S*w), (1, C, h, w): the pair and the compact feature.
         psnr: Of the compact feature against the low-quality image, in dB, peak 1.
+        correlation: Pearson's, of the compact feature and the low-quality image; it does not depend on the size of the
+            feature. 0 where one of them is constant.
         restored: PSNR in dB of the teacher's image, in 8 bits, S pixels cut from each border.
     """
 
@@ -67,6 +69,7 @@ class Encoding:
     gt: Tensor
     code: Tensor
     psnr: float
+    correlation: float
     restored: float
 
 
@@ -122,7 +125,16 @@ def _encode(run: PrivilegedRun, image: str, lq: Tensor, gt: Tensor, scale: int) 
     check_finite(code, run.name)
     error = float((code - lq).square().mean())
     restored = score(tensor2img(check_finite(run.restore(gt), run.name)), _luminance_of(gt), scale)[0]
-    return Encoding(run.name, image, lq, gt, code, psnr_of_error(max(error, SMALLEST_ERROR), 1.0), restored)
+    return Encoding(
+        run=run.name,
+        image=image,
+        lq=lq,
+        gt=gt,
+        code=code,
+        psnr=psnr_of_error(max(error, SMALLEST_ERROR), 1.0),
+        correlation=float(torch.corrcoef(torch.stack([code.flatten(), lq.flatten()]))[0, 1].nan_to_num()),
+        restored=restored,
+    )
 
 
 def _luminance_of(gt: Tensor) -> np.ndarray:
@@ -143,7 +155,18 @@ def slice_spectrum(image: Tensor) -> np.ndarray:
     return spectrum.clamp(min=SMALLEST_ERROR).log10().numpy()
 
 
-def count_pixels(image: Tensor, bins: int = 64, low: float = -0.25, high: float = 1.25) -> np.ndarray:
+def find_range(images: Sequence[Tensor], left_out: float = 0.005) -> tuple[float, float]:
+    """Return the range of the values of some images, at least 0..1; a small share at either end may lie outside.
+
+    Args:
+        images: Of any size, together.
+        left_out: This share.
+    """
+    low, high = np.quantile(np.concatenate([image.numpy().ravel() for image in images]), [left_out, 1 - left_out])
+    return min(float(low), 0.0), max(float(high), 1.0)
+
+
+def count_pixels(image: Tensor, bins: int, low: float, high: float) -> np.ndarray:
     """Return the shares of the pixels in equal bins; values outside of [low, high] count in none."""
     counts, _ = np.histogram(image.numpy(), bins=bins, range=(low, high))
     return counts / image.numel()

@@ -8,7 +8,7 @@ import torch
 
 from kdsr.errors import UserError
 from kdsr.inspection.diagnosis import DiagnosisSettings, diagnose
-from kdsr.inspection.encodings import count_pixels, find_encodings, load_privileged, slice_spectrum
+from kdsr.inspection.encodings import count_pixels, find_encodings, find_range, load_privileged, slice_spectrum
 
 FUSING = {'type': 'DCTSwin', 'upscale': 2, 'num_teachers': 2, 'embed_dim': 6, 'depths': [1], 'num_heads': 1}
 DECODER = {'type': 'FSRCNN', 'num_feat': 6, 'num_shrink': 3, 'num_map': 1, 'num_in_ch': 1, 'num_out_ch': 1}
@@ -36,6 +36,8 @@ def test_an_aggregator_is_scored_before_a_student_exists(workspace, model_type):
     text = diagnose(workspace.write(opt), DiagnosisSettings(images=2, pictures=0))
     rows = dict(re.findall(r'^\| ([a-z ]+) \| (-?[\d.]+) /', text, flags=re.MULTILINE))
     assert list(rows) == ['teacher edsr', 'teacher rcan', 'mean of the teachers', 'aggregator']
+    assert '## Teachers and aggregator' in text
+    assert 'tudent' not in text  # there is none
     best = max(float(rows['teacher edsr']), float(rows['teacher rcan']))
     gain = float(re.search(r'photos: the aggregator is ([+-][\d.]+) dB over teacher', text)[1])
     assert gain == pytest.approx(float(rows['aggregator']) - best, abs=0.011)
@@ -65,6 +67,9 @@ def test_the_compact_feature_of_pisrs_teacher(workspace):
         assert one.code.shape == one.lq.shape
         error = np.mean((one.code.numpy().astype(np.float64) - one.lq.numpy()) ** 2)
         assert one.psnr == pytest.approx(-10 * np.log10(error), abs=1e-4)
+        code, lq = (image.numpy().ravel().astype(np.float64) for image in (one.code, one.lq))
+        expected = np.mean((code - code.mean()) * (lq - lq.mean())) / (code.std() * lq.std())
+        assert one.correlation == pytest.approx(expected, abs=1e-4)
     for name in ('with', 'without'):
         mean = np.mean([one.psnr for one in found if one.run == name])
         assert f'| {name} | {mean:.2f} dB |' in text
@@ -77,6 +82,14 @@ def test_a_file_without_encoder_is_refused(workspace):
         diagnose(workspace.write(opt), DiagnosisSettings(pictures=0))
     with pytest.raises(UserError, match='does not see the ground truth'):
         load_privileged(workspace.write(workspace.options(), 'plain.yml'))
+
+
+def test_a_compact_feature_is_drawn_in_its_own_range():
+    """After a short training most values lie outside of 0..1, and a picture of 0..1 shows black and white alone."""
+    code = torch.linspace(-3, 5, 1001).view(1, 1, 7, 143)
+    assert find_range([code], left_out=0.005) == pytest.approx((-2.96, 4.96), abs=1e-6)
+    assert find_range([code, torch.full((1, 1, 7, 143), 9.0)], left_out=0) == pytest.approx((-3, 9))
+    assert find_range([torch.tensor([0.2, 0.7])]) == (0, 1)
 
 
 def test_spectrum_and_histogram():
