@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
+Place = tuple[int, int, Literal['left', 'center', 'right']]
 # Offsets in points and horizontal alignments, the preferred ones first.
-_NEAR = ((6, 4, 'left'), (-6, 4, 'right'), (6, -9, 'left'), (-6, -9, 'right'), (0, 7, 'center'), (0, -13, 'center'))
-_FAR = tuple((2 * x, 3 * y, side) for x, y, side in _NEAR)
+_NEAR: tuple[Place, ...] = (
+    (6, 4, 'left'),
+    (-6, 4, 'right'),
+    (6, -9, 'left'),
+    (-6, -9, 'right'),
+    (0, 7, 'center'),
+    (0, -13, 'center'),
+)
+_FAR: tuple[Place, ...] = tuple((2 * x, 3 * y, side) for x, y, side in _NEAR)
 POINT = 8  # side in pixels of the square that a point keeps free
 
 
@@ -70,7 +78,7 @@ def _place(axis: Any, label: Label, taken: list[Bbox], renderer: Any) -> Annotat
     return name
 
 
-def _move(name: Annotation, place: tuple[int, int, str]) -> None:
+def _move(name: Annotation, place: Place) -> None:
     name.set_position(place[:2])
     name.set_horizontalalignment(place[2])
 
