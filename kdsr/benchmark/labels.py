@@ -9,9 +9,9 @@ from typing import Any, Literal
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-Place = tuple[int, int, Literal['left', 'center', 'right']]
+Offset = tuple[int, int, Literal['left', 'center', 'right']]
 # Offsets in points and horizontal alignments, the preferred ones first.
-_NEAR: tuple[Place, ...] = (
+_NEAR: tuple[Offset, ...] = (
     (6, 4, 'left'),
     (-6, 4, 'right'),
     (6, -9, 'left'),
@@ -19,7 +19,7 @@ _NEAR: tuple[Place, ...] = (
     (0, 7, 'center'),
     (0, -13, 'center'),
 )
-_FAR: tuple[Place, ...] = tuple((2 * x, 3 * y, side) for x, y, side in _NEAR)
+_FAR: tuple[Offset, ...] = tuple((2 * x, 3 * y, side) for x, y, side in _NEAR)
 POINT = 8  # side in pixels of the square that a point keeps free
 
 
@@ -78,7 +78,7 @@ def _place(axis: Any, label: Label, taken: list[Bbox], renderer: Any) -> Annotat
     return name
 
 
-def _move(name: Annotation, place: Place) -> None:
+def _move(name: Annotation, place: Offset) -> None:
     name.set_position(place[:2])
     name.set_horizontalalignment(place[2])
 
