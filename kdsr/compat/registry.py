@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import Any
 
 import basicsr
-from basicsr.utils import get_root_logger
 
 from kdsr import plugins
 from kdsr.errors import UserError, did_you_mean
@@ -50,7 +50,7 @@ def register(self: Any, name: str, registered: Any, suffix: str | None = None) -
         raise AssertionError(f'the {self._name} {name!r} is registered twice, by {holder} and {package}.')
     taken, other, moved = (registered, holder, earlier) if holder in OURS else (earlier, package, registered)
     self._obj_map[name], self._obj_map[f'{name}_{other}'] = taken, moved
-    get_root_logger().warning(
+    logging.getLogger('basicsr').warning(
         f'{earlier.__module__} and {registered.__module__} both register the {self._name} {name!r}: `type: {name}` is '
         f'that of {taken.__module__}, `type: {name}_{other}` the other.'
     )
