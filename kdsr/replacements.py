@@ -20,6 +20,7 @@ from kdsr.compat import (
     option_files,
     prefetching,
     registry,
+    short_errors,
     swinir,
 )
 from kdsr.lifecycle import console, loaders, optimisers, pipeline, progress, resuming, saving
@@ -64,6 +65,13 @@ TABLE = (
     Replacement(('basicsr.utils.dist_util', _OPTIONS), 'init_dist', distributed.init_dist, 'needs a GPU'),
     Replacement((_MODEL,), 'model_to_device', distributed.model_to_device, 'needs a GPU when distributed'),
     Replacement((_MODEL,), 'load_network', loading.load_network, 'runs code in checkpoints'),
+    Replacement(
+        ('basicsr.archs.vgg_arch.VGGFeatureExtractor',),
+        '__init__',
+        short_errors.init_vgg,
+        'does not say where its file belongs',
+    ),
+    Replacement(('basicsr.metrics.niqe',), 'niqe', short_errors.niqe, 'fails at small images without saying so'),
     Replacement(_READING_NETWORKS, 'torch', loading.SafeTorch, 'runs code in the files that networks read'),
     Replacement(
         (_TRAIN, 'basicsr.utils', 'basicsr.utils.misc'),

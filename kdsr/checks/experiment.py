@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from basicsr.utils.logger import initialized_logger
 
 from kdsr import plugins
+from kdsr.checks.downloads import find_download_problems
 from kdsr.checks.networks import find_network_problems
 from kdsr.checks.pairs import find_pair_problems
 from kdsr.checks.registered import find_registry_problems
@@ -48,6 +49,7 @@ def find_problems(
         problems += _find_training_problems(experiment) if experiment.is_train else ()
         if files:
             problems += find_missing_files(experiment, auto_resume)
+            problems += find_download_problems(experiment)
             strict = block_of(file.opt, 'path').get('strict_load_g') is not False
             problems += find_weight_problems(experiment, auto_resume, strict, thorough)
             problems += _find_metric_problems(experiment) if not any(p.kind == ERROR for p in problems) else ()

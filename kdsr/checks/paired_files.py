@@ -10,6 +10,7 @@ from typing import Any
 
 from kdsr.compat.dataset_files import find_missing, list_folder, list_pairs
 from kdsr.compat.lmdb_files import open_lmdb, read_meta_info
+from kdsr.compat.short_errors import NIQE_BLOCKS, has_niqe_blocks
 from kdsr.data.image_headers import ImageHeader
 from kdsr.data.pair_orientation import find_turned_pairs
 from kdsr.data.set_headers import read_folder_headers, read_lmdb_headers
@@ -23,7 +24,9 @@ Headers = Mapping[str, ImageHeader]
 _MOST = 20  # names in one message
 
 
-def find_paired_problems(where: KeyPath, dataset: Mapping[str, Any], scale: int, trains: bool) -> Iterator[Problem]:
+def find_paired_problems(
+    where: KeyPath, dataset: Mapping[str, Any], scale: int, trains: bool, niqe_border: int | None = None
+) -> Iterator[Problem]:
     """Look at the names and headers of all images of a set; of an LMDB at those of some hundred.
 
     Args:
@@ -31,17 +34,20 @@ def find_paired_problems(where: KeyPath, dataset: Mapping[str, Any], scale: int,
         dataset: Its options; both folders are there.
         scale: Of the experiment; sizes are not compared where it is less than 1.
         trains: It is the training set.
+        niqe_border: Pixels that NIQE, a metric of this set, cuts off; None without this metric.
 
     Raises:
         UserError: a list of images cannot be read.
     """
     kinds = {'lmdb': _find_lmdb_problems, 'disk': _find_folder_problems}
     find = kinds.get(str(block_of(dataset, 'io_backend').get('type')))
-    for problem in find(where, dataset, scale, trains) if find else ():
+    for problem in find(where, dataset, scale, trains, niqe_border) if find else ():
         yield dataclasses.replace(problem, text=printable(problem.text))
 
 
-def _find_lmdb_problems(where: KeyPath, dataset: Mapping[str, Any], scale: int, trains: bool) -> Iterator[Problem]:
+def _find_lmdb_problems(
+    where: KeyPath, dataset: Mapping[str, Any], scale: int, trains: bool, niqe_border: int | None
+) -> Iterator[Problem]:
     if dataset.get('meta_info_file'):
         text = 'it is not read: an LMDB is used whole. Leave it out, or use `io_backend: {type: disk}`.'
         yield Problem((*where, 'meta_info_file'), text, WARNING)
@@ -65,6 +71,7 @@ def _find_lmdb_problems(where: KeyPath, dataset: Mapping[str, Any], scale: int, 
     }
     pairs = {name: (sizes['dataroot_lq'][name], size) for name, size in sizes['dataroot_gt'].items() if name in lq}
     yield from _check_sizes(where, pairs, scale, dataset.get('gt_size') if trains else None, trains)
+    yield from _check_niqe_blocks(where, pairs, niqe_border)
 
 
 def _check_content(where: KeyPath, root: str, listed: Mapping[str, Size]) -> Iterator[Problem]:
@@ -87,7 +94,9 @@ def _check_content(where: KeyPath, root: str, listed: Mapping[str, Size]) -> Ite
         )
 
 
-def _find_folder_problems(where: KeyPath, dataset: Mapping[str, Any], scale: int, trains: bool) -> Iterator[Problem]:
+def _find_folder_problems(
+    where: KeyPath, dataset: Mapping[str, Any], scale: int, trains: bool, niqe_border: int | None
+) -> Iterator[Problem]:
     roots, template = _find_roots(dataset), str(dataset.get('filename_tmpl') or '{}')
     gt_root, lq_root = roots['dataroot_gt'], roots['dataroot_lq']
     list_file = dataset.get('meta_info_file')
@@ -128,6 +137,7 @@ def _find_folder_problems(where: KeyPath, dataset: Mapping[str, Any], scale: int
     yield from _check_orientations(where, roots, paired, good)
     sizes = {name: (lq.size, gt.size) for name, (lq, gt) in good.items()}
     yield from _check_sizes(where, sizes, scale, dataset.get('gt_size') if trains else None, trains)
+    yield from _check_niqe_blocks(where, sizes, niqe_border)
 
 
 def _find_roots(dataset: Mapping[str, Any]) -> dict[str, str]:
@@ -252,6 +262,19 @@ def _check_sizes(
         size = _format_size(pairs[small[0]][1])
         more = f'; {len(small)} such: {_list_some(small)}' if len(small) > 1 else '; 1 such'
         yield Problem((*where, 'gt_size'), f'{gt_size} is larger than {small[0]!r} ({size}{more}): lower it.')
+
+
+def _check_niqe_blocks(where: KeyPath, pairs: Mapping[str, tuple[Size, Size]], border: int | None) -> Iterator[Problem]:
+    """Report images that are too small for NIQE."""
+    if border is None:
+        return
+    small = [name for name, (_, gt) in pairs.items() if not has_niqe_blocks(*(side - 2 * border for side in gt))]
+    if small:
+        yield Problem(
+            where,
+            f'calculate_niqe needs {NIQE_BLOCKS} but {small[0]!r} has {_format_size(pairs[small[0]][1])}, with a '
+            f'`crop_border` of {border} ({counted(len(small), "such image")}): leave this metric or these images out.',
+        )
 
 
 def _is_pair(lq: Size, gt: Size, scale: int, trains: bool) -> bool:

@@ -36,7 +36,8 @@ def find_pair_problems(experiment: Experiment) -> Iterator[Problem]:
             if dataset.get('type') in RAW_SETS:
                 _open_raw(where, dataset, experiment.scale, trains)
             elif dataset.get('type') == 'PairedImageDataset':
-                yield from find_paired_problems(where, dataset, experiment.scale, trains)
+                border = None if trains else _find_niqe_border(experiment)
+                yield from find_paired_problems(where, dataset, experiment.scale, trains, border)
         except UserError as error:
             yield Problem(where, str(error))
     yield from _find_cache_problems(experiment)
@@ -53,6 +54,13 @@ def refuse_bad_training_pairs(experiment: Experiment) -> None:
     errors = [p for p in find_pair_problems(replace(experiment, datasets=train_set)) if p.kind == ERROR]
     if errors:
         raise UserError(f'the training images cannot be used:\n{report(errors)}')
+
+
+def _find_niqe_border(experiment: Experiment) -> int | None:
+    """Return the pixels that NIQE cuts off, if it is a metric of the validation; else None."""
+    metrics = experiment.validation.metrics.values()
+    borders = [metric.get('crop_border') for metric in metrics if metric.get('type') == 'calculate_niqe']
+    return max((border for border in borders if type(border) is int), default=None)
 
 
 def _open_raw(where: KeyPath, dataset: Mapping[str, Any], scale: int, trains: bool) -> None:

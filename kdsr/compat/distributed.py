@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import re
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -74,6 +75,39 @@ def _one_pretended_gpu() -> Iterator[None]:
 
 def model_to_device(self: Any, net: Any) -> Any:
     """Wrap a network in DistributedDataParallel on a CPU too; BasicSR always passes a CUDA device."""
-    if not self.opt['dist'] or self.device.type != 'cpu':
+    if not self.opt['dist']:
         return basicsr_model_to_device(self, net)
-    return DistributedDataParallel(net, find_unused_parameters=self.opt.get('find_unused_parameters', False))
+    on_gpu = self.device.type != 'cpu'
+    return ParallelNetwork(
+        net.to(self.device),
+        device_ids=[torch.cuda.current_device()] if on_gpu else None,
+        find_unused_parameters=self.opt.get('find_unused_parameters', False),
+    )
+
+
+class ParallelNetwork(DistributedDataParallel):
+    """DistributedDataParallel that names the layers without gradient where it would stop."""
+
+    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
+        """Run the network.
+
+        Raises:
+            UserError: some parameters got no gradient in the step before; PyTorch says their numbers only.
+        """
+        try:
+            return super().forward(*inputs, **kwargs)
+        except RuntimeError as error:
+            if 'find_unused_parameters' not in str(error):
+                raise
+            raise UserError(self._describe_unused(str(error))) from error
+
+    def _describe_unused(self, text: str) -> str:
+        names = [name for name, parameter in self.module.named_parameters() if parameter.requires_grad]
+        found = re.search(r'did not receive grad for rank \d+: ((?:\d+ ?)+)', text)
+        unused = [names[int(index)] for index in found[1].split()] if found else []
+        shown = f': {", ".join(unused[:3])}{", ..." if len(unused) > 3 else ""}' if unused else ''
+        return (
+            f'{type(self.module).__name__} has {len(unused) or "some"} parameters that get no gradient{shown}. '
+            'DistributedDataParallel waits for all of them: write `find_unused_parameters: true` at the top of the '
+            'option file, or freeze or leave out what the loss does not reach.'
+        )

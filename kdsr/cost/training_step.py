@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from basicsr.archs.vgg_arch import VGG_PRETRAIN_PATH
 from torch import Tensor, nn
 
+from kdsr.compat.short_errors import find_vgg19
 from kdsr.cost.meta_model import Cuts, CutTap, MeteredTeacher, build_on_meta
 from kdsr.cost.on_meta import autocast_on_meta
 from kdsr.cost.operation_counter import Operation, OperationCounter
@@ -91,7 +90,7 @@ def find_dry_run_problem(opt: Mapping[str, Any]) -> str | None:
 def _downloads(experiment: Experiment) -> bool:
     """Return whether building the losses would download VGG19."""
     vgg = any(loss.get('extractor') == 'vgg19' for loss in experiment.losses.values())
-    return vgg and not os.path.isfile(VGG_PRETRAIN_PATH)
+    return vgg and find_vgg19() is None
 
 
 def _remove_files(opt: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Literal, Union, get_args
-from urllib.error import URLError
 
 import torch
 from basicsr.utils.registry import LOSS_REGISTRY
@@ -57,14 +56,9 @@ def load_vgg19(layers: list[str]) -> nn.Module:
     Raises:
         UserError: the weights are missing and cannot be downloaded.
     """
-    from basicsr.archs.vgg_arch import VGG_PRETRAIN_PATH, VGGFeatureExtractor
+    from basicsr.archs.vgg_arch import VGGFeatureExtractor
 
-    try:
-        return VGGFeatureExtractor(layers, use_input_norm=False).eval()
-    except URLError as error:
-        raise UserError(
-            f'CSDLoss: VGG19 cannot be downloaded ({error.reason}): put its file in place as {VGG_PRETRAIN_PATH}.'
-        ) from None
+    return VGGFeatureExtractor(layers, use_input_norm=False).eval()
 
 
 @LOSS_REGISTRY.register()

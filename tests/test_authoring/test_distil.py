@@ -74,6 +74,37 @@ def test_a_teacher_is_named_by_its_option_file(workspace):
     assert (first['name'], second['name']) == ('rcan', 'rcan_1')
 
 
+FOREIGN = """
+from basicsr.archs.edsr_arch import EDSR
+from basicsr.utils.registry import ARCH_REGISTRY
+
+@ARCH_REGISTRY.register()
+class NetworkOfATeacher(EDSR):
+    pass
+"""
+
+
+def test_the_teachers_file_says_what_is_imported_and_which_weights_are_read(workspace, monkeypatch):
+    """Its `import_modules` and `param_key_g` were dropped: an unknown network, and the wrong weights of two."""
+    monkeypatch.syspath_prepend(workspace.root)
+    (workspace.root / 'teacher_arch.py').write_text(FOREIGN)
+    network = network_opt('EDSR')
+    weights = torch.load(workspace.weights(network, 'teacher'), weights_only=True)['params']
+    torch.save({'params': {}, 'params_best': weights}, workspace.root / 'teacher.pth')
+    path = {'pretrain_network_g': str(workspace.root / 'teacher.pth'), 'param_key_g': 'params_best'}
+    options_of_teacher = {
+        'name': 'theirs', 'model_type': 'SRModel', 'scale': 2, 'datasets': {}, 'path': path,
+        'import_modules': ['teacher_arch'], 'network_g': {**network, 'type': 'NetworkOfATeacher'},
+    }  # fmt: skip
+    teacher = workspace.write(options_of_teacher, 'teacher.yml')
+    distil(plain(workspace), [teacher], 'lsfd')
+    written = options.load(str(workspace.root / 'mine_lsfd.yml'))
+    assert written['import_modules'] == ['teacher_arch']
+    (block,) = written['distillation']['teachers']
+    assert (block['path'], block['param_key']) == (path['pretrain_network_g'], 'params_best')
+    workspace.train(str(workspace.root / 'mine_lsfd.yml'), '--force_yml', 'distillation:health_check=false')
+
+
 def test_pisr_starts_from_the_decoder_and_learns_its_features(workspace):
     fsrcnn = {'type': 'FSRCNN', 'upscale': 2}
     network = {'type': 'PISRTeacher', 'upscale': 2, 'decoder': fsrcnn}

@@ -7,6 +7,7 @@ from basicsr.utils import dist_util
 from basicsr.utils import options as basicsr_options
 
 from kdsr.compat.option_files import settings
+from kdsr.errors import UserError
 
 
 def distributed_call(monkeypatch, gpus):
@@ -46,5 +47,36 @@ def test_a_network_is_wrapped_for_distributed_training_on_a_cpu(tmp_path):
         if not torch.cuda.is_available():
             with pytest.raises((AssertionError, RuntimeError)):
                 BaseModel.model_to_device.__wrapped__(model, torch.nn.Conv2d(3, 3, 1))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+class HalfUsed(torch.nn.Module):
+    """A network with a layer that its output does not depend on."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.forgotten = torch.nn.Conv2d(3, 3, 1), torch.nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        return self.used(x)
+
+
+@pytest.mark.parametrize('finds', [False, True])
+def test_layers_without_gradient_are_named_with_the_option_that_helps(tmp_path, finds):
+    """PyTorch names their numbers alone, in the second step."""
+    torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
+    try:
+        opt = {'num_gpu': 0, 'is_train': True, 'dist': True, 'find_unused_parameters': finds}
+        net = BaseModel(opt).model_to_device(HalfUsed())
+        net(torch.rand(1, 3, 4, 4)).sum().backward()
+        if finds:
+            net(torch.rand(1, 3, 4, 4)).sum().backward()
+            return
+        with pytest.raises(
+            UserError, match=r'HalfUsed has 2 parameters .*: forgotten\.weight, forgotten\.bias\.'
+        ) as error:
+            net(torch.rand(1, 3, 4, 4))
+        assert 'find_unused_parameters: true' in str(error.value)
     finally:
         torch.distributed.destroy_process_group()
