@@ -85,13 +85,15 @@ def draw_panels(rows: list[Panel], path: str) -> None:
 
 
 def draw_worst(patches: Sequence[TrainingPatch], path: str) -> None:
-    """Draw the training patches in which the teacher is worst: input, student alone, teacher, ground truth.
+    """Draw the training patches in which the teacher is worst: input, student alone, teacher, ground truth, and where.
+
+    The last column is |T - G| - |S - G|, mean over the channels: red where the teacher is worse, blue where better.
 
     Args:
         patches: At least one, the worst first.
         path: PNG file to write.
     """
-    titles = ('low resolution', 'student alone', 'teacher', 'ground truth')
+    titles = ('low resolution', 'student alone S', 'teacher T', 'ground truth G', '|T - G| - |S - G|')
     figure, axes = plt.subplots(
         len(patches), len(titles), figsize=(2.3 * len(titles), 2.5 * len(patches)), squeeze=False, layout='constrained'
     )
@@ -102,6 +104,7 @@ def draw_worst(patches: Sequence[TrainingPatch], path: str) -> None:
         captions = ('', *(f'mean error {error:.2f} of 255' for error in errors), '')
         for axis, image, caption in zip(row, (patch.lq, patch.student, patch.teacher, patch.gt), captions):
             _show(axis, image, caption)
+        _draw_balance(figure, row[-1], (patch.teacher - patch.gt).abs() - (patch.student - patch.gt).abs())
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -123,6 +126,16 @@ def _draw_heat(figure: plt.Figure, axis: plt.Axes, values: Tensor) -> None:
     bar = figure.colorbar(shown, ax=axis, fraction=0.046, pad=0.02, extend='max')
     bar.ax.tick_params(labelsize=7)
     axis.set_xlabel(f'mean {levels.mean():.2f}', fontsize=9)
+    _hide_axis(axis)
+
+
+def _draw_balance(figure: plt.Figure, axis: plt.Axes, difference: Tensor) -> None:
+    levels = 255 * difference[0].mean(0).float().cpu().numpy()
+    top = max(float(np.percentile(np.abs(levels), BRIGHTEST)), 1e-3)
+    shown = axis.imshow(levels, cmap='coolwarm', vmin=-top, vmax=top, interpolation='nearest')
+    bar = figure.colorbar(shown, ax=axis, fraction=0.046, pad=0.02, extend='both')
+    bar.ax.tick_params(labelsize=7)
+    axis.set_xlabel(f'mean {levels.mean():+.2f}', fontsize=9)
     _hide_axis(axis)
 
 

@@ -84,6 +84,7 @@ def _format_training_patches(share: TrainingShare | None, picture: str) -> Itera
     yield ''
     if picture:
         yield from (f'![the patches in which the teacher is worst]({picture})', '')
+        yield from ('Red: the teacher is worse; blue: it is better. In grey levels of 0..255.', '')
 
 
 def _format_features(found: Findings) -> Iterator[str]:

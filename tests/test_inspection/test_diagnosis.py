@@ -14,8 +14,9 @@ from kdsr.cli import main
 from kdsr.distillation.outputs import Batch
 from kdsr.errors import UserError
 from kdsr.inspection.diagnosis import DiagnosisSettings, diagnose
+from kdsr.inspection.diagnosis_figure import draw_worst
 from kdsr.inspection.patch_comparison import compute_feature_psnr, cut_into_tiles
-from kdsr.inspection.training_patches import count_training_patches
+from kdsr.inspection.training_patches import TrainingPatch, count_training_patches
 from kdsr.networks.trained_run import TrainedRun
 from tests.conftest import network_opt
 from tests.helpers.pictures import float_images, network
@@ -278,3 +279,17 @@ def test_other_sets_and_training_patches(workspace):
         assert errors[1] - errors[0] == pytest.approx(patch.loss, abs=1e-5)
         assert patch.loss > 0
     assert (workspace.root / 'experiments/run/diagnosis/training_patches_latest.png').exists()
+    assert 'Red: the teacher is worse' in text
+
+
+def test_the_places_where_the_teacher_is_worse_are_red(tmp_path):
+    grey = torch.full((1, 3, 8, 8), 0.5)
+    worse, better = grey.clone(), grey.clone()
+    worse[..., :4] = 0.9  # the left half
+    better[..., 4:] = 0.9
+    patch = TrainingPatch(lq=grey[..., ::2, ::2], gt=grey, student=better, teacher=worse, loss=0.0)
+    draw_worst([patch], str(tmp_path / 'worst.png'))
+    blue, _, red = cv2.split(cv2.imread(str(tmp_path / 'worst.png')).astype(int))
+    is_red, is_blue = np.nonzero(red - blue > 100)[1], np.nonzero(blue - red > 100)[1]
+    map_of_red, map_of_blue = (np.bincount(columns).argmax() for columns in (is_red, is_blue))
+    assert map_of_red < map_of_blue  # left of it
