@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from kdsr.archs.official_checkpoints import FAMILIES, Family
+from kdsr.archs.official_family import AUTHORS_CODE
 from kdsr.archs.official_names import Weights, rename
 from kdsr.archs.official_settings import choose_settings
 from kdsr.compat.loading import without_prefix
@@ -82,7 +83,7 @@ def _fit(family: Family, weights: Weights, source: str) -> tuple[dict[str, Any],
     except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError, LookupError) as error:
         raise UserError(
             f'{source!r} looks like {family.name}, but does not fit it: {error} '
-            'Another network of this kind may work without a conversion: `type: Spandrel`.'
+            f'It is another network of this kind. {AUTHORS_CODE}'
         ) from None
     return options, renamed
 
@@ -101,10 +102,8 @@ def _recognise(weights: Weights, source: str) -> tuple[Family, Weights]:
     some = ', '.join(map(repr, list(weights)[:4]))
     raise UserError(
         f'{source!r}: kdsr does not recognise the architecture; the tensors are {some}, ... Files with the names of '
-        'BasicSR or kdsr need no conversion; many others work directly (`type: Spandrel`). Any other works with its '
-        "authors' code: put their *_arch.py into the current folder, and name it in an option file, `import_modules: "
-        '[NAME_arch]`, with the network as `network_g:` (`kdsr benchmark FILE --network OPTIONS.yml`, or '
-        f'`path.pretrain_network_g`). Recognised:\n{known}'
+        f'BasicSR or kdsr need no conversion; many others work directly (`type: Spandrel`). {AUTHORS_CODE} '
+        f'Recognised:\n{known}'
     )
 
 

@@ -10,6 +10,13 @@ from typing import Any
 from kdsr.archs.official_names import Rule, Weights
 from kdsr.errors import UserError
 
+AUTHORS_CODE = (
+    "Use its authors' code: put the file of the network into the current folder as NAME_arch.py, with "
+    '`@ARCH_REGISTRY.register()` above its class (`from basicsr.utils.registry import ARCH_REGISTRY`) unless it is '
+    'there already. Write an option file with `import_modules: [NAME_arch]` and the class as the `type:` of '
+    '`network_g:`; then `kdsr benchmark FILE --network OPTIONS.yml`, or `path.pretrain_network_g: FILE`.'
+)
+
 
 @dataclass(frozen=True)
 class Family:

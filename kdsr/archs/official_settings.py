@@ -9,6 +9,7 @@ from typing import Any
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor
 
+from kdsr.archs.official_family import AUTHORS_CODE
 from kdsr.distillation.building import build_network_at
 from kdsr.distillation.photo_probe import Probe, probe
 from kdsr.errors import UserError
@@ -53,9 +54,8 @@ def choose_settings(options: dict[str, Any], weights: Weights, source: str) -> t
         raise UserError(
             f'{source!r} has the tensors of {options["type"]}, but does not work as one: at best '
             f'{scores.describe()} (tried: the range of the images, the mean colour, the order of the channels). It is '
-            "probably of another network with the same tensors. Use its authors' code: put their *_arch.py beside "
-            'your option file, name it in `import_modules:`, and its class as the `type:`. If it has other settings, '
-            f"say them: --network '{{type: {options['type']}, ...}}'."
+            f'probably of another network with the same tensors. {AUTHORS_CODE} If it has other settings, say them: '
+            f"--network '{{type: {options['type']}, ...}}'."
         )
     return best, weights, scores
 

@@ -15,7 +15,9 @@ from kdsr.archs.convert import convert_checkpoint
 from kdsr.archs.official_checkpoints import FAMILIES
 from kdsr.distillation.checkpoint import load_weights
 from kdsr.distillation.photo_probe import Probe
+from kdsr.errors import UserError
 from kdsr.metrics import score
+from kdsr.networks.candidates import find_candidates
 from kdsr.pictures.images import read_image, super_resolve
 from tests.conftest import shared_folder
 
@@ -489,3 +491,33 @@ def test_released_weights_give_the_published_numbers(file, scale, changes, psnr,
     mean = np.mean(scores, axis=0)
     assert round(mean[0], 2) == psnr
     assert ssim is None or round(mean[1], 4) == ssim
+
+
+UNREGISTERED = """
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+
+@ARCH_REGISTRY.register()
+class FromATextbook(torch.nn.Module):
+    def __init__(self, upscale=2):
+        super().__init__()
+        self.strange = torch.nn.Conv2d(3, 12, 1)
+
+    def forward(self, x):
+        return torch.nn.functional.pixel_shuffle(self.strange(x), 2)
+"""
+
+
+def test_the_cure_for_an_unknown_network_works(workspace, monkeypatch):
+    """The authors' file in the current folder, registered, and an option file that imports it."""
+    monkeypatch.syspath_prepend(workspace.root)
+    weight = torch.eye(3).repeat_interleave(4, 0)[..., None, None]
+    torch.save({'strange.weight': weight, 'strange.bias': torch.zeros(12)}, 'theirs.pth')
+    with pytest.raises(UserError, match='does not recognise') as refusal:
+        convert_checkpoint('theirs.pth', 'out.pth')
+    for words in ('NAME_arch.py', '@ARCH_REGISTRY.register()', '--network OPTIONS.yml'):
+        assert words in str(refusal.value)
+    (workspace.root / 'textbook_arch.py').write_text(UNREGISTERED)
+    workspace.write({'import_modules': ['textbook_arch'], 'network_g': {'type': 'FromATextbook'}}, 'theirs.yml')
+    (candidate,) = find_candidates(['theirs.pth'], network='theirs.yml')
+    assert candidate.scale == 2
