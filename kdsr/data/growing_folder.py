@@ -12,13 +12,14 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from kdsr.data.disk_room import SLACK, check_room, is_disk_full, make_disk_full_error
 from kdsr.durable import remove_partial_files, sync_folder, write_durably
 from kdsr.errors import UserError
 from kdsr.foreign import parse_json
-from kdsr.foreign.kinds import JOURNAL_LINE, SET_SETTINGS
+from kdsr.foreign.kinds import SET_SETTINGS
+from kdsr.foreign.shapes import Shape
 from kdsr.lifecycle.locking import FolderLock
 
 SETTINGS_FILE = 'kdsr_prepare.json'
@@ -31,7 +32,7 @@ class GrowingFolder(Generic[Content]):
     """One set on its way to `final`. Creating the object only looks; :meth:`open` starts writing.
 
     A subclass stores the images of one source (`_open_storage`, `_store`), makes them final (`_close_storage`), lists
-    them (`_make_index`) and checks a whole folder (`_prove`).
+    them (`_make_index`) and checks a whole folder (`_prove`). `journal_line` is the shape of what `_store` returns.
 
     Args:
         final: Where the finished set goes.
@@ -45,6 +46,8 @@ class GrowingFolder(Generic[Content]):
     Raises:
         UserError: `final` or its partial folder was made otherwise, or is damaged.
     """
+
+    journal_line: ClassVar[Shape]
 
     def __init__(self, final: Path, settings: Mapping[str, Any], sources: Mapping[str, Any]) -> None:
         self.final = final
@@ -211,7 +214,7 @@ class GrowingFolder(Generic[Content]):
         path = self.partial / JOURNAL_FILE
         for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
             try:
-                record = parse_json(line, JOURNAL_LINE)
+                record = parse_json(line, self.journal_line)
             except ValueError:  # the rest is made again
                 return
             if not line.endswith(b'\n'):

@@ -17,6 +17,7 @@ from kdsr.compat.lmdb_files import open_lmdb, read_meta_info
 from kdsr.data.disk_room import SLACK, free_bytes, is_disk_full, reserve_bytes
 from kdsr.data.growing_folder import GrowingFolder
 from kdsr.errors import UserError
+from kdsr.foreign.kinds import LMDB_JOURNAL_LINE
 from kdsr.wording import counted
 
 PNG_LEVEL = 1
@@ -32,6 +33,7 @@ Entry = tuple[str, tuple[int, int], bytes]
 class LmdbWriter(GrowingFolder[Sequence[Entry]]):
     """An LMDB environment, ``meta_info.txt``, as BasicSR reads them, and checksums; `final` ends in ``.lmdb``."""
 
+    journal_line = LMDB_JOURNAL_LINE
     _used = _reserved = 0  # where in the file the pages and the reserved room end
 
     def _open_storage(self, stack: contextlib.ExitStack) -> None:
@@ -118,7 +120,8 @@ class LmdbWriter(GrowingFolder[Sequence[Entry]]):
 
     def _forget_others(self) -> None:
         """Delete what a killed run committed but did not note: the image may have been replaced or removed since."""
-        keys = {key.encode('ascii') for record in self._journal.values() for key, *_ in record['entries']}
+        noted = [key for record in self._journal.values() for key, *_ in record['entries']]
+        keys = {key.encode('ascii', 'backslashreplace') for key in noted}
         with self._env.begin() as transaction:
             present = set(transaction.cursor().iternext(values=False))
         if keys - present:

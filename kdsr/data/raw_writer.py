@@ -16,6 +16,7 @@ from kdsr.data.disk_room import is_disk_full, make_disk_full_error, reserve_byte
 from kdsr.data.growing_folder import GrowingFolder
 from kdsr.data.raw_images import FORMAT, INDEX_FILE, PIXEL_FILE, RawImages, Window
 from kdsr.errors import UserError
+from kdsr.foreign.kinds import RAW_JOURNAL_LINE
 from kdsr.wording import counted
 
 # one image, (C, H, W), and what datasets see of it
@@ -35,6 +36,8 @@ class RawWriter(GrowingFolder[Frame]):
         dtype: Of a value; float32 where the images are none (codes).
         pixels: Of all images together, for which room is reserved; 0 where that is unknown.
     """
+
+    journal_line = RAW_JOURNAL_LINE
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ _THREADS = 8
 _RUN = 64  # files that one thread reads in a row
 _WORTH_KEEPING = 256  # files; reading fewer headers takes no time
 _SETTLED = 5.0  # seconds; a file that was changed later may be changed again at the same time of change
-_VERSION = 1
+_VERSION = 2  # of the files that keep headers
 
 Known = dict[str, tuple[list[int], ImageHeader]]
 
@@ -152,19 +152,24 @@ def _place(folder: str | os.PathLike[str]) -> Path:
 
 def _load(place: Path) -> Known:
     try:
-        content = json.loads(place.read_bytes())
-        if content['version'] != _VERSION:
-            return {}
-        return {
-            name: (version, ImageHeader((size[0], size[1]), *rest))
-            for name, (version, (size, *rest)) in content['files'].items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
-        return {}  # it is read again
+        checksum, _, content = place.read_bytes().partition(b'\n')
+    except OSError:
+        return {}
+    if checksum != _checksum(content):
+        return {}  # damaged, or of another version: the headers are read again
+    return {
+        name: (version, ImageHeader((size[0], size[1]), *rest))
+        for name, (version, (size, *rest)) in json.loads(content).items()
+    }
+
+
+def _checksum(content: bytes) -> bytes:
+    return f'{_VERSION} {zlib.crc32(content):08x}'.encode()
 
 
 def _save(place: Path, known: Known) -> None:
     files = {name: (version, dataclasses.astuple(header)) for name, (version, header) in known.items()}
     with suppress(OSError):  # without it the next start takes longer
         place.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(place, json.dumps({'version': _VERSION, 'files': files}).encode())
+        content = json.dumps(files).encode()
+        write_durably(place, _checksum(content) + b'\n' + content)

@@ -67,9 +67,19 @@ RAW_INDEX = Fields(
     {'dtype': Text(r'uint8|float16|float32'), 'crc32': Maybe(ListOf(whole(0, 2**32 - 1)))},
 )
 
-# `kdsr_prepare.json`, the settings that a set was made with, and a line of the journal of a set that is not finished.
+# `kdsr_prepare.json`, the settings that a set was made with, and the lines of the journals of sets not yet finished.
 SET_SETTINGS = Fields({'settings': MapOf(Plain()), 'sources': MapOf(Instance((int, str)))})
-JOURNAL_LINE = Fields({'file': Text(), 'bytes': Plain(), 'entries': ListOf(Instance((list,)))})
+_SOURCE = {'file': Text(), 'bytes': Plain()}
+RAW_JOURNAL_LINE = Fields(
+    {
+        **_SOURCE,
+        'frame': FixedList((int, int), least=1),
+        'entries': ListOf(FixedList((str, int, int, int, int), least=0)),
+    },
+    {'crc32': whole(0, 2**32 - 1)},
+)
+# an older version kept no checksums
+LMDB_JOURNAL_LINE = Fields({**_SOURCE, 'entries': ListOf(FixedList((str, int, int), least=0, optional=(int,)))})
 CHECKSUMS = MapOf(whole(0, 2**32 - 1))
 
 # A line of `record.jsonl`.
@@ -86,7 +96,16 @@ EVENT_KINDS = {
 HOLDER = Fields({'pid': whole(1, 2**31), 'host': Text(), 'since': Text()})
 
 # What is kept so that it is not computed again: scores of a benchmark, of bicubic and the teachers, headers of images.
+_VALUE = Instance((int, float))
+_IMAGE_SCORE = Fields({'image': Text(), 'psnr': _VALUE, 'ssim': _VALUE}, {'bicubic': Maybe(_VALUE)})
 SET_SCORES = Fields(
-    {'images': ListOf(Fields({'image': Text(), 'psnr': Instance((int, float)), 'ssim': Instance((int, float))}))}
+    {
+        **{name: Text() for name in ('model', 'set_name', 'lr_origin', 'source', 'fingerprint')},
+        **{name: whole(1) for name in ('scale', 'crop')},
+        **{name: Instance((bool,)) for name in ('luminance', 'quadrants')},
+        'parameters': Maybe(whole()),
+        'seconds': Number(0),
+        'images': ListOf(_IMAGE_SCORE, least=1),
+    }
 )
-REFERENCE_VALUES = MapOf(ListOf(Instance((list,))))
+REFERENCE_VALUES = MapOf(ListOf(FixedList((str, str, float))))

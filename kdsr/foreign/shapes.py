@@ -16,6 +16,7 @@ from typing import Any
 LARGEST = 2**53  # whole numbers up to here are exact in JSON and in floating point
 DEEPEST = 50
 LONGEST_TEXT = 1_000_000
+_KINDS: Mapping[type, str] = {str: 'text', int: 'whole number', float: 'number'}
 
 
 class Shape:
@@ -100,29 +101,39 @@ class Maybe(Shape):
 
 @dataclass(frozen=True)
 class ListOf(Shape):
-    """A list whose items have one shape."""
+    """A list of at least `least` items that have one shape."""
 
     item: Shape
+    least: int = 0
 
     def _judge(self, value: Any, where: str) -> str | None:
         if not isinstance(value, (list, tuple)):
             return self._refuse(value, where, 'a list')
+        if len(value) < self.least:
+            return f'{where or "the content"} must have at least {self.least} items, has {len(value)}'
         faults = (self.item.find_fault(item, f'{where}[{i}]') for i, item in enumerate(value))
         return next((fault for fault in faults if fault), None)
 
 
 @dataclass(frozen=True)
 class FixedList(Shape):
-    """A list of a fixed length, of texts (`str`) and whole numbers (`int`). Quick, because sets have many."""
+    """A list of texts (`str`), whole numbers (`int`) and numbers (`float`). Quick, because sets have many.
+
+    Args:
+        types: Of its items.
+        least: The smallest whole number.
+        optional: Types of items that may follow.
+    """
 
     types: tuple[type, ...]
+    least: int = -LARGEST
+    optional: tuple[type, ...] = ()
 
     def _judge(self, value: Any, where: str) -> str | None:
-        names = ', '.join('text' if kind is str else 'whole number' for kind in self.types)
-        if not isinstance(value, list) or tuple(map(type, value)) != self.types:
-            return self._refuse(value, where, f'a list of {names}')
-        good = all(-LARGEST <= item <= LARGEST for item in value if type(item) is int)
-        return None if good else f'{where} must hold numbers of at most {LARGEST}'
+        if not isinstance(value, list) or tuple(map(type, value)) not in (self.types, self.types + self.optional):
+            return self._refuse(value, where, f'a list of {", ".join(_KINDS[kind] for kind in self.types)}')
+        good = all(self.least <= item <= LARGEST for item in value if type(item) is int)
+        return None if good else f'{where} must hold numbers from {self.least} to {LARGEST}'
 
 
 @dataclass(frozen=True)

@@ -320,7 +320,7 @@ def test_images_with_16_bits_go_through(run):
 
 @pytest.mark.parametrize('seed', range(3))
 def test_mutated_files_are_one_line_each(run, seed, capsys):
-    """Damage of any kind ends in an image or in a line; benchmarks/fuzz_images.py does this for long."""
+    """Damage of any kind ends in an image or in a line; benchmarks/fuzz.py (kind `image`) does this for long."""
     rng = np.random.default_rng(seed)
     sources = {}
     for kind in ('PNG', 'JPEG', 'TIFF', 'WEBP', 'GIF', 'BMP', 'TGA'):

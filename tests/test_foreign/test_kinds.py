@@ -7,22 +7,26 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from basicsr.archs import build_network
+from PIL import Image
 from safetensors.torch import save_file
 
 import kdsr
+from kdsr.comparison import references
 from kdsr.comparison.plan import read_comparison
 from kdsr.comparison.training_record import read_record
-from kdsr.data.growing_folder import read_settings
+from kdsr.data.growing_folder import GrowingFolder, read_settings
+from kdsr.data.prepare import prepare_training_set
 from kdsr.data.raw_images import RawImages
 from kdsr.deployment.card import read_card
 from kdsr.deployment.sources import make_card, read_model
 from kdsr.errors import UserError
 from kdsr.foreign import find_fault
-from kdsr.foreign.kinds import TRAINING_STATE
+from kdsr.foreign.kinds import SET_SCORES, TRAINING_STATE
 from kdsr.lifecycle.locking import FolderLock, Holder
 from kdsr.metadata import safetensors_metadata
 from tests.conftest import network_opt
@@ -232,6 +236,77 @@ def test_a_damaged_holder_names_nobody(tmp_path, content):
     assert Holder.read(lock.holder_path) is None
     with lock:
         assert Holder.read(lock.holder_path) is not None
+
+
+LMDB_LINES = {
+    'no entries': {'entries': ...}, 'an entry without sizes': {'entries': [['a_s001']]},
+    'a number for a key': {'entries': [[3, 24, 24, 0]]}, 'a negative size': {'entries': [['a_s001', -24, 24, 0]]},
+}  # fmt: skip
+RAW_LINES = {
+    'no frame': {'frame': ...}, 'a frame of texts': {'frame': ['x', 4]}, 'a negative frame': {'frame': [-48, 48]},
+    'one side': {'frame': [48]}, 'a window without sides': {'entries': [['a_s001', 0, 0]]},
+    'a checksum of text': {'crc32': 'x'},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('raw', 'change'),
+    [(False, change) for change in LMDB_LINES.values()] + [(True, change) for change in RAW_LINES.values()],
+    ids=[*LMDB_LINES, *RAW_LINES],
+)
+def test_lines_of_a_journal_of_a_wrong_shape_are_made_again(tmp_path, monkeypatch, raw, change):
+    (tmp_path / 'hr').mkdir()
+    for name in 'ab':
+        pixels = np.random.default_rng(ord(name)).integers(0, 256, (48, 48, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / 'hr' / f'{name}.png')
+
+    def prepare(out):
+        return prepare_training_set(tmp_path / 'hr', tmp_path / out, (2,), 24, 24, 1, progress=False, raw=raw)
+
+    def stop(growing):
+        raise UserError('stopped')
+
+    monkeypatch.setattr(GrowingFolder, 'finish', stop)
+    with pytest.raises(UserError, match='stopped'):
+        prepare('set')
+    monkeypatch.undo()
+    ending = 'raw' if raw else 'lmdb'
+    journal = tmp_path / f'set/hr_HR_sub.{ending}.partial/finished.jsonl'
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    for key, value in change.items():
+        lines[0] = changed(lines[0], (key,), value)
+    journal.write_text(''.join(f'{json.dumps(line)}\n' for line in lines))
+    prepare('set')
+    prepare('whole')
+    file = f'hr_HR_sub.{ending}/' + ('index.json' if raw else 'checksums.json')
+    assert json.loads((tmp_path / 'set' / file).read_text()) == json.loads((tmp_path / 'whole' / file).read_text())
+
+
+SCORES = {
+    'model': 'm', 'scale': 2, 'set_name': 's', 'lr_origin': 'o', 'crop': 2, 'source': 'f', 'fingerprint': '0',
+    'parameters': None, 'luminance': False, 'quadrants': False, 'seconds': 1.0,
+    'images': [{'image': 'a', 'psnr': 30.0, 'ssim': 0.5, 'bicubic': None}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('place', 'value'),
+    [
+        (('images',), []), (('images', 0, 'psnr'), 'x'), (('images', 0, 'bicubic'), 'x'), (('seconds',), 'x'),
+        (('parameters',), [1]), (('crop',), 0), (('scale',), '2'), (('lr_origin',), 5), (('quadrants',), 'no'),
+    ],
+)  # fmt: skip
+def test_kept_scores_of_a_wrong_shape_are_computed_again(place, value):
+    assert find_fault(SCORES, SET_SCORES) is None
+    assert place[-1] in str(find_fault(changed(SCORES, place, value), SET_SCORES))
+
+
+@pytest.mark.parametrize('values', [[], ['x'], ['x', 'psnr'], [['x'], 'psnr', 30.0], ['x', 'psnr', '30']])
+def test_kept_values_of_references_of_a_wrong_shape_are_computed_again(tmp_path, values):
+    right = {'a': [['x', 'psnr', 30.0]]}
+    for content, kept in ((right, right), ({**right, 'b': [values]}, {})):
+        (tmp_path / 'references.json').write_text(json.dumps(content))
+        assert references._read(tmp_path / 'references.json') == kept
 
 
 @pytest.mark.parametrize('options', ['x', ['x'], {'train': 1}, {'train': {'optim_g': ['x']}}])

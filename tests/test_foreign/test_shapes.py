@@ -22,7 +22,11 @@ CASES = [
     (ListOf(whole()), {}, 'the content must be a list, is a dict'),
     (FixedList((int, str)), [1], 'the content must be a list of whole number, text, is a list'),
     (FixedList((int, str)), [True, 'x'], 'the content must be a list of whole number, text, is a list'),
-    (FixedList((int, str)), [-(2**60), 'x'], 'must hold numbers of at most'),
+    (FixedList((int, str)), [-(2**60), 'x'], 'must hold numbers from'),
+    (FixedList((int,), least=1), [0], 'must hold numbers from 1 to'),
+    (FixedList((str, float)), ['x', 1], 'the content must be a list of text, number, is a list'),
+    (FixedList((str,), optional=(int, int)), ['x', 1], 'the content must be a list of text, is a list'),
+    (ListOf(whole(), least=2), [1], 'the content must have at least 2 items, has 1'),
     (MapOf(whole()), {'a': 'x'}, "a must be a whole number, is 'x'"),
     (MapOf(whole()), {1: 1}, "a key must be a text, is '1'"),
     (Fields({'a': Text()}), {}, 'a is missing'),
@@ -44,7 +48,9 @@ def test_what_does_not_have_the_shape_is_refused_with_its_place(shape, value, wo
     ('shape', 'value'),
     [
         (Text('a+'), 'aa'), (whole(), 0), (Number(), 0.5), (Maybe(Text()), None), (ListOf(whole()), (1, 2)),
-        (FixedList((int, str)), [0, '']), (MapOf(Text()), {}), (Fields({'a': Text()}), {'a': '', 'other': object()}),
+        (FixedList((int, str)), [0, '']), (FixedList((str,), optional=(float,)), ['', 0.5]),
+        (ListOf(Text(), least=1), ['']),
+        (MapOf(Text()), {}), (Fields({'a': Text()}), {'a': '', 'other': object()}),
         (Plain(), {'a': [1, None, True, 'x', 0.5, {'b': ()}]}),
     ],
 )  # fmt: skip
