@@ -49,17 +49,20 @@ from kdsr.export_targets import exporting as _exporting  # noqa: F401
 assert kdsr.__version__  # kdsr comes first: it repairs BasicSR's import
 PATIENCE = 900  # seconds after which a command counts as stuck, on a machine that does much else
 LEAST = 3  # kills of each command, however slow the machine is
-GONE = 20.0  # seconds in which the processes of a killed command must have ended
+GONE = 20.0  # seconds, besides the time of the command, in which its processes must have ended: one may be importing
 CUTTING = ['--scale', '2', '--crop-size', '48', '--step', '24', '--workers', '2']
 
 
-def make_inputs(folder: Path, made: str = 'made', side: int = 240) -> dict[str, tuple[list[str], str]]:
+def make_inputs(
+    folder: Path, made: str = 'made', side: int = 240, workers: int = 2
+) -> dict[str, tuple[list[str], str]]:
     """Write images, weights and option files.
 
     Args:
         folder: Where they are written, and where the commands run.
         made: Folder that the commands make.
         side: Of the images, in pixels.
+        workers: Processes of `kdsr cache`.
 
     Returns:
         For each command its words, and the folder that it makes.
@@ -92,7 +95,7 @@ def make_inputs(folder: Path, made: str = 'made', side: int = 240) -> dict[str, 
     return {
         'prepare, LMDB': (['prepare', 'hr', '--out', made, *CUTTING], made),
         'prepare, raw': (['prepare', 'hr', '--out', made, '--raw', *CUTTING], made),
-        'cache': (['cache', 'cache.yml', '--workers', '2'], made),
+        'cache': (['cache', 'cache.yml', '--workers', str(workers)], made),
         'upscale': (
             ['upscale', 'hr', '-m', 'rfdn_tiny_x2', '--out', made, '--engine', 'torch', '--skip-existing'], made,
         ),
@@ -101,8 +104,8 @@ def make_inputs(folder: Path, made: str = 'made', side: int = 240) -> dict[str, 
     }  # fmt: skip
 
 
-def start(folder: Path, words: list[str]) -> int:
-    """Run a command in a process group of its own; return its number."""
+def start(folder: Path, words: list[str], current: Path | None = None) -> int:
+    """Run a command in a process group of its own, in a folder that is `current` there; return its number."""
     child = os.fork()
     if child:
         return child
@@ -110,7 +113,7 @@ def start(folder: Path, words: list[str]) -> int:
     output = os.open(folder / 'output.txt', os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    os.chdir(folder)
+    os.chdir(current or folder)
     status = 0
     try:
         with report_user_errors():
@@ -127,7 +130,7 @@ def start(folder: Path, words: list[str]) -> int:
     os._exit(status)
 
 
-def wait_until_gone(group: int, seconds: float = GONE) -> bool:
+def wait_until_gone(group: int, seconds: float) -> bool:
     """Return whether all processes of a group have ended in time."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -139,10 +142,10 @@ def wait_until_gone(group: int, seconds: float = GONE) -> bool:
     return False
 
 
-def finish(folder: Path, words: list[str]) -> float:
+def finish(folder: Path, words: list[str], current: Path | None = None) -> float:
     """Run a command to its end; return the seconds it took."""
     began = time.monotonic()
-    child = start(folder, words)
+    child = start(folder, words, current)
     status = wait(child, PATIENCE)
     if status != 0:
         with contextlib.suppress(ProcessLookupError):
@@ -200,10 +203,10 @@ def disturb(folder: Path, words: list[str], seconds: float, times: int, tally: c
             status = wait(child, PATIENCE)
             kills += 1
             tally[signal.Signals(number).name] += 1
-        if status is None or not wait_until_gone(child):
+        if status is None or not wait_until_gone(child, GONE + seconds):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child, signal.SIGKILL)
-            raise SystemExit(f'{words}: processes are left {GONE:.0f} s after {signal.Signals(number).name}')
+            raise SystemExit(f'{words}: processes are left {GONE + seconds:.0f} s after {signal.Signals(number).name}')
         if status == 0:
             break
         output = (folder / 'output.txt').read_text()
