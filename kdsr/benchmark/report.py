@@ -63,6 +63,12 @@ class About:
         if y_networks and not chosen.rgb:
             rounding = ROUNDED[chosen.round_gt]
             lines.append(f'Luminance networks ({", ".join(y_networks)}): the ground truth is {rounding}.')
+        privileged = sorted({r.model for r in results if r.privileged})
+        if privileged:
+            lines.append(
+                f'Networks whose input is the ground truth ({", ".join(privileged)}): their numbers are not those of '
+                'networks for users.'
+            )
         cut = f'tiles of {chosen.tile} LR pixels, overlap {OVERLAP}' if chosen.tile else 'no tiles'
         quarters = 'where marked †' if any(r.quadrants for r in results) else 'no'
         ensemble = 'mean of 8 orientations' if chosen.self_ensemble else 'no'

@@ -53,6 +53,7 @@ class SetScores:
         quadrants: Whether the images were run in four quarters.
         seconds: Time for the set, with reading and scoring.
         images: The scores of each image.
+        privileged: Whether its input is the ground truth, as that of PISR's teachers.
     """
 
     model: str
@@ -67,6 +68,7 @@ class SetScores:
     quadrants: bool
     seconds: float
     images: tuple[ImageScore, ...]
+    privileged: bool = False
 
     @property
     def psnr(self) -> float:

@@ -173,6 +173,7 @@ def _run(task: Task, protocol: Protocol, resources: Resources, kept: Path) -> Se
         quadrants=candidate.network is not None and protocol.in_quadrants(candidate, test_set.name),
         seconds=time.perf_counter() - start,
         images=images,
+        privileged=candidate.input == 'gt',
     )
     kept.parent.mkdir(exist_ok=True)
     write_durably(kept, json.dumps(dataclasses.asdict(result)).encode())
@@ -196,6 +197,7 @@ def _name_kept_file(task: Task, protocol: Protocol, resources: Resources, out: P
         'protocol': dataclasses.asdict(protocol),
         'network': dict(candidate.network_opt),
         'weights': candidate.fingerprint,
+        'input': candidate.input,
         'quadrants': protocol.in_quadrants(candidate, test_set.name),
         'set': test_set.fingerprint(),
         'scale': candidate.scale,

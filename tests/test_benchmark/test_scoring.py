@@ -401,6 +401,8 @@ def test_a_teacher_that_sees_the_ground_truth_is_shown_it(run):
     network = loaded(network, opt['path']['pretrain_network_g'])
     found = []
     assert result.luminance
+    assert result.privileged
+    assert 'input is the ground truth (privileged)' in Path('out/benchmark.md').read_text()
     images = sorted(Path(opt['datasets']['test_1']['dataroot_gt']).glob('*.png'))
     for file in images:
         rgb = torch.from_numpy(cv2.imread(str(file))[..., ::-1].copy()).double() / 255
