@@ -100,6 +100,7 @@ def gan_kinds(folder: Path) -> dict[str, dict]:
             **distilled['train'], 'optim_d': {'type': 'Adam', 'lr': 1e-3}, 'gan_opt': gan, 'net_d_iters': 1,
             'net_d_init_iters': 0,
         },
+        'logger': {'print_freq': 1, 'save_checkpoint_freq': 2},
     }  # fmt: skip
     lists = ['iso', 'aniso', 'generalized_iso', 'generalized_aniso', 'plateau_iso', 'plateau_aniso']
     blur = {'kernel_list': lists, 'kernel_prob': [0.45, 0.25, 0.12, 0.03, 0.12, 0.03], 'sinc_prob': 0.1}

@@ -163,8 +163,10 @@ def _describe_precisions(experiment: Experiment) -> Iterator[str]:
 
 
 def _write_notes(experiment: Experiment) -> Iterator[str]:
-    if 'perceptual_opt' in experiment.training.image_losses:
-        yield '`perceptual_opt` is not counted'
+    if not experiment.model.known:
+        yield f'what {experiment.model.name} does beyond the step of BasicSR is not counted'
+    if experiment.model.makes_lq:
+        yield 'the degradation is one random draw; the kernels that the loader makes are not counted'
     if experiment.training.compile:
         yield '`train.compile` is assumed to save nothing'
     if experiment.used_cache is not None:

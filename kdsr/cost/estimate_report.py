@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from kdsr.cost.estimate import FITS, GIB, TIGHT, Assumptions, Estimate
+from kdsr.cost.gan_step import DEGRADATION, DISCRIMINATOR
 from kdsr.cost.gpus import Gpu
 from kdsr.cost.operation_counter import count_flop
 from kdsr.cost.training_step import LOSSES, STUDENT, TEACHERS
@@ -36,6 +37,9 @@ forward and backward, with its crop and batch, on torch's meta device, which com
   counted as it runs; it costs about twice the forward pass. Teachers run forward only, as far as a loss needs; with
   `cache` they do not run. A transposed convolution is counted at each pixel of its input, as it is computed (the
   papers, and so `kdsr complexity`, count the pixels of the output).
+* **GANs**: the discriminator runs for the student's loss (forward, and backward to the image), and forward and backward
+  on real and fake images for its own step; ESRGAN's loss runs it on more images. `perceptual_opt` runs VGG on both
+  images. Real-ESRGAN's models degrade images of 400x400 pixels in the step: one random degradation is run and counted.
 * **Memory**: the most bytes of tensors that are alive at a time, with weights, gradients, the moments of the optimiser
   and the moving average. `amp` and `accumulate` change which tensors are alive. Real steps of small EDSR, RCAN and
   SwinIR on a CPU allocated 1.2 to 1.4 times as much, with the workspaces of convolutions
@@ -79,8 +83,10 @@ def format_tables(estimates: Sequence[Estimate], gpus: Sequence[Gpu], assumed: A
         gpus: The cards.
         assumed: What is assumed about them.
     """
-    head = ['run', 'iterations', 'batch x LR crop', 'GFLOP an iteration: student', 'teachers', 'losses', 'memory [GiB]']
-    costs = markdown_table(head, map(_format_costs, estimates), numbers=range(1, len(head)))
+    used = [p for p in (DISCRIMINATOR, DEGRADATION) if any(p in run.cost.operations for run in estimates)]
+    parts = [STUDENT, TEACHERS, LOSSES, *used]
+    head = ['run', 'iterations', 'batch x LR crop', f'GFLOP an iteration: {STUDENT}', *parts[1:], 'memory [GiB]']
+    costs = markdown_table(head, [_format_costs(run, parts) for run in estimates], numbers=range(1, len(head)))
     times = markdown_table(
         ['days (d) or hours (h)', *(gpu.name for gpu in gpus)],
         [[e.name, *(_format_time(e, gpu, assumed) for gpu in gpus)] for e in estimates],
@@ -105,8 +111,8 @@ def format_page(estimates: Sequence[Estimate], gpus: Sequence[Gpu], assumed: Ass
     )
 
 
-def _format_costs(run: Estimate) -> list[str]:
-    giga = [f'{count_flop([run.cost.operations.get(p, Counter())]) / 1e9:,.0f}' for p in (STUDENT, TEACHERS, LOSSES)]
+def _format_costs(run: Estimate, parts: Sequence[str]) -> list[str]:
+    giga = [f'{count_flop([run.cost.operations.get(part, Counter())]) / 1e9:,.0f}' for part in parts]
     return [run.name, f'{run.iterations:,}', f'{run.batch} x {run.crop}', *giga, f'{run.cost.memory / GIB:.1f}']
 
 

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from basicsr.models.sr_model import SRModel
+from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
 from kdsr.compat.short_errors import find_vgg19
+from kdsr.cost.gan_step import DEGRADATION, DISCRIMINATOR, Adversary, VggFeatures, count_degradation, degrades
 from kdsr.cost.meta_model import Cuts, CutTap, MeteredTeacher, build_on_meta
 from kdsr.cost.on_meta import autocast_on_meta
 from kdsr.cost.operation_counter import Operation, OperationCounter
@@ -19,10 +22,8 @@ from kdsr.distillation.outputs import Batch
 from kdsr.errors import UserError
 from kdsr.experiment import Experiment, read_experiment
 from kdsr.models.student_model import StudentModel
-from kdsr.options.model_classes import MODEL_CLASSES
 
 STUDENT, TEACHERS, LOSSES = 'student', 'teachers', 'losses'
-MODELS = tuple(row.name for row in MODEL_CLASSES.values() if row.objective != 'other')
 _MOMENTS = {'SGD': 1, 'RMSprop': 1, 'ASGD': 1}  # tensors as large as the weights; Adam and the others keep two
 
 
@@ -31,8 +32,8 @@ class StepCost:
     """What one iteration costs on one device.
 
     Attributes:
-        operations: STUDENT, TEACHERS (with aggregator) and LOSSES (with their helpers), forward and backward, to the
-            operations that they run and how often.
+        operations: STUDENT, TEACHERS (with aggregator), LOSSES (with their helpers and VGG), DISCRIMINATOR, forward
+            and backward, and DEGRADATION, to the operations that they run and how often.
         parameters: The same parts to the number of their weights.
         memory: Bytes of weights, gradients, optimiser, moving average and all tensors that are alive at a time.
     """
@@ -53,14 +54,16 @@ def count_step(opt: Mapping[str, Any]) -> StepCost:
         opt: Checked options of a training, see :func:`kdsr.options.load_experiment`.
 
     Raises:
-        UserError: another model than `MODELS`, or something that needs numbers to run.
+        UserError: a model that is not SRModel's kind (video, StyleGAN2), or something that needs numbers to run.
     """
     experiment = read_experiment(opt, is_train=True)
-    if experiment.model.name not in MODELS:
-        raise UserError(f'`model_type: {experiment.model.name}` cannot be estimated: only {", ".join(MODELS)} can.')
+    if not _is_image_model(experiment):
+        text = 'only image models that derive from SRModel can'
+        raise UserError(f'`model_type: {experiment.model.name}` cannot be estimated: {text}.')
     try:
         with autocast_on_meta(), torch.random.fork_rng(devices=[]):
-            return _count(build_on_meta(_remove_files(opt)), experiment)
+            cost = _count(build_on_meta(_remove_files(opt)), experiment, opt)
+        return _add_degradation(cost, opt, experiment) if degrades(opt) else cost
     except (RuntimeError, NotImplementedError) as error:
         raise UserError(f'{experiment.name} cannot be estimated: {error}') from error
 
@@ -75,16 +78,29 @@ def find_dry_run_problem(opt: Mapping[str, Any]) -> str | None:
         The message of a start; None where all fits, and where the step needs files or numbers that are not there.
     """
     experiment = read_experiment(opt, is_train=True)
-    if experiment.model.name not in MODELS or _downloads(experiment):
+    if experiment.model.objective == 'other' or _downloads(experiment):
         return None
     try:
         with autocast_on_meta(), torch.random.fork_rng(devices=[]):
-            _count(build_on_meta(_remove_files(opt)), experiment)
+            _count(build_on_meta(_remove_files(opt)), experiment, opt)
     except UserError as error:
         return str(error)
     except Exception:  # networks of others do what shapes alone cannot; a start runs them with numbers
         return None
     return None
+
+
+def _is_image_model(experiment: Experiment) -> bool:
+    name = experiment.model.name
+    registered = next((MODEL_REGISTRY.get(n) for n in (name, f'{name}_basicsr') if n in MODEL_REGISTRY), None)
+    return isinstance(registered, type) and issubclass(registered, SRModel) and not experiment.model.video
+
+
+def _add_degradation(cost: StepCost, opt: Mapping[str, Any], experiment: Experiment) -> StepCost:
+    operations, alive = count_degradation(opt, experiment)
+    weights = 4 * sum(cost.parameters.values())
+    memory = max(cost.memory, weights + alive)
+    return StepCost({**cost.operations, DEGRADATION: operations}, cost.parameters, memory)
 
 
 def _downloads(experiment: Experiment) -> bool:
@@ -117,22 +133,27 @@ def _make_example(experiment: Experiment) -> Batch:
     return Batch(lq, gt, torch.cat([gt] * images, dim=1))
 
 
-def _count(model: StudentModel, experiment: Experiment) -> StepCost:
+def _count(model: StudentModel, experiment: Experiment, opt: Mapping[str, Any]) -> StepCost:
     counter, training = OperationCounter(), experiment.training
     student: nn.Module = model.net_g
     teachers, losses = (getattr(model, name, None) or nn.Module() for name in ('teacher', 'losses'))
     if experiment.model.trains == 'aggregator':
         teachers = getattr(model, '_teachers', None) or nn.Module()
     modules: dict[str, nn.Module] = {STUDENT: student, TEACHERS: teachers, LOSSES: losses}
+    adversary = Adversary(opt) if opt.get('network_d') and opt['train'].get('gan_opt') else None
+    if adversary is not None:
+        modules[DISCRIMINATOR] = model.net_d = adversary.network
     for module in modules.values():
         for tensor in (*module.parameters(), *module.buffers()):
             counter.add(tensor)
-    step = _Step(model, counter)
+    step = _Step(model, counter, adversary, _make_vgg(opt))
     for _ in range(min(training.accumulate, 2)):  # from the second part on, there are the gradients of the first
         counter.operations.clear()
         step.run(_make_example(experiment))
     average = sum(p.numel() for p in student.parameters()) if training.ema_decay > 0 else 0
     moments = _MOMENTS.get(training.optimiser['type'], 2) * sum(p.numel() for p in model.learnt() if p.requires_grad)
+    if adversary is not None:
+        moments += 2 * sum(p.numel() for p in adversary.network.parameters())
     return StepCost(
         {
             part: Counter({operation: training.accumulate * n for operation, n in counted.items()})
@@ -143,6 +164,11 @@ def _count(model: StudentModel, experiment: Experiment) -> StepCost:
     )
 
 
+def _make_vgg(opt: Mapping[str, Any]) -> VggFeatures | None:
+    perceptual = opt['train'].get('perceptual_opt')
+    return VggFeatures(perceptual['layer_weights'], perceptual.get('vgg_type', 'vgg19')) if perceptual else None
+
+
 class _Step:
     """Takes a step of a model, and counts it by parts.
 
@@ -151,10 +177,15 @@ class _Step:
     Args:
         model: On the meta device.
         counter: Of the operations.
+        adversary: The discriminator, in a GAN training.
+        vgg: Of the perceptual loss, if there is one.
     """
 
-    def __init__(self, model: StudentModel, counter: OperationCounter) -> None:
+    def __init__(
+        self, model: StudentModel, counter: OperationCounter, adversary: Adversary | None, vgg: VggFeatures | None
+    ) -> None:
         self.model, self.counter, self.cuts = model, counter, Cuts()
+        self.adversary, self.vgg = adversary, vgg
         model.run = self._run_student(model.run)  # type: ignore[method-assign]
         if hasattr(model, 'tap'):
             model.tap = CutTap(model.tap, self.cuts)
@@ -179,7 +210,15 @@ class _Step:
             batch = model.complete(batch)
         with self.counter, self.counter.counted_as(LOSSES):
             terms = model.loss_terms(batch)
+            if self.vgg is not None:
+                terms['l_percep'] = self.vgg.compare(model.output, batch.require('gt'))
             torch.stack(list(terms.values())).sum().backward()
             del terms
+        if self.adversary is not None:
+            with self.counter, self.counter.counted_as(DISCRIMINATOR):
+                self.adversary.judge_output(model.output, batch.require('gt'))
         with self.counter, self.counter.counted_as(STUDENT):
             self.cuts.backward()
+        if self.adversary is not None:
+            with self.counter, self.counter.counted_as(DISCRIMINATOR):
+                self.adversary.learn(model.output, batch.require('gt'))

@@ -10,11 +10,13 @@ from torch import nn
 
 from kdsr import options
 from kdsr.cost.complexity import count_multi_adds
+from kdsr.cost.gan_step import DEGRADATION, DISCRIMINATOR
 from kdsr.cost.operation_counter import CONVOLUTION, HALF, PRODUCT, OperationCounter, count_flop
 from kdsr.cost.training_step import LOSSES, STUDENT, TEACHERS, count_step
 from kdsr.errors import UserError
 from kdsr.models.distillation_model import DistillationModel
 from tests.conftest import network_opt
+from tests.helpers.real_world import model_options
 
 BATCH, SIDE = 4, 16
 EDSR_BLOCK = 2 * 9 * 8 * 8  # multiply-adds a pixel
@@ -215,3 +217,48 @@ def test_counting_changes_no_option(workspace):
     before = copy.deepcopy(opt)
     count_step(opt)
     assert opt == before
+
+
+@pytest.mark.parametrize(('model', 'forwards'), [('SRGANModel', 4), ('ESRGANModel', 6)])
+def test_the_discriminators_passes_are_counted_by_hand(workspace, model, forwards):
+    """Student: forward, gradient of the image. Itself: forward, both gradients but the image's, on real and fake.
+
+    ESRGAN's loss runs it forward on the other image too, in both.
+    """
+    discriminator = {'type': 'UNetDiscriminatorSN', 'num_in_ch': 3, 'num_feat': 16, 'skip_connection': True}
+    opt = model_options(training(workspace), model)
+    opt['network_d'] = discriminator
+    cost = count_step(opt)
+    once = count_multi_adds(build_network(discriminator), (3, 2 * SIDE, 2 * SIDE))
+    first = 9 * 3 * 16 * (2 * SIDE) ** 2
+    gradients = 5 * once - 2 * first  # of the image once; of weights and inputs twice
+    expected = 2 * BATCH * (forwards - 1) * once + 2 * BATCH * gradients
+    assert flop(cost, DISCRIMINATOR) == pytest.approx(expected, rel=0.02)  # spectral norms are products, too
+    plain = count_step(training(workspace))
+    assert flop(cost, STUDENT) == flop(plain, STUDENT)
+    assert cost.memory > plain.memory + 12 * cost.parameters[DISCRIMINATOR]  # weights, two moments
+
+
+def test_the_perceptual_loss_runs_vgg_on_both_images_and_back_to_one(workspace):
+    perceptual = {'type': 'PerceptualLoss', 'layer_weights': {'conv1_2': 1.0}, 'vgg_type': 'vgg19'}
+    cost = count_step(training(workspace, train={'perceptual_opt': perceptual}))
+    of_image = (2 * SIDE) ** 2 * (9 * 3 * 64 + 9 * 64 * 64)
+    assert flop(cost, LOSSES) == 2 * BATCH * 3 * of_image
+
+
+@pytest.mark.parametrize('model', ['RealESRNetModel', 'RealESRGANModel'])
+def test_the_degradation_of_the_step_is_counted(workspace, model):
+    opt = model_options(training(workspace), model)
+    before = torch.random.get_rng_state()
+    cost = count_step(opt)
+    sharpening = 2 * 51 * 51 * 3 * 400 * 400 * BATCH  # USM blurs twice with 51x51 pixels
+    blur = 21 * 21 * 3 * 400 * 400 * BATCH
+    assert 2 * (sharpening + blur) < flop(cost, DEGRADATION) < 2 * (sharpening + 4 * blur)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert (DISCRIMINATOR in cost.operations) == (model == 'RealESRGANModel')
+    assert DEGRADATION not in count_step({**opt, 'high_order_degradation': False}).operations
+
+
+def test_a_video_model_is_not_estimated(workspace):
+    with pytest.raises(UserError, match='only image models that derive from SRModel'):
+        count_step({**training(workspace), 'model_type': 'VideoRecurrentModel'})
