@@ -125,7 +125,7 @@ def test_the_command(workspace, capsys):
     [
         ({'train': None}, 'trains nothing'),
         ({'network_g': {'type': 'EDSRR'}}, 'EDSRR'),
-        ({'model_type': 'SRGANModel'}, 'SRGANModel'),
+        ({'model_type': 'VideoBaseModel'}, 'VideoBaseModel'),
     ],
 )
 def test_mistakes_are_one_message(workspace, changes, told):

@@ -182,8 +182,8 @@ def test_views_of_tensors_are_free_and_the_rest_moves_bytes():
 
 
 def test_what_cannot_be_counted_is_told(workspace):
-    with pytest.raises(UserError, match='SRGANModel'):
-        count_step(training(workspace, model='SRGANModel'))
+    with pytest.raises(UserError, match='StyleGAN2Model'):
+        count_step(training(workspace, model='StyleGAN2Model'))
     opt = distilling(workspace, {'l_kd': {'type': 'ResponseLoss'}})
     opt['distillation']['teachers'][0] = {'name': 's', 'network': {'type': 'Spandrel', 'path': 'not/there.pth'}}
     with pytest.raises(UserError, match=r'not/there\.pth'):
