@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from kdsr import options
+from kdsr.authoring.distil import distil
+from kdsr.authoring.option_check import check_option_files
 from kdsr.checks.experiment import find_problems
 from kdsr.errors import UserError
 from tests.helpers.real_world import VGG_STYLE, with_discriminator
@@ -124,3 +126,57 @@ def test_test_images_of_another_scale_stop_a_test(workspace, of_scale_4):
     assert 'not of scale 2' in problems(workspace, opt, False)['datasets.test_1']
     with pytest.raises(UserError, match=r"datasets\.test_1: the sets are not of scale 2 .*'000\.png'.*which is x4"):
         workspace.test(opt)
+
+
+# Taps and model classes.
+
+
+def distilled(workspace, student_point, teacher_point):
+    opt = {**workspace.options(), 'model_type': 'DistillationModel'}
+    point = {'student': student_point, 'teacher': teacher_point}
+    block = {'teachers': [workspace.teacher('EDSR')], 'features': {'only': point}, 'health_check': False}
+    block['losses'] = {'l_fit': {'type': 'FitNetLoss'}}
+    return workspace.write({**opt, 'distillation': block})
+
+
+@pytest.mark.parametrize(('point', 'fits'), [('body.0', True), ('upsample', False)])
+def test_the_sizes_of_tapped_maps_are_compared_by_the_check(workspace, point, fits):
+    """It said "1 file is fine", and the first iteration ended with maps of two sizes."""
+    report, fine = check_option_files([distilled(workspace, 'body.0', point)])
+    assert fine == fits, report
+    assert ('(2, 8, 16, 16) in the student and (2, 8, 32, 32) in the teacher' in report) != fits
+
+
+DERIVED = """
+from basicsr.models.sr_model import SRModel
+from basicsr.utils.registry import MODEL_REGISTRY
+
+@MODEL_REGISTRY.register()
+class ModelOfAnotherPackage(SRModel):
+    pass
+"""
+
+
+def test_a_model_class_that_derives_from_srmodel_is_distilled(workspace, monkeypatch):
+    """HATModel and DATModel were refused: "more than an image loss"."""
+    monkeypatch.syspath_prepend(workspace.root)
+    (workspace.root / 'derived_model.py').write_text(DERIVED)
+    opt = {**workspace.options(), 'model_type': 'ModelOfAnotherPackage', 'import_modules': ['derived_model']}
+    network = opt['network_g']
+    path = workspace.weights(network, 'teacher')
+    torch.save({**torch.load(path, weights_only=True), 'network': network}, path)
+    distil(workspace.write(opt, 'mine.yml'), [path], 'kd')
+    written = str(workspace.root / 'mine_kd.yml')
+    assert options.load(written)['distillation']['losses']['l_kd']['type'] == 'ResponseLoss'
+    workspace.train(written, '--force_yml', 'distillation:health_check=false')
+
+
+def test_keys_that_other_projects_write_are_warnings(workspace):
+    """They were errors, in about 110 of 1,010 public files."""
+    opt = {**workspace.options(), 'task': 'sr', 'print_network': True, 'x-common': {'a': 1}}
+    opt['val']['use_chop'] = True
+    opt['logger']['wandb'] = {'project': None, 'resume_id': None, 'entity': 'us'}
+    found = [p for p in find_problems(options.read(workspace.write(opt))) if 'milestones' not in p.path]
+    assert {p.kind for p in found} == {options.WARNING}
+    keys = {'.'.join(map(str, p.path)) for p in found}
+    assert keys == {'task', 'print_network', 'x-common', 'val.use_chop', 'logger.wandb.entity'}
