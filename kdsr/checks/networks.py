@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
+import torchvision
+from basicsr.archs.arch_util import DCNv2Pack
 from torch import nn
 
 from kdsr.checks.skeletons import build_skeleton, find_refused_arguments, is_buildable
@@ -25,6 +28,7 @@ def find_network_problems(experiment: Experiment) -> Iterator[Problem]:
         refused = find_refused_arguments(network.opt)
         if refused is not None:
             yield Problem(network.path, f'{network.opt["type"]} refuses its arguments: {refused}')
+        yield from _find_lacking_operations(network)
         if experiment.model.known:
             yield from _find_scale_problems(network, experiment.scale)
     yield from rules.find_channel_problems(experiment)
@@ -33,6 +37,20 @@ def find_network_problems(experiment: Experiment) -> Iterator[Problem]:
     if experiment.is_train:
         yield from rules.find_crop_problems(experiment)
         yield from _find_tap_problems(experiment, usable)
+
+
+def _find_lacking_operations(network: Network) -> Iterator[Problem]:
+    """Report deformable convolutions (EDVR) where torchvision lacks its compiled part: the first step would fail."""
+    if torchvision.extension._has_ops():
+        return
+    skeleton = build_skeleton(network.opt)
+    if skeleton is not None and any(isinstance(module, DCNv2Pack) for module in skeleton.modules()):
+        text = (
+            f'{network.opt["type"]} needs the deformable convolution of torchvision, which torchvision '
+            f'{torchvision.__version__} cannot load beside PyTorch {torch.__version__}: install the torchvision that '
+            'belongs to this PyTorch. With it the network runs on CPUs too.'
+        )
+        yield Problem((*network.path, 'type'), text)
 
 
 def _find_scale_problems(network: Network, scale: int) -> Iterator[Problem]:

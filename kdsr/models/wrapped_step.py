@@ -49,6 +49,7 @@ class _Step:
         self.losses: dict[str, Tensor] = {}  # of the model class, since its last optimiser step
         self.measured: dict[str, Tensor] = {}
         self.backwards = 0
+        self.teaches = False  # a pass of the student has begun to be compared; views run it again meanwhile
         self.left_out = False
 
     @property
@@ -137,11 +138,11 @@ class WrappedStep(Distilling, SavedModel):
             step = self._step
             if step is None or not torch.is_grad_enabled():
                 return forward(image, *args, **kwargs)
-            first = not step.reached
+            first, step.teaches = not step.teaches, True
             with self.tap if first else contextlib.nullcontext({}) as features, autocast(self.device, self.precision):
                 output = forward(to_memory_format(image, self.channels_last), *args, **kwargs)
             output = at_least_float32(output.contiguous() if self.channels_last else output)
-            if not first:  # the model runs its student twice: one of the passes teaches
+            if not first:  # of a view, or the model runs its student twice: one of the passes teaches
                 return output
             with torch.random.fork_rng(devices=[self.device] if self.device.type == 'cuda' else []):
                 terms = self.distillation_terms(NetworkOutput(output, features), step.batch)

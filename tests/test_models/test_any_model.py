@@ -133,6 +133,22 @@ def test_low_precision_is_for_the_student_and_its_gradient_is_not_scaled(workspa
     assert 0 < max(gradients) < 10  # fp16's scale is 65,536
 
 
+@pytest.mark.parametrize('features', [{}, TAPS])
+def test_views_run_the_student_again_and_teach_as_in_distillation_model(workspace, features):
+    """Their passes counted as the student's own, so a view ended in an error."""
+    losses = {**RESPONSE, **(FITNET if features else {})}
+    views = {'in': {'type': 'ZoomIn', 'count': 2, 'losses': list(RESPONSE)}}
+    found = []
+    for model_type in ('SRModel', 'DistillationModel'):
+        opt = {**options_of(workspace, 'SRModel', losses=losses, features=features), 'model_type': model_type}
+        opt['distillation'] = {**opt['distillation'], 'views': views}
+        model = build(opt)
+        run(model, 1)
+        found.append(model.get_current_log())
+    assert {f'{name}_in' for name in RESPONSE} <= set(found[0])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
 def test_clipping_is_for_the_student_alone(workspace):
     opt = options_of(workspace, 'SRGANModel')
     opt['train']['clip_grad_norm'] = 1e-3
