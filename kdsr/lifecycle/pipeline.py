@@ -18,7 +18,7 @@ from kdsr.lifecycle.announcing import describe_end, describe_test
 from kdsr.lifecycle.run import observers, run
 from kdsr.lifecycle.sample_images import show_sample
 from kdsr.lifecycle.seeding import seed_all
-from kdsr.lifecycle.stopping import catch_signals, explain_end, stop_if_asked
+from kdsr.lifecycle.stopping import BeforeStep, catch_signals, explain_end, stop_if_asked
 
 basicsr_update_learning_rate = BaseModel.update_learning_rate
 basicsr_validation = BaseModel.validation
@@ -100,6 +100,8 @@ def update_learning_rate(self: Any, current_iter: int, warmup_iter: int = -1) ->
         estimate = run.speed.at_step(current_iter, int(self.opt['train']['total_iter'])) if run.speed else None
         if estimate:
             get_root_logger().info(estimate)
+        if run.peers is not None:
+            run.before_step = BeforeStep(self)
     basicsr_update_learning_rate(self, current_iter, warmup_iter)
     seed_all(self.opt['manual_seed'], 'step', self.opt['rank'], current_iter)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kdsr.lifecycle.locking import FolderLock
     from kdsr.lifecycle.peers import Peers
+    from kdsr.lifecycle.stopping import BeforeStep
 
 
 class Run:
@@ -30,6 +31,7 @@ class Run:
         lock: The lock of the run's folder.
         options: What the training depends on, as the option file gives it (`changed_options.snapshot`), or None.
         peers: The other processes of a distributed run, or None.
+        before_step: What a distributed run was when the step began.
     """
 
     def __init__(self) -> None:
@@ -51,6 +53,7 @@ class Run:
         self.ending = False
         self.lock: FolderLock | None = None
         self.peers: Peers | None = None
+        self.before_step: BeforeStep | None = None
         self.options: dict[str, Any] | None = None
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
+
+import torch
 
 from kdsr.errors import UserError, suggest_cure
 from kdsr.lifecycle.bad_samples import explain_killed_worker
@@ -66,15 +69,68 @@ def stop_if_asked() -> None:
     number, run.ending = run.asked, True
     if run.peers is not None:
         run.peers.main_acts = True
-    result = 'no iteration is finished, so nothing is saved'
-    if run.iteration > 0:
-        run.model.save((run.iteration - 1) // run.steps_per_epoch, run.iteration)
-        result = f'saved after iteration {run.iteration:,}. To go on, add --auto_resume to the same command'
+    result = _save() if run.iteration > 0 else 'no iteration is finished, so nothing is saved'
     failure = _find_failure()
     cause = failure if failure is not None else f'stopped by {_describe_signal(number)}'
     sys.stderr.write(f'kdsr: {cause}: {result}.\n')
     sys.stderr.flush()
     raise Stopped(128 + number if failure is None else 1)
+
+
+def _save() -> str:
+    """Save the run as it is after its last iteration, and say so."""
+    run.model.save((run.iteration - 1) // run.steps_per_epoch, run.iteration)
+    return f'saved after iteration {run.iteration:,}. To go on, add --auto_resume to the same command'
+
+
+class BeforeStep:
+    """What a distributed run was before a step, to save it where another process breaks the step off.
+
+    Args:
+        model: At the beginning of the step, before the learning rate is set.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._changes = _count_changes(model)
+        self._schedulers = [copy.deepcopy(scheduler.state_dict()) for scheduler in model.schedulers]
+        self._rates = [group['lr'] for group in _list_groups(model)]
+
+    def restore(self, model: Any) -> bool:
+        """Take the learning rate back; return False where the step has changed more than that.
+
+        That is weights, statistics of a normalisation, ranges of activations, or the training pairs that Real-ESRGAN's
+        models hold back.
+        """
+        if getattr(model, 'int8', None) or hasattr(model, 'queue_ptr') or _count_changes(model) != self._changes:
+            return False
+        for scheduler, state in zip(model.schedulers, self._schedulers):
+            scheduler.load_state_dict(state)
+        for group, rate in zip(_list_groups(model), self._rates):
+            group['lr'] = rate
+        return True
+
+
+def _list_groups(model: Any) -> list[dict[str, Any]]:
+    return [group for optimizer in model.optimizers for group in optimizer.param_groups]
+
+
+def _count_changes(model: Any) -> int:
+    """Return how often weights and buffers were changed in place: the same number later means that nothing was."""
+    networks = [value for value in vars(model).values() if isinstance(value, torch.nn.Module)]
+    return sum(tensor._version for one in networks for tensor in (*one.parameters(), *one.buffers()))
+
+
+def _save_before_broken_step() -> str:
+    """Save in rank 0 what was there before the step that the end of another process broke off, and say so."""
+    assert run.peers is not None
+    if run.before_step is None or run.peers.rank != 0 or run.iteration == 0:
+        return f'. {WHOLE}'
+    if not run.before_step.restore(run.model):
+        return f'. {WHOLE}'
+    run.peers.main_acts = True
+    with contextlib.suppress(OSError, UserError):
+        return f': {_save()}.'
+    return f'. {WHOLE}'
 
 
 def _find_failure() -> str | None:
@@ -128,5 +184,5 @@ def _explain(error: Exception) -> str | None:
         message = f'{error}: {cure}, and add --auto_resume to the same command to go on.'
     if message is None and run.peers is not None:
         message = run.peers.explain()
-        message = f'{message}. {WHOLE}' if message else message
+        message = message and f'{message}{_save_before_broken_step()}'
     return message

@@ -148,12 +148,25 @@ def test_a_signal_to_any_process_saves_and_ends_all_and_the_run_resumes_exactly(
 @pytest.mark.slow
 @pytest.mark.parametrize('rank', [0, 1])
 def test_when_a_process_is_killed_the_other_one_says_so_and_ends(workspace, rank):
+    """Rank 0 saves what was there before the broken step; the run goes on from it exactly."""
+    opt = long_options(workspace)
     action = AT_STEP.format(rank=rank, what='signal_self(signal.SIGKILL)')
-    statuses, said, pids = launch(workspace, workspace.write(long_options(workspace)), action)
+    statuses, said, pids = launch(workspace, workspace.write(opt), action)
     assert statuses[rank] == -signal.SIGKILL
     assert statuses[1 - rank] == 1
     named = f'rank 1 (process {pids[1]} on {socket.gethostname()})' if rank else 'rank 0'
     check_one_message(said, f'the process of {named} has ended without a message')
+    if rank == 0:
+        assert states(workspace) == []
+        return
+    assert ': saved after iteration 4. To go on, add --auto_resume' in said
+    assert states(workspace) == [4]
+    opt['train']['total_iter'] = total = 7
+    opt['logger']['save_checkpoint_freq'] = total
+    for name, arguments in (('run', ['--auto_resume']), ('whole', [])):
+        statuses, said, _ = launch(workspace, workspace.write({**opt, 'name': name}), '', *arguments)
+        assert statuses == [0, 0], said
+    check_same_run(*(workspace.root / 'experiments' / name for name in ('whole', 'run')), total=total)
 
 
 @pytest.mark.slow
