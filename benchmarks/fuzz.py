@@ -99,7 +99,7 @@ def main() -> None:
         about = (
             f'{rounds} rounds in {(time.monotonic() - began) / 60:.1f} min, seed {args.seed}: no traceback, and '
             f'nothing that took {SLOW:g} processor seconds. {machine()} Written by `OMP_NUM_THREADS=1 python '
-            f'benchmarks/fuzz.py --minutes {args.minutes:g}`.'
+            f'benchmarks/fuzz.py --minutes {args.minutes:g} --seed {args.seed}`.'
         )
         head = ['| file | taken | refused with one message | slowest round (processor seconds) |', '|---|---|---|---|']
         keep('fuzz', ['# Damaged and hostile files', '', about, '', *head, *lines])
