@@ -19,7 +19,10 @@ import tempfile
 from pathlib import Path
 
 MODELS = {2: 'fsrcnn_x2', 4: 'rfdn_tiny_x4'}
-SIZES = {2: ((1000, 1500), (4000, 1500), (4000, 6000)), 4: ((750, 1000), (3000, 1000), (3000, 4000))}
+SIZES = {
+    2: ((1000, 1500), (4000, 1500), (8000, 1500), (4000, 6000)),
+    4: ((750, 1000), (3000, 1000), (6000, 1000), (3000, 4000)),
+}
 WAYS = ('now', 'before', 'whole')
 _LARGEST_FOR_OTHERS = 100e6  # pixels of a result; the other ways need 10 GB and more for larger ones
 
@@ -29,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--before', help='checkout of an older kdsr')
     parser.add_argument('--scale', type=int, nargs='+', default=[2, 4])
+    parser.add_argument('--ways', nargs='+', default=list(WAYS), choices=WAYS, help='builds to measure')
     parser.add_argument('--formats', nargs='+', default=['jpg', 'png', 'tif'])
     parser.add_argument('--worker', nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -46,8 +50,8 @@ def main() -> None:
                 photo = str(Path(folder) / f'{height}x{width}.jpg')
                 _draw_photo(photo, height, width)
                 pixels = scale**2 * height * width
-                for way in WAYS if pixels < _LARGEST_FOR_OTHERS else WAYS[:1]:
-                    every = way == 'now' and (height, width) == SIZES[2][-1]
+                for way in args.ways if pixels < _LARGEST_FOR_OTHERS else args.ways[:1]:
+                    every = way == 'now' and (height, width) == SIZES[scale][-1]
                     for format_ in args.formats if every else args.formats[:1]:
                         peak = _peak(way, photo, str(Path(folder) / f'out.{format_}'), scale, args.before)
                         cells = ['', ''] if peak is None else [f'{peak / 2**20:,.0f}', f'{peak / pixels:.1f}']

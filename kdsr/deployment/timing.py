@@ -16,7 +16,10 @@ WARMUP = 2
 
 
 def time_in_turns(
-    runners: Mapping[str, Callable[[Tensor], Tensor]], image: Tensor, repeats: int
+    runners: Mapping[str, Callable[[Tensor], Tensor]],
+    image: Tensor,
+    repeats: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, tuple[float, float]]:
     """Run each once, in turns, so that what else the machine does meets all of them.
 
@@ -24,6 +27,7 @@ def time_in_turns(
         runners: Name to what maps (N, C, h, w) to a larger image; the first is what others are compared with.
         image: (N, C, h, w).
         repeats: Turns, after two that do not count.
+        clock: Returns seconds; `time.process_time` on one thread leaves out what other processes take.
 
     Returns:
         Name to (median seconds, median over the turns of the first one's seconds divided by its own).
@@ -31,10 +35,10 @@ def time_in_turns(
     seconds: dict[str, list[float]] = {name: [] for name in runners}
     for _ in range(WARMUP + repeats):
         for name, run in runners.items():
-            start = time.perf_counter()
+            start = clock()
             with torch.inference_mode():
                 run(image)
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
     kept = {name: values[WARMUP:] for name, values in seconds.items()}
     first = next(iter(kept.values()))
     return {
