@@ -208,6 +208,7 @@ def _compare(args: argparse.Namespace) -> None:
         workers=args.workers,
         only=args.only,
         report_only=args.report,
+        stop_early=args.stop_early,
         photos=args.pictures,
         crops=args.crop,
         say=partial(print, flush=True),
@@ -229,6 +230,11 @@ def add_compare(commands: Commands) -> None:
         '--only', nargs='+', default=[], metavar='LABEL', help='train only these runs, and the runs that they need'
     )
     compare.add_argument('--report', action='store_true', help='train nothing; write the report of the results so far')
+    compare.add_argument(
+        '--stop-early',
+        action='store_true',
+        help='stop the runs of a label when the 95 %% interval of its gain over the baseline excludes a gain',
+    )
     compare.add_argument(
         '--pictures', type=int, default=3, help='photos to show as crops; 0 runs no network (default: 3)'
     )

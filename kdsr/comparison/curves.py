@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
+from kdsr.comparison.costs import measure_stages
 from kdsr.comparison.summary import Column, RunResult, Summary
 from kdsr.comparison.training_record import Point
 from kdsr.experiment import read_experiment
@@ -27,6 +28,7 @@ STYLES = ('-', '--', ':', '-.')
 UNITS = (('h', 3600.0), ('min', 60.0), ('s', 1.0))
 
 Curves = Mapping[int, Mapping[int, Point]]  # seed to iteration to point
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]  # (T,) iterations, (seeds, T) values, (T,) mean seconds
 
 
 def draw_pictures(summary: Summary, folder: Path) -> dict[str, str]:
@@ -54,7 +56,7 @@ def _draw_validation(summary: Summary, path: Path) -> bool:
     if not curves:
         return False
     figure, axes = plt.subplots(
-        len(curves), 3, figsize=(14, 3.7 * len(curves) + 0.6), squeeze=False, layout='constrained'
+        len(curves), 4, figsize=(18, 3.7 * len(curves) + 0.6), squeeze=False, layout='constrained'
     )
     for line, (column, found) in zip(axes, curves.items()):
         _draw_set(line, summary, column, found)
@@ -123,26 +125,34 @@ def _group_by_label(summary: Summary, what: Any, of: Callable[[RunResult, Any], 
 
 
 def _draw_set(line: Sequence[plt.Axes], summary: Summary, column: Column, found: Mapping[str, Curves]) -> None:
-    """Draw metric, gain and cost of one validation set."""
+    """Draw metric, gain, cost, and gain at equal cost of one validation set."""
     clock = 'seconds' if summary.on_gpu else 'cpu_seconds'
-    arrays = {label: _make_arrays(curves, clock) for label, curves in found.items()}
+    arrays = {
+        label: _make_arrays(curves, clock, _mean_stages(summary, label, clock)) for label, curves in found.items()
+    }
     unit, divisor = next(u for u in UNITS if u[1] <= max(cost[-1] for _, _, cost in arrays.values()) or u[1] == 1)
     baseline = found.get(summary.comparison.baseline, {})
-    gains = []
+    gains, timely = [], []
     for label, (steps, values, cost) in arrays.items():
         style = _choose_style(summary, label)
         _draw_band(line[0], steps, values, style)
         _draw_band(line[2], cost / divisor, values, style)
         if label != summary.comparison.baseline:
             gains += _draw_gain(line[1], found[label], baseline, style)
+            timely += _draw_gain_at_cost(
+                line[3], arrays[label], arrays.get(summary.comparison.baseline), divisor, style
+            )
     name, metric = column
     _dress(line[0], f'{name}: {metric}', 'iteration')
     _dress(line[1], f'{name}: {metric}, gain over the baseline', 'iteration')
     kind = 'training' if summary.on_gpu else 'processor'
-    _dress(line[2], f'{name}: {metric} against its cost', f'{kind} time without validation [{unit}]')
-    line[1].axhline(0, color=GREY, linewidth=1.2)
-    if gains:
-        line[1].set_ylim(_find_limits([*gains, np.zeros((1, 1))]))
+    time = f'{kind} time with stages and teacher caches [{unit}]'
+    _dress(line[2], f'{name}: {metric} against its cost', time)
+    _dress(line[3], f'{name}: {metric}, gain at equal cost', time)
+    for axis, drawn in ((line[1], gains), (line[3], timely)):
+        axis.axhline(0, color=GREY, linewidth=1.2)
+        if drawn:
+            axis.set_ylim(_find_limits([*drawn, np.zeros((1, 1))]))
     for axis in (line[0], line[2]):
         axis.set_ylim(_find_limits([values for _, values, _ in arrays.values()]))
 
@@ -158,12 +168,42 @@ def _draw_gain(axis: plt.Axes, curves: Curves, baseline: Curves, style: Mapping[
     return [gains]
 
 
-def _make_arrays(curves: Curves, clock: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the (T,) iterations that all seeds have, their (seeds, T) values, and the (T,) mean time in seconds."""
+def _draw_gain_at_cost(
+    axis: plt.Axes, run: Arrays, baseline: Arrays | None, divisor: float, style: Mapping[str, str]
+) -> list[np.ndarray]:
+    """Draw how far the mean of a run is above that of the baseline after the same time; return it as (1, T).
+
+    Between its validations the baseline is a straight line. After its end it keeps its last value.
+    """
+    if baseline is None:
+        return []
+    _, values, cost = run
+    _, theirs, their_cost = baseline
+    began = cost >= their_cost[0]  # before its first validation the baseline is not known
+    gain = values.mean(axis=0)[began] - np.interp(cost[began], their_cost, theirs.mean(axis=0))
+    if not gain.size:
+        return []
+    _draw_band(axis, cost[began] / divisor, gain[None], style)
+    return [gain[None]]
+
+
+def _mean_stages(summary: Summary, label: str, clock: str) -> float:
+    """Return the cost in seconds of what the runs of a label need before they start: other runs and teacher caches."""
+    return float(np.mean([getattr(measure_stages(summary, result), clock) for result in summary.results[label]]))
+
+
+def _make_arrays(curves: Curves, clock: str, before: float = 0.0) -> Arrays:
+    """Return the (T,) iterations that all seeds have, their (seeds, T) values, and the (T,) mean time in seconds.
+
+    Args:
+        curves: Of the seeds.
+        clock: Attribute of the points that is the time.
+        before: Seconds that are added to all times.
+    """
     steps = sorted(set.intersection(*(set(curve) for curve in curves.values())))
     values = [[curve[i].value for i in steps] for curve in curves.values()]
     cost = [[getattr(curve[i], clock) for i in steps] for curve in curves.values()]
-    return np.array(steps), np.array(values), np.mean(cost, axis=0)
+    return np.array(steps), np.array(values), before + np.mean(cost, axis=0)
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:

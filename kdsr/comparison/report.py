@@ -14,6 +14,7 @@ from kdsr.comparison.page import format_page
 from kdsr.comparison.papers import paper_table
 from kdsr.comparison.parts import Part, ReportPicture, Table
 from kdsr.comparison.references import Reference, find_below_bicubic, score_references
+from kdsr.comparison.stopping import make_stopped_table
 from kdsr.comparison.summary import RunResult, Summary
 from kdsr.comparison.tables import make_gain_table, make_result_tables
 from kdsr.durable import write_durably
@@ -110,6 +111,8 @@ def make_sections(
     parts: list[Part] = [make_conditions_table(summary, command, find_below_bicubic(summary, references))]
     parts += [*make_result_tables(summary, references), *([papers] if papers else []), *pictures]
     parts += [make_gain_table(summary), make_cost_table(summary)]
+    stopped = make_stopped_table(summary)
+    parts += [stopped] if stopped else []
     unfinished = [result for result in summary.all if not result.finished]
     if unfinished:
         parts.append(Table('Not finished', '', ('run', 'iterations', 'of'), [_list_progress(r) for r in unfinished]))

@@ -28,6 +28,7 @@ from kdsr.wording import counted
 
 POLL_SECONDS = 0.5
 LINE_SECONDS = 60.0
+LOOK_SECONDS = 5.0  # between two looks at what can be stopped early
 LAST_LINES = 15
 PROGRAM = Path(__file__).with_name('recorded_training.py')
 NOT_COMPARED = ('logger', 'auto_resume')  # options that do not change what a run learns
@@ -215,7 +216,11 @@ def format_duration(seconds: float) -> str:
 
 
 def train_all(
-    comparison: Comparison, runs: Sequence[PlannedRun], workers: int, say: Callable[[str], None]
+    comparison: Comparison,
+    runs: Sequence[PlannedRun],
+    workers: int,
+    say: Callable[[str], None],
+    hopeless: Callable[[str], object | None] | None = None,
 ) -> list[str]:
     """Train the runs that are not finished; return the names of those that failed.
 
@@ -224,6 +229,7 @@ def train_all(
         runs: In the order in which they start. The runs that they need are among them.
         workers: How many processes train at a time. They take turns over the visible GPUs.
         say: Receives a line for every start and end, and once a minute for the running ones.
+        hopeless: Returns why the runs of a label shall be stopped, or None. A label that others need is not stopped.
 
     Raises:
         UserError: files are missing, see :func:`check_run_files`. Then nothing has started.
@@ -238,7 +244,7 @@ def train_all(
             f'{run.label} saves no state before its end. If it is killed, it starts from the beginning: lower '
             '`logger.save_checkpoint_freq`.'
         )
-    return _Schedule(comparison, todo, finished, workers, say).work()
+    return _Schedule(comparison, todo, finished, workers, say, hopeless).work()
 
 
 class _Schedule:
@@ -251,7 +257,10 @@ class _Schedule:
         finished: set[str],
         workers: int,
         say: Callable[[str], None],
+        hopeless: Callable[[str], object | None] | None,
     ) -> None:
+        self.hopeless, self.looked = hopeless, -LOOK_SECONDS
+        self.needed = {label for run in comparison.runs for name in run.needs for label in [_label(comparison, name)]}
         self.folder = Path('experiments') / comparison.name
         self.waiting, self.finished, self.say = todo, finished, say
         self.failed: list[str] = []
@@ -266,6 +275,7 @@ class _Schedule:
             while self.waiting or any(self.running):
                 self._collect()
                 self._give_up()
+                self._stop_hopeless()
                 self._start()
                 if time.monotonic() - said >= LINE_SECONDS:
                     said = time.monotonic()
@@ -305,6 +315,23 @@ class _Schedule:
                 self.waiting.remove(run)
                 self._fail(run, f'not started, because it needs {", ".join(lost)}.')
 
+    def _stop_hopeless(self) -> None:
+        """Stop and drop the runs of labels that cannot gain any more."""
+        if self.hopeless is None or time.monotonic() - self.looked < LOOK_SECONDS:
+            return
+        self.looked = time.monotonic()
+        running = [training.run.label for training in self.running if training]
+        for label in dict.fromkeys([*running, *(run.label for run in self.waiting)]):
+            reason = None if label in self.needed else self.hopeless(label)
+            if reason is None:
+                continue
+            for slot, training in enumerate(self.running):
+                if training and training.run.label == label:
+                    training.stop()
+                    self.running[slot] = None
+            self.waiting = [run for run in self.waiting if run.label != label]
+            self.say(f'{label}: stopped early, {reason}.')
+
     def _start(self) -> None:
         for slot, training in enumerate(self.running):
             ready = next((run for run in self.waiting if self.finished.issuperset(run.needs)), None)
@@ -330,6 +357,10 @@ class _Schedule:
         if done and self.waiting:
             texts.append(f'about {format_duration(busy / done * left / len(self.running))} left in all')
         self.say(' | '.join(texts))
+
+
+def _label(comparison: Comparison, name: str) -> str:
+    return next(run.label for run in comparison.runs if run.name == name)
 
 
 def _list_devices() -> list[str]:

@@ -63,7 +63,7 @@ def compute_gain(values: Mapping[int, float], baseline: Mapping[int, float]) -> 
         The gain; None where one of the two has no values.
 
     Example:
-        >>> found = gain({0: 30.5, 1: 30.7, 2: 30.6}, {0: 30.0, 1: 30.1, 2: 30.2})
+        >>> found = compute_gain({0: 30.5, 1: 30.7, 2: 30.6}, {0: 30.0, 1: 30.1, 2: 30.2})
         >>> found.test, round(found.mean, 2), round(found.p, 3)
         ('paired t', 0.5, 0.013)
     """

@@ -96,14 +96,14 @@ class GrowingFolder(Generic[Content]):
                 self._open_storage(stack)
             self._files = stack.pop_all()
 
-    def add(self, source: str, version: Any, content: Content) -> None:
-        """Store what was made of the image `source` in this version, and then note it as finished.
+    def add(self, source: str, version: Any, content: Content, **facts: Any) -> None:
+        """Store what was made of the image `source` in this version, and note it as finished, with facts as plain JSON.
 
         Raises:
             DiskFullError: it says about how much room is missing.
         """
         with self._report_full_disk():
-            record = {'file': source, 'bytes': version, **self._store(content)}
+            record = {'file': source, 'bytes': version, **self._store(content), **facts}
             self._journal_file.write(json.dumps(record).encode() + b'\n')
             self._journal_file.flush()
             os.fsync(self._journal_file.fileno())

@@ -48,6 +48,8 @@ class RawImages:
         frames: Names of the whole images, of which images are parts.
         frame_sizes: Their (height, width).
         has_checksums: The set can be compared with the checksums that it was written with.
+        seconds, cpu_seconds: What the images cost (`kdsr cache`): time of the clock, and of all processors; None where
+            that is not known.
 
     Raises:
         UserError: the folder is missing, unfinished, of another kind, or damaged.
@@ -76,6 +78,8 @@ class RawImages:
         self.sizes: np.ndarray = self._windows[:, 3:]
         self._checksums: list[int] | None = index.get('crc32')
         self.has_checksums = self._checksums is not None
+        self.seconds: float | None = index.get('seconds')
+        self.cpu_seconds: float | None = index.get('cpu_seconds')
         self._compared = mmap.mmap(-1, max(1, len(self.frames)))  # one byte an image, shared with forked processes
         self._check_places(index['bytes'])
 

@@ -124,6 +124,9 @@ class RawWriter(GrowingFolder[Frame]):
         }
         if all('crc32' in record for record in records):  # an older version may have begun the set
             index['crc32'] = [record['crc32'] for record in records]
+        if all('cost' in record for record in records):  # `kdsr cache` says what the teachers' images cost
+            seconds, cpu_seconds = (sum(record['cost'][i] for record in records) for i in (0, 1))
+            index.update(seconds=round(seconds, 1), cpu_seconds=round(cpu_seconds, 1))
         return {INDEX_FILE: json.dumps(index).encode()}
 
     def _prove(self, folder: Path) -> None:

@@ -179,7 +179,7 @@ def _write_missing(
         disable=not progress,
     )  # fmt: skip
     if workers == 1:
-        results = ordered_map(run, pending, 1)
+        results = ordered_map(functools.partial(_time_run, run), pending, 1)
     else:
         threads = max(1, count_processors() // workers)
         setup = functools.partial(_start_in_worker, run, devices, threads)
@@ -189,9 +189,9 @@ def _write_missing(
             _run_in_worker, pending, workers, setup, name_item=images.names.__getitem__, silence=silence
         )
     with contextlib.closing(results), bar:
-        for number, image in zip(pending, results):
+        for number, (image, cost) in zip(pending, results):
             windows = [Window(key, *(run.scale * n for n in place)) for key, *place in images.windows[number]]
-            writer.add(images.names[number], 'x'.join(map(str, images.sizes[number])), (image, windows))
+            writer.add(images.names[number], 'x'.join(map(str, images.sizes[number])), (image, windows), cost=cost)
             bar.update(pixels[number])
 
 
@@ -205,8 +205,15 @@ def _start_in_worker(run: TeacherRun, devices: list[str], threads: int, number: 
     _of_this_worker.append(run)
 
 
-def _run_in_worker(number: int) -> np.ndarray:
-    return _of_this_worker[0](number)
+def _run_in_worker(number: int) -> tuple[np.ndarray, list[float]]:
+    return _time_run(_of_this_worker[0], number)
+
+
+def _time_run(run: TeacherRun, number: int) -> tuple[np.ndarray, list[float]]:
+    """Return what is stored for an image, and its cost: seconds of the clock, and of this process's threads."""
+    clock, cpu = time.perf_counter(), time.process_time()
+    image = run(number)
+    return image, [round(time.perf_counter() - clock, 4), round(time.process_time() - cpu, 4)]
 
 
 def open_cache(experiment: Experiment) -> TeacherEnsemble | CachedTeachers:

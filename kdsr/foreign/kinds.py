@@ -64,7 +64,12 @@ RAW_INDEX = Fields(
         'frames': ListOf(FixedList((str, int, int, int))),
         'windows': ListOf(FixedList((int, str, int, int, int, int))),
     },
-    {'dtype': Text(r'uint8|float16|float32'), 'crc32': Maybe(ListOf(whole(0, 2**32 - 1)))},
+    {
+        'dtype': Text(r'uint8|float16|float32'),
+        'crc32': Maybe(ListOf(whole(0, 2**32 - 1))),
+        'seconds': Number(0),
+        'cpu_seconds': Number(0),
+    },
 )
 
 # `kdsr_prepare.json`, the settings that a set was made with, and the lines of the journals of sets not yet finished.

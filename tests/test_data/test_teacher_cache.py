@@ -221,8 +221,9 @@ def test_another_process_gives_what_this_one_gives(workspace):
         teacher_cache._start_in_worker, teacher_run.TeacherRun(read_experiment(opt), False, None), ['cpu'], 1
     )
     results = parallel.ordered_map(teacher_cache._run_in_worker, [2, 0], 1, setup)
-    for key, image in zip(('002', '000'), results):
+    for key, (image, cost) in zip(('002', '000'), results):
         np.testing.assert_array_equal(image, expected[key])
+        assert 0 < cost[1] < 60
 
 
 def test_large_images_are_tiled(workspace, monkeypatch):
