@@ -50,7 +50,9 @@ def shrunk(opt, workspace):
 
 def test_the_table_holds_every_file():
     files = {str(p.relative_to(FOLDER).with_suffix('')) for p in FOLDER.rglob('*.yml') if 'rfdn' in str(p)}
-    assert files - {f for f in files if f.startswith(('real_world/', 'tables/', 'test/', 'zoo/'))} == set(PARAMETERS)
+    assert files - {f for f in files if f.startswith(('real_world/', 'recipes/', 'tables/', 'test/', 'zoo/'))} == set(
+        PARAMETERS
+    )
 
 
 @pytest.mark.parametrize('name', PARAMETERS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from kdsr import options, plugins
 from kdsr.authoring.option_check import check_option_files
 from kdsr.authoring.other_vocabularies import find_foreign_keys, translate
+from kdsr.authoring.student_advice import advise_on_learning_rate
 from kdsr.authoring.tap_listing import propose_features
 from kdsr.authoring.teacher_files import describe_teachers, list_imports
 from kdsr.durable import write_durably
@@ -239,6 +241,10 @@ def _plan_variant(
     if options.model_class_of(model_type).package != 'kdsr':
         added = ', '.join(change['distillation']['losses'])
         about = f'The losses of {os.path.basename(option_file)} stay as they are, beside them: {added}.'
+    advice = advise_on_learning_rate(opt)
+    if advice:
+        plan.notes.append(advice)
+        about += ''.join(f'\n# {line}' for line in textwrap.wrap(advice, 118))
     plan.files[path] = f'# {about}\n{options.dump(change)}'
 
 

@@ -256,3 +256,24 @@ def test_dukds_files_train_as_written(workspace):
     folder = workspace.train('theirs_kdsr.yml', '--force_yml', 'distillation:health_check=false')
     assert 'l_kd_zoom_in: ' in log_of(folder)
     assert 'l_pix_zoom_out: ' in log_of(folder)
+
+
+@pytest.mark.parametrize(
+    ('optimiser', 'advised'),
+    [({'lr': 2e-4}, True), ({'lr': 1e-3}, False), ({'lr': 2e-4, 'type': 'AdamW'}, True), ({'type': 'SGD'}, False)],
+)
+def test_a_low_learning_rate_of_a_small_student_is_named(workspace, optimiser, advised):
+    opt = workspace.options()
+    opt['train']['optim_g'] = {'type': 'Adam', 'lr': 1e-4, **optimiser}
+    told = distil(workspace.write(opt, 'mine.yml'), [converted(workspace)])
+    text = (workspace.root / 'mine_kd.yml').read_text()
+    line = f'train.optim_g.lr: {opt["train"]["optim_g"]["lr"]:g} is low for 6,867 parameters.'
+    assert (f'Look at: {line}' in told, f'# {line}' in text) == (advised, advised)
+    assert options.load(str(workspace.root / 'mine_kd.yml'))['train']['optim_g'] == opt['train']['optim_g']
+
+
+def test_a_large_student_keeps_its_learning_rate_without_a_word(workspace, monkeypatch):
+    monkeypatch.setattr('kdsr.authoring.student_advice.SMALL', 6866)
+    opt = workspace.options()
+    opt['train']['optim_g'] = {'type': 'Adam', 'lr': 1e-4}
+    assert 'is low for' not in distil(workspace.write(opt, 'mine.yml'), [converted(workspace)])
