@@ -21,6 +21,7 @@ from kdsr.cost.on_meta import copy_to_meta
 from kdsr.cost.operation_counter import Operation, OperationCounter
 from kdsr.distillation.building import build_network_at
 from kdsr.experiment import Experiment
+from kdsr.options import model_class_of
 
 DISCRIMINATOR, DEGRADATION = 'discriminator', 'degradation'
 _READ_SIDE = 400  # RealESRGANDataset crops or pads to this side; the model degrades that and crops `gt_size`
@@ -34,12 +35,12 @@ class Adversary:
 
     Attributes:
         network: On the meta device.
-        relativistic: ESRGANModel's loss, which compares real and fake images with each other.
+        relativistic: The loss compares real and fake images with each other (ESRGAN).
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
         self.network = copy_to_meta(build_network_at('network_d', opt['network_d']))
-        self.relativistic = opt['model_type'] == 'ESRGANModel'
+        self.relativistic = model_class_of(opt['model_type']).relativistic
 
     def judge_output(self, sr: Tensor, gt: Tensor) -> None:
         """Run what the student's loss runs: forward, and backward to the image."""

@@ -29,6 +29,7 @@ class ModelClass:
         video: Trains on sequences of frames.
         reads_window: Reads `network_g.window_size` itself.
         makes_lq: Makes the low-quality images in each step (blur, noise, JPEG), unless `high_order_degradation: false`.
+        relativistic: Its GAN loss compares real and fake images with each other.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ModelClass:
     video: bool = False
     reads_window: bool = False
     makes_lq: bool = False
+    relativistic: bool = False
 
     @property
     def known(self) -> bool:
@@ -65,7 +67,7 @@ _ROWS = (
     ModelClass('SRModel', 'BasicSR', teachers='optional', objective='image'),
     ModelClass('SwinIRModel', 'BasicSR', teachers='optional', objective='image', reads_window=True),
     ModelClass('SRGANModel', 'BasicSR', teachers='optional', own_keys=_GAN),
-    ModelClass('ESRGANModel', 'BasicSR', teachers='optional', own_keys=_GAN),
+    ModelClass('ESRGANModel', 'BasicSR', teachers='optional', own_keys=_GAN, relativistic=True),
     ModelClass('RealESRNetModel', 'BasicSR', teachers='optional', own_keys=(*_DEGRADATION, 'gt_usm'), makes_lq=True),
     ModelClass(
         'RealESRGANModel',
