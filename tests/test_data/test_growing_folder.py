@@ -154,7 +154,15 @@ def test_a_kill_between_the_rename_and_the_end_leaves_nothing_behind(hr, tmp_pat
     assert not (gt / JOURNAL_FILE).exists()
 
 
-def test_a_signal_while_an_lmdb_commits_cuts_nothing_off(hr, tmp_path):
+@pytest.fixture
+def default_interrupt():
+    """Python's own answer to SIGINT, which a process that was started in the background does not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_signal_while_an_lmdb_commits_cuts_nothing_off(hr, tmp_path, default_interrupt):
     """Python handles a signal after the commit, before the writer notes the new end of the file.
 
     A file that was cut at the old end gave a bus error when the next run read it.
