@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import secrets
@@ -33,12 +34,14 @@ def write_durably(path: Path, content: bytes | memoryview) -> None:
 def replace_durably(path: Path) -> Iterator[BinaryIO]:
     """Open the temporary file of :func:`write_durably`, for content that is written piece by piece.
 
-    If the block raises, the temporary file is removed, and `path` is as it was.
+    If the block raises, the temporary file is removed, and `path` is as it was. Before its first file in a folder, a
+    process removes those that killed processes left there.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _tidy_once(path.parent.absolute())
     target = os.fsdecode(os.fsencode(path.name)[:_LONGEST_NAME])
     writer = f'{secrets.token_hex(4)}-{os.getpid()}-{socket.gethostname()[:64]}'
     temporary = path.with_name(f'.{target}.{writer}.partial')
@@ -53,6 +56,12 @@ def replace_durably(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink()
         raise
     sync_folder(path.parent)
+
+
+@functools.cache
+def _tidy_once(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # they may belong to another user
+        remove_partial_files(folder)
 
 
 def remove_partial_files(folder: Path) -> None:

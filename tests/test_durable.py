@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 
@@ -51,6 +52,18 @@ def test_two_threads_have_temporary_files_of_their_own(tmp_path, monkeypatch):
         thread.join()
     assert len(set(names)) == 2
     assert (tmp_path / 'a').read_bytes() in (b'1', b'2')
+
+
+def test_the_first_file_in_a_folder_tidies_up_after_killed_processes(tmp_path):
+    child = multiprocessing.get_context('fork').Process(target=int)
+    child.start()
+    child.join()
+    host = socket.gethostname()
+    names = {pid: f'.a.png.0123abcd-{pid}-{host}.partial' for pid in (child.pid, os.getpid())}
+    for name in (*names.values(), '.mine.partial'):
+        (tmp_path / name).touch()
+    write_durably(tmp_path / 'b.png', b'')
+    assert sorted(os.listdir(tmp_path)) == sorted([names[os.getpid()], '.mine.partial', 'b.png'])
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):

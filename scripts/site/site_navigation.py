@@ -13,12 +13,12 @@ NAVIGATION = {
         'docs/methods/rfdn', 'docs/methods/fitnet', 'docs/methods/attention_transfer', 'docs/methods/fakd',
         'docs/methods/response', 'docs/methods/dukd', 'docs/methods/csd',
     ),
-    'Results': ('docs/results', 'docs/estimates', 'docs/zoo'),
+    'Results': ('docs/which_method', 'docs/results', 'docs/estimates', 'docs/zoo'),
     'Contribute': ('CONTRIBUTING', 'docs/architecture', 'docs/dependencies', 'CHANGELOG'),
 }  # fmt: skip
 TITLES = {
     'README': 'Overview', 'datasets/README': 'Data and weights', 'options/README': 'Option files',
-    'docs/tutorial': 'Tutorial', 'docs/commands': 'All arguments',
+    'docs/tutorial': 'Tutorial', 'docs/which_method': 'Does a teacher pay?', 'docs/commands': 'All arguments',
     'docs/attribution': 'Attribution', 'docs/comparability': 'Numbers of other tools', 'docs/methods': 'All methods',
     'docs/methods/mtkd': 'MTKD', 'docs/methods/lsfd': 'LSFD', 'docs/methods/facd': 'FACD', 'docs/methods/pisr': 'PISR',
     'docs/methods/rfdn': 'RFDN', 'docs/methods/fitnet': 'FitNet', 'docs/methods/attention_transfer': 'AT',
