@@ -93,6 +93,14 @@ def test_a_loss_and_its_gradient_are_those_of_the_cpu_and_wait_for_nothing(name,
     assert losses.gradient(seen).item() == pytest.approx(losses.gradient(expected_student).item(), rel=1e-3)
 
 
+def test_facd_without_a_ground_truth_stays_on_the_device():
+    case = losses.Case({'adaptive': False, 'use_gt_l1': False, 'layer_weights': [0.5, 0.5]})
+    student, teacher, batch = losses.outputs(case)
+    moved = [losses.mapped(x, lambda t: t.to(DEVICE)) for x in (student, teacher)]
+    value = losses.built('FACDLoss', case, *moved).to(DEVICE)(*moved, Batch(batch.lq.to(DEVICE)))
+    assert value.device == DEVICE
+
+
 @pytest.mark.parametrize('name', TINY)
 def test_a_network_and_its_gradients_stay_on_the_device(name):
     torch.manual_seed(0)
