@@ -94,7 +94,7 @@ def test_it_is_frozen_and_stays_in_eval(swinir):
 def test_its_features_can_be_tapped_on_odd_sizes(swinir):
     network = Spandrel(swinir[0])
     teacher = TeacherEnsemble({'t': FrozenNetwork(network, network.multiple, {'early': 'model.layers.0'})})
-    assert teacher(Batch(torch.rand(1, 3, 13, 11))).features['early'].shape == (1, 12, 16, 16)
+    assert teacher(Batch(torch.rand(1, 3, 13, 11))).features['early'].shape == (1, 12, 13, 11)
     with FeatureTap(network, {'early': 'model.layers.0'}) as features, torch.no_grad():
         network(torch.rand(1, 3, 16, 16))
     assert features['early'].shape == (1, 12, 16, 16)

@@ -113,7 +113,7 @@ def test_a_teacher_that_brings_its_weights_needs_no_path(workspace):
     kdsr_options.check(opt)
     output = build_teachers(opt)(Batch(torch.rand(2, 3, 13, 11)))
     assert output.sr.shape == (2, 3, 26, 22)
-    assert output.features['early'].shape == (2, 12, 16, 16)
+    assert output.features['early'].shape == (2, 12, 13, 11)  # of the image, not of its whole windows
 
 
 def test_other_teachers_still_need_their_path():

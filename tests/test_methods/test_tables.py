@@ -17,7 +17,7 @@ from kdsr.papers import results as paper_results
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / 'benchmarks' / 'results'
-OF_NO_METHOD = ('quickstart/', 'real_world/', 'studies/', 'tables/', 'test/', 'zoo/')
+OF_NO_METHOD = ('quickstart/', 'real_world/', 'recipes/', 'studies/', 'tables/', 'test/', 'zoo/')
 
 
 def method_called(name):
